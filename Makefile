@@ -1,0 +1,96 @@
+# make help lists the targets. Everything is installed into .venv; nothing outside this folder is changed.
+PYTHON ?= python3
+CONFIG ?= config/miniature.yaml
+PORT ?= 5000
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+UV := $(VENV)/uv/bin/uv
+# Pins that are there stay; `make lock UPGRADE=--upgrade` takes the newest releases.
+UPGRADE ?=
+COMPILE := $(UV) pip compile pyproject.toml --universal --python-version 3.11 --no-header --no-annotate \
+	--no-emit-index-url --quiet $(UPGRADE)
+
+OMP_NUM_THREADS ?= 1
+export OMP_NUM_THREADS
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := true
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test mlflow miniature install-miniature lint generated lock clean distclean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-18s %s\n", $$1, $$2 }'
+
+demo: $(STAMP) ## run the miniature benchmark, print its table and where the report is
+	@$(BIN)/sdpo-bench unlock
+	@$(BIN)/snakemake --configfile $(CONFIG)
+	@$(BIN)/sdpo-bench show $(CONFIG)
+
+test: lint ## check the code and run all tests
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+mlflow: $(STAMP) ## serve the runs on this computer only and print the address
+	@test -f results/mlflow/mlflow.db || { echo "No runs yet: run \`make demo\` first." >&2; exit 1; }
+	@echo "MLflow: http://127.0.0.1:$(PORT) (Ctrl-C ends it)"
+	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 \
+		--backend-store-uri sqlite:///results/mlflow/mlflow.db --default-artifact-root results/mlflow/artifacts
+
+miniature: $(STAMP) ## train the miniature's weights from a seed (at most 40 minutes) and print their quality
+	@$(BIN)/sdpo-bench unlock
+	@$(BIN)/snakemake --configfile config/miniature.yaml miniature
+	@echo "Built in results/build/miniature; \`make install-miniature\` puts them in place of the shipped weights."
+
+install-miniature: $(STAMP) ## put newly built miniature weights in place of the shipped ones
+	@$(BIN)/sdpo-bench install-miniature
+
+lint: $(STAMP) ## check style, types and workflow
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/snakefmt --check Snakefile workflow
+	@$(BIN)/snakemake --lint
+
+generated: $(STAMP) ## write the JSON schemas and the key reference of the config again
+	@$(BIN)/sdpo-bench schemas
+	@$(BIN)/sdpo-bench reference
+
+lock: $(UV) ## compile the lock files from pyproject.toml
+	@cat requirements.lock requirements-legacy.lock > $(VENV)/all.lock
+	@cp requirements.lock $(VENV)/main.lock
+	@$(COMPILE) --extra cluster --extra dev --output-file $(VENV)/main.lock > /dev/null
+	@$(COMPILE) --all-extras --override overrides.txt --constraint $(VENV)/main.lock --output-file $(VENV)/all.lock \
+		> /dev/null
+	@{ sed -n '/^#/p' requirements.lock; grep -v -E "sys_platform == '(win32|emscripten)'$$" $(VENV)/main.lock; } \
+		> $(VENV)/new.lock
+	@{ sed -n '/^#/p' requirements-legacy.lock; grep -v -x -F -f $(VENV)/main.lock $(VENV)/all.lock; } \
+		> $(VENV)/new-legacy.lock
+	@mv $(VENV)/new.lock requirements.lock
+	@mv $(VENV)/new-legacy.lock requirements-legacy.lock
+	@rm $(VENV)/all.lock $(VENV)/main.lock
+	@git --no-pager diff --stat -- requirements.lock requirements-legacy.lock
+
+clean: ## remove all results but what is tracked
+	@find results -mindepth 1 -maxdepth 1 ! -name README.md ! -name published -exec rm -rf {} + 2> /dev/null || true
+	@rm -rf .snakemake
+
+distclean: clean ## remove the environment too
+	@rm -rf $(VENV)
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2> /dev/null || { \
+		echo "Python 3.11, 3.12 or 3.13 is needed; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 | head -n 1)." \
+			"Name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "Could not make a virtual environment; on Debian and Ubuntu:" \
+		"apt install python3-venv" >&2; rm -rf $(VENV); exit 1; }
+
+$(STAMP): requirements.lock requirements-legacy.lock pyproject.toml | $(VENV)/bin/python
+	@echo "Installing into $(VENV): a few minutes and 7 GB the first time"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock \
+		-r requirements-legacy.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(UV): | $(VENV)/bin/python
+	@$(BIN)/python -m venv $(VENV)/uv
+	@$(VENV)/uv/bin/python -m pip install --quiet --disable-pip-version-check uv

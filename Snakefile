@@ -1,0 +1,65 @@
+# One benchmark from a config file to tables, report and MLflow:
+#   snakemake --configfile config/miniature.yaml
+# The config is checked as a whole before the first job; every job gets only what its command needs.
+import os
+import re
+import sys
+
+from snakemake.utils import min_version
+
+from artifacts.errors import InputError
+from pipeline.cli import DEFAULT_CONFIG
+from pipeline.config import load
+from pipeline.jobs import Plan, encode, label
+from pipeline.job_environment import prepare_jobs
+
+min_version("9.27")
+
+prepare_jobs(os.getcwd())
+
+configs = workflow.overwrite_configfiles or [DEFAULT_CONFIG]
+if len(configs) > 1 or workflow.config_settings.config:
+    sys.exit(
+        "error: a benchmark is one config file: give one --configfile and no --config"
+    )
+# The target `miniature` makes the weights, so it runs without them; a spawned job's were checked by the main process.
+weights_needed = workflow.is_main_process and "miniature" not in sys.argv[1:]
+try:
+    PLAN = Plan(load(os.path.relpath(configs[0]), check_files=weights_needed))
+except InputError as error:
+    # Leaving here prints the lines alone, where an exception would add where in this file it was raised.
+    sys.exit(
+        f"{error}\n\n{len(str(error).splitlines())} error(s) in the config; nothing was run"
+    )
+EXECUTION = PLAN.benchmark.execution
+
+
+wildcard_constraints:
+    variant="|".join(map(re.escape, PLAN.variants)),
+    prompt_set="|".join(map(re.escape, PLAN.benchmark.prompt_sets)),
+    dataset="|".join(map(re.escape, PLAN.benchmark.pairs)),
+
+
+localrules:
+    all,
+
+
+rule all:
+    default_target: True
+    input:
+        PLAN.table_files(),
+        PLAN.report_files(),
+        PLAN.tracking_marker(),
+    message:
+        f"Done: {PLAN.root}"
+
+
+include: "workflow/rules/prompts.smk"
+include: "workflow/rules/pairs.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/generate.smk"
+include: "workflow/rules/score.smk"
+include: "workflow/rules/compare.smk"
+include: "workflow/rules/report.smk"
+include: "workflow/rules/track.smk"
+include: "workflow/rules/miniature.smk"

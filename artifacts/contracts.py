@@ -1,0 +1,196 @@
+"""Schemas of the Parquet files between stages, checked on every write and every read.
+
+``workflow/schemas/*.schema.json`` is generated from :data:`CONTRACTS` (``sdpo-bench schemas``) and a
+test fails when the two drift apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from artifacts.atomic import replaced_file
+from artifacts.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its Arrow type (``string``, ``int64``, ``float64``, ``bool``) and its meaning."""
+
+    type: str
+    description: str
+    nullable: bool = False
+
+
+@dataclass(frozen=True)
+class Contract:
+    """A table's columns in order, and the command that writes it again."""
+
+    title: str
+    columns: dict[str, Column]
+    remedy: str
+
+    def arrow_schema(self) -> pa.Schema:
+        """The Arrow schema; metadata is left out so that files compare by columns alone."""
+        import pyarrow as pa
+
+        types = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
+        return pa.schema([pa.field(n, types[c.type], nullable=c.nullable) for n, c in self.columns.items()])
+
+    def json_schema(self) -> dict[str, Any]:
+        """JSON schema of one row."""
+        names = {"string": "string", "int64": "integer", "float64": "number", "bool": "boolean"}
+        return {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "title": self.title,
+            "type": "object",
+            "additionalProperties": False,
+            "required": list(self.columns),
+            "properties": {
+                n: {
+                    "type": [names[c.type], "null"] if c.nullable else names[c.type],
+                    "description": c.description,
+                }
+                for n, c in self.columns.items()
+            },
+        }
+
+
+CONTRACTS: dict[str, Contract] = {
+    "prompts": Contract(
+        "Prompts of one prompt set, in the set's order",
+        {
+            "prompt_id": Column("string", "stable identifier: set name, hyphen, five-digit index"),
+            "prompt": Column("string", "the text given to the model"),
+            "category": Column("string", "category within the set, empty if it has none"),
+            "source": Column("string", "where the prompt comes from"),
+        },
+        "delete the file and run snakemake again",
+    ),
+    "pairs_index": Contract(
+        "Index of a pair cache: one row a pair",
+        {
+            "pair_id": Column("int64", "0, 1, 2, … in the order of the source"),
+            "prompt": Column("string", "caption shown to the annotator"),
+            "prompt_index": Column("int64", "row of the text-embedding table"),
+            "split": Column("string", "train or heldout"),
+            "label": Column("float64", "1: the first image of the source won; 0.5: tie, not trained on"),
+            "shard": Column("string", "file that holds the two latents"),
+            "row": Column("int64", "row within the shard"),
+        },
+        "delete the pair cache's folder and run snakemake again",
+    ),
+    "manifest": Contract(
+        "Images of one model on one prompt set",
+        {
+            "prompt_id": Column("string", "as in the prompt set"),
+            "file": Column("string", "file name beside the manifest"),
+            "seed": Column("int64", "seed of the start noise"),
+            "sha256": Column("string", "digest of the PNG file"),
+        },
+        "delete the image folder and run snakemake again",
+    ),
+    "scores": Contract(
+        "Scores of one scorer for one model on one prompt set",
+        {
+            "prompt_id": Column("string", "as in the prompt set"),
+            "score": Column("float64", "raw scale of the scorer and protocol"),
+            "image_sha256": Column("string", "digest of the image that was scored"),
+            "fingerprint": Column("string", "digest of scorer, protocol, weights, preprocessing and dtype"),
+        },
+        "delete the file and run snakemake again",
+    ),
+    "training": Contract(
+        "Training log of one model: one row a logged optimizer step",
+        {
+            "step": Column("int64", "optimizer steps done, from 1"),
+            "loss": Column("float64", "value of the objective"),
+            "winner_drift": Column("float64", "mean over the batch of L_w - R_w"),
+            "loser_drift": Column("float64", "mean over the batch of L_l - R_l", nullable=True),
+            "margin": Column("float64", "loser drift - winner drift", nullable=True),
+            "implicit_accuracy": Column("float64", "share of pairs with a positive margin", nullable=True),
+            "safe_scale_mean": Column("float64", "mean of the safe scale λ; 1 with the safeguard off", nullable=True),
+            "safe_scale_min": Column("float64", "least λ of the batch", nullable=True),
+            "residual_cosine": Column("float64", "cosine of winner and loser residuals", nullable=True),
+            "grad_norm": Column("float64", "L2 norm of the gradient before clipping"),
+            "learning_rate": Column("float64", "learning rate of this step"),
+            "samples_per_second": Column("float64", "training pairs a second since the last row"),
+            "peak_memory_bytes": Column("int64", "largest memory use so far: the process on CPU, the device else"),
+        },
+        "delete the model's folder and run snakemake again",
+    ),
+    "drift": Contract(
+        "Held-out drift of one model: same pairs, noise and timesteps for every model of a pair set",
+        {
+            "step": Column("int64", "optimizer steps done; 0 is the reference itself"),
+            "winner_drift": Column("float64", "mean over held-out pairs of L_w - R_w"),
+            "loser_drift": Column("float64", "mean over held-out pairs of L_l - R_l"),
+            "margin": Column("float64", "loser drift - winner drift"),
+            "implicit_accuracy": Column("float64", "share of held-out pairs with a positive margin"),
+            "pairs": Column("int64", "held-out pairs used"),
+        },
+        "delete the model's folder and run snakemake again",
+    ),
+}
+
+
+def write_table(path: str | Path, frame: pd.DataFrame, contract: str) -> None:
+    """Write ``frame`` as Parquet, atomically, with exactly the contract's columns and types.
+
+    Raises:
+        InputError: a column is missing or unknown, has the wrong type, or holds nulls it must not.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    expected = CONTRACTS[contract]
+    _check_columns(str(path), list(frame.columns), contract)
+    try:
+        table = pa.Table.from_pandas(frame[list(expected.columns)], expected.arrow_schema(), preserve_index=False)
+        for name, column in expected.columns.items():
+            if not column.nullable and table[name].null_count:
+                raise InputError(f"{path}: column '{name}' holds empty values, which contract '{contract}' forbids")
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise InputError(f"{path}: does not fit contract '{contract}': {error}") from error
+    with replaced_file(path) as temporary:
+        pq.write_table(table.replace_schema_metadata(None), temporary)
+
+
+def read_table(path: str | Path, contract: str) -> pd.DataFrame:
+    """Read a Parquet file and check it against its contract.
+
+    Raises:
+        InputError: the file is missing, is not Parquet, or its columns or types are not the contract's.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    expected = CONTRACTS[contract]
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; run snakemake to make it") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path}: not a readable Parquet file; {expected.remedy}") from error
+    _check_columns(str(path), table.column_names, contract)
+    for field in expected.arrow_schema():
+        if table.schema.field(field.name).type != field.type:
+            raise InputError(
+                f"{path}: column '{field.name}' is {table.schema.field(field.name).type}, expected {field.type}; "
+                f"{expected.remedy}"
+            )
+    frame: pd.DataFrame = table.select(list(expected.columns)).to_pandas()
+    return frame
+
+
+def _check_columns(path: str, found: list[str], contract: str) -> None:
+    expected = CONTRACTS[contract]
+    if missing := [name for name in expected.columns if name not in found]:
+        raise InputError(f"{path}: column '{missing[0]}' of contract '{contract}' is missing; {expected.remedy}")
+    if unknown := [name for name in found if name not in expected.columns]:
+        raise InputError(f"{path}: column '{unknown[0]}' is not in contract '{contract}'; {expected.remedy}")

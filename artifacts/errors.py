@@ -1,0 +1,23 @@
+"""The one exception that a person is meant to read."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+
+class InputError(ValueError):
+    """Something the caller gave is wrong; the message is one line that names it and the remedy."""
+
+
+def run_command(main: Callable[[], None]) -> int:
+    """Run a command-line entry point: an :class:`InputError` becomes one line and exit status 2.
+
+    Every other exception is a defect of the program and keeps its traceback.
+    """
+    try:
+        main()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0

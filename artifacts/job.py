@@ -1,0 +1,43 @@
+"""Job descriptions on the command line: one JSON object that says all a stage needs to know."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from artifacts.errors import InputError
+
+
+def add_spec(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--spec``."""
+    parser.add_argument("--spec", required=True, metavar="JSON", help="job: inline JSON, a JSON file, or - for stdin")
+
+
+def read_spec(text: str) -> dict[str, Any]:
+    """Read a job description.
+
+    Args:
+        text: inline JSON (starts with ``{``), a path, or ``-``.
+
+    Raises:
+        InputError: not JSON, not an object, or the file does not exist.
+    """
+    origin = "--spec"
+    if text == "-":
+        origin, text = "standard input", sys.stdin.read()
+    elif not text.lstrip().startswith("{"):
+        origin = text
+        try:
+            text = Path(text).read_text(encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"--spec: {origin}: {error.strerror}; give inline JSON or a readable file") from error
+    try:
+        spec = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{origin}: not JSON (line {error.lineno}: {error.msg})") from error
+    if not isinstance(spec, dict):
+        raise InputError(f"{origin}: expected a JSON object, got {type(spec).__name__}")
+    return spec

@@ -1,0 +1,1 @@
+"""The evaluation side: prompts, images, scores, tables, report, tracking. Knows nothing of training."""

@@ -1,0 +1,87 @@
+"""Stage ``generate``: images of models on prompt sets, each folder complete with its manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from artifacts import layout
+from artifacts.atomic import replaced_directory, write_json
+from artifacts.contracts import read_table, write_table
+from artifacts.provenance import describe
+from evals.sampling import Pipeline, SamplingSettings, noise_seed, sample_prompts
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from PIL.Image import Image
+
+
+def generate(spec: Mapping[str, Any]) -> None:
+    """Generate images.
+
+    Args:
+        spec: ``root``; ``base`` (``name``, ``path``); ``models`` (names; ``<base>/base`` is the base itself);
+            ``prompt_sets`` (names); ``generation`` (:class:`evals.sampling.SamplingSettings`); ``threads``.
+
+    Raises:
+        InputError: a prompt set or a model is missing or damaged.
+    """
+    import time
+
+    import torch
+
+    torch.set_num_threads(int(spec.get("threads", 1)))
+    settings = SamplingSettings(**spec["generation"])
+    base_path = Path(spec["base"]["path"])
+    pipeline = Pipeline(base_path, dtype=settings.dtype)
+    prompts = {name: read_table(layout.prompts(spec["root"], name), "prompts") for name in spec["prompt_sets"]}
+    # Text embeddings are computed once for a prompt set and shared by all models of the job.
+    embeddings = {name: pipeline.encode_prompts(table["prompt"].tolist()) for name, table in prompts.items()}
+    for name in spec["models"]:
+        is_base = name == layout.base_model_name(spec["base"]["name"])
+        unet = pipeline.unet if is_base else pipeline.load_unet(layout.model(spec["root"], name))
+        for prompt_set, table in prompts.items():
+            started = time.time()
+            ids = table["prompt_id"].tolist()
+            images = sample_prompts(
+                pipeline, unet, embeddings[prompt_set], ids, settings, progress=f"{name} on {prompt_set}"
+            )
+            shaping = {"generation": spec["generation"], "model": name, "prompt_set": prompt_set}
+            provenance = describe(stage="generate", spec=shaping, inputs={}, started=started)
+            write_images(layout.images(spec["root"], name, prompt_set), table, images, settings, provenance)
+
+
+def write_images(
+    folder: Path, prompts: pd.DataFrame, images: list[Image], settings: SamplingSettings, provenance: dict[str, Any]
+) -> None:
+    """Write PNG files, ``manifest.parquet`` and ``provenance.json``; the folder is complete or absent.
+
+    Args:
+        folder: where they go.
+        prompts: contract ``prompts``, one row an image.
+        images: in the order of the prompts.
+        settings: for the seed of each prompt.
+        provenance: content of ``provenance.json``.
+    """
+    import pandas as pd
+
+    rows = []
+    with replaced_directory(folder) as temporary:
+        for i, (prompt_id, image) in enumerate(zip(prompts["prompt_id"], images, strict=True)):
+            buffer = io.BytesIO()
+            image.save(buffer, format="PNG")
+            file = f"{i:05d}.png"
+            (temporary / file).write_bytes(buffer.getvalue())
+            rows.append(
+                {
+                    "prompt_id": prompt_id,
+                    "file": file,
+                    "seed": noise_seed(settings, prompt_id),
+                    "sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
+                }
+            )
+        write_table(temporary / "manifest.parquet", pd.DataFrame(rows), "manifest")
+        write_json(temporary / "provenance.json", provenance)

@@ -1,0 +1,228 @@
+"""Write the report of a benchmark: ``report/index.html`` and the figures it shows, as files."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from artifacts import layout
+from artifacts.atomic import write_bytes, write_text
+from artifacts.contracts import read_table
+from artifacts.errors import InputError
+from evals.report.curves import drift_groups
+from evals.report.figures import SIGNIFICANT, Drawing, draw_drift, draw_win_rates
+from evals.report.grids import Grid, data_uri, draw_grid, read_grid
+from evals.report.results import Compared, Results, compared
+from evals.report.sources import read_json, read_provenance
+from evals.report.summary import compared_scores, drift_summaries, interval, number, verdicts
+from evals.tables.main_table import percent, row_order
+from evals.tables.rows import POOLED
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+    from evals.comparison import Comparison
+
+AGAINST_BASELINE = "Safeguard against its baseline"
+AGAINST_BASE = "Every variant against the base"
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How often a scorer prefers the image that the oracle prefers, on held-out pairs, as printed."""
+
+    scorer: str
+    share: str
+    interval: str
+    pairs: str
+    percent: float
+
+
+def write_report(
+    comparison: Comparison,
+    *,
+    grid: Mapping[str, Any],
+    scorer_agreement: Path | None = None,
+    provenance: Sequence[Path] = (),
+) -> Path:
+    """Write the page and ``figures/{drift,win_rates,grid}.png``; equal inputs give equal bytes.
+
+    The page loads nothing: styles and images are inside it, there is no script, and a content security policy
+    forbids the network. All text is escaped. A figure without data (no trained model, nothing compared) is not
+    written.
+
+    Args:
+        comparison: what is compared with what; its tables must have been written.
+        grid: ``prompt_set``, ``prompts`` (how many) and ``seed`` (training seed shown) of the image grid.
+        scorer_agreement: JSON ``{"scorers": {name: {"agreement", "pairs", "ci_low", "ci_high"}}}``: the share of
+            held-out pairs, 0 to 1, in which the scorer agrees with the oracle; the interval may be left out.
+        provenance: further ``provenance.json`` files to list below those of the models.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        InputError: an input is missing, malformed, or does not match the others.
+    """
+    root = comparison.root
+    results = Results.read(root)
+    pairs = compared(comparison, results)
+    image_grid = read_grid(comparison, str(grid["prompt_set"]), int(grid["prompts"]), int(grid["seed"]))
+    groups = drift_groups(comparison)
+    drift = draw_drift(groups) if groups else None
+    matrix = draw_win_rates(_matrix(results, pairs), tuple(comparison.scorers)) if pairs else None
+    contact_sheet = draw_grid(image_grid)
+    page = _render(
+        {
+            "comparison": comparison,
+            "confidence": percent(comparison.statistics.confidence),
+            "prompt_counts": _prompt_counts(comparison),
+            "seed_counts": _seed_counts(comparison),
+            "verdicts": {
+                AGAINST_BASELINE: [v for v in verdicts(comparison, results) if v.pair.against_baseline],
+                AGAINST_BASE: [v for v in verdicts(comparison, results) if not v.pair.against_baseline],
+            },
+            "main_table": _main_table(root / "tables" / "main.html"),
+            "blocks": _blocks(comparison, results, pairs),
+            "prompt_sets": (POOLED, *comparison.prompt_sets) if len(comparison.prompt_sets) > 1 else (POOLED,),
+            "pooled": POOLED,
+            "significant": SIGNIFICANT,
+            "matrix": _pictures(matrix),
+            "drift": drift_summaries(results.drift, row_order(comparison)),
+            "several_pairs": len({row.pairs for row in results.drift}) > 1,
+            "drift_curves": _pictures(drift),
+            "drift_rows": [f"{group.objective} on {group.pairs}" for group in groups],
+            "grid": image_grid,
+            "grid_seed": grid["seed"],
+            "grid_images": _grid_images(image_grid),
+            "agreement": read_agreement(scorer_agreement, tuple(comparison.scorers)) if scorer_agreement else (),
+            "provenance": read_provenance(comparison, provenance),
+        }
+    )
+    drawn = {"drift.png": drift and drift.png, "win_rates.png": matrix and matrix.png, "grid.png": contact_sheet}
+    for name, png in drawn.items():
+        if png:
+            write_bytes(root / "figures" / name, png)
+    path = root / "report" / "index.html"
+    write_text(path, page)
+    return path
+
+
+def _render(content: Mapping[str, Any]) -> str:
+    import jinja2
+    from markupsafe import Markup
+
+    resources = files("evals.report")
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, auto_reload=False
+    )
+    environment.filters["breakable"] = _breakable
+    template = environment.from_string((resources / "page.html.j2").read_text(encoding="utf-8"))
+    style = Markup((resources / "page.css").read_text(encoding="utf-8"))
+    # The one fragment that comes with its own markup: the tables stage escapes it.
+    fragment = Markup(content["main_table"])
+    return template.render({**content, "style": style, "main_table": fragment}) + "\n"
+
+
+def _breakable(name: str) -> Markup:
+    """A name that may wrap after its separators."""
+    from markupsafe import Markup, escape
+
+    text = escape(name)
+    for separator in "_+/":
+        text = text.replace(separator, Markup(f"{separator}<wbr>"))
+    return text
+
+
+def _matrix(results: Results, pairs: Sequence[Compared]) -> dict[str, list[Any]]:
+    pooled = {(r.a, r.b, r.scorer): r for r in results.win_rates if r.prompt_set == POOLED}
+    blocks: dict[str, list[Any]] = {AGAINST_BASELINE: [], AGAINST_BASE: []}
+    for pair in pairs:
+        heading = AGAINST_BASELINE if pair.against_baseline else AGAINST_BASE
+        blocks[heading] += [row for (a, b, _), row in pooled.items() if (a, b) == (pair.a, pair.b)]
+    return blocks
+
+
+def _blocks(comparison: Comparison, results: Results, pairs: Sequence[Compared]) -> list[dict[str, Any]]:
+    blocks = []
+    for heading, against_baseline in ((AGAINST_BASELINE, True), (AGAINST_BASE, False)):
+        listed = [pair for pair in pairs if pair.against_baseline == against_baseline]
+        if listed:
+            tables = {
+                name: [(pair, compared_scores(comparison, results, pair, name)) for pair in listed]
+                for name in (POOLED, *comparison.prompt_sets)
+            }
+            blocks.append({"heading": heading, "tables": tables, "open": against_baseline})
+    return blocks
+
+
+def _pictures(drawing: Drawing | None) -> dict[str, Any] | None:
+    if drawing is None:
+        return None
+    shown = {"light": drawing.light, "dark": drawing.dark}
+    uris = {k: "data:image/svg+xml;base64," + base64.b64encode(svg).decode("ascii") for k, svg in shown.items()}
+    return {**uris, "width": drawing.width}
+
+
+def _grid_images(grid: Grid) -> list[dict[str, Any]]:
+    rows = []
+    for row in grid.rows:
+        images = []
+        for tile in row.tiles:
+            uri, width, height = data_uri(tile)
+            images.append({"prompt": tile.prompt, "uri": uri, "width": width, "height": height})
+        rows.append({"label": row.label, "images": images})
+    return rows
+
+
+def _main_table(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; run snakemake to make it") from error
+
+
+def _prompt_counts(comparison: Comparison) -> dict[str, int]:
+    return {name: len(read_table(layout.prompts(comparison.root, name), "prompts")) for name in comparison.prompt_sets}
+
+
+def _seed_counts(comparison: Comparison) -> str:
+    """``3`` or ``2 to 3``: training seeds of a trained variant; empty if nothing was trained."""
+    counts = {len(comparison.of_variant(model.variant)) for model in comparison.models if model.trained}
+    if len(counts) < 2:
+        return "".join(map(str, counts))
+    return f"{min(counts)} to {max(counts)}"
+
+
+def read_agreement(path: Path, order: Sequence[str]) -> tuple[Agreement, ...]:
+    """Read the scorers' agreement with the oracle, in the given order of scorers, unknown ones last.
+
+    Raises:
+        InputError: the file is missing or has another shape.
+    """
+    scorers = read_json(path).get("scorers")
+    try:
+        rows = []
+        known_first = sorted(dict(scorers or {}).items(), key=lambda item: (*order, item[0]).index(item[0]))
+        for name, found in known_first:
+            low, high = found.get("ci_low"), found.get("ci_high")
+            share = float(found["agreement"])
+            known = low is not None and high is not None
+            rows.append(
+                Agreement(
+                    scorer=str(name),
+                    share=number(share, 3),
+                    interval=interval(float(low), float(high), 3) if known else "–",
+                    pairs=str(int(found["pairs"])),
+                    percent=min(max(100 * share, 0.0), 100.0),
+                )
+            )
+        return tuple(rows)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path}: expected scorers, each with agreement and pairs ({error!r}); delete it and run snakemake again"
+        ) from error

@@ -1,0 +1,121 @@
+"""Where the numbers come from: the provenance files of a benchmark, as the page shows them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from artifacts import layout
+from artifacts.errors import InputError
+
+if TYPE_CHECKING:
+    from evals.comparison import Comparison
+
+
+@dataclass(frozen=True)
+class Source:
+    """One provenance file: who it is about, and its content as text."""
+
+    name: str
+    commit: str
+    config_sha256: str
+    started: str
+    wall_time: str
+    hardware: str
+    python: str
+    packages: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """All sources, and the distinct values of what should be one value."""
+
+    sources: tuple[Source, ...]
+    commits: tuple[str, ...]
+    hardware: tuple[str, ...]
+    packages: tuple[tuple[str, str], ...]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        InputError: the file is missing or holds no JSON object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; run snakemake to make it") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: not readable JSON ({error}); delete it and run snakemake again") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: expected a JSON object; delete it and run snakemake again")
+    return value
+
+
+def read_provenance(comparison: Comparison, others: Sequence[Path]) -> Provenance:
+    """Provenance of every trained model, then of ``others``, which go by the name of their folder.
+
+    Raises:
+        InputError: a file is missing or is no JSON object.
+    """
+    files = [
+        (model.name, layout.model(comparison.root, model.name) / "provenance.json")
+        for model in comparison.models
+        if model.trained
+    ]
+    files += [(_name(comparison.root, path), path) for path in others]
+    sources = tuple(_source(name, read_json(path)) for name, path in files)
+    names = dict.fromkeys(name for source in sources for name in source.packages)
+    packages = [("python", _distinct(source.python for source in sources))]
+    packages += [(name, _distinct(source.packages.get(name, "") for source in sources)) for name in names]
+    return Provenance(
+        sources,
+        _distinct(source.commit for source in sources),
+        _distinct(source.hardware for source in sources),
+        tuple((name, ", ".join(versions)) for name, versions in packages if versions),
+    )
+
+
+def _name(root: Path, path: Path) -> str:
+    """Folder of a provenance file below the benchmark; outside it the folder's own name, not a machine's path."""
+    folder = path.parent
+    return folder.relative_to(root).as_posix() if folder.is_relative_to(root) else folder.name
+
+
+def _source(name: str, content: Mapping[str, Any]) -> Source:
+    commit = str(content.get("git_commit") or "unknown")[:12]
+    seconds = content.get("wall_seconds")
+    return Source(
+        name=name,
+        commit=f"{commit} with uncommitted changes" if content.get("git_dirty") else commit,
+        config_sha256=str(content.get("config_sha256") or "")[:12],
+        started=str(content.get("started") or ""),
+        wall_time=duration(float(seconds)) if isinstance(seconds, int | float) else "",
+        hardware=_listed(content.get("hardware")),
+        python=str(content.get("python") or ""),
+        packages={str(k): str(v) for k, v in dict(content.get("packages") or {}).items()},
+    )
+
+
+def _listed(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_listed(item)}" for key, item in value.items() if item not in (None, ""))
+    return "" if value is None else str(value)
+
+
+def _distinct(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(value for value in values if value))
+
+
+def duration(seconds: float) -> str:
+    """``42 s``, ``3 min 05 s`` or ``2 h 07 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -1,0 +1,107 @@
+"""Scorers: one module each, found by name; names are listed without importing torch.
+
+A scorer module, built in or announced by an entry point of the group ``evals.scorers``, has
+
+- ``PROTOCOLS: tuple[str, ...]``, the protocols it implements;
+- ``NEEDS_WEIGHTS: bool``, whether ``create`` must be given weights;
+- ``VERSION: int``, raised when its numbers would change;
+- ``WEIGHTS: str``, what ``create`` expects as weights, for messages (optional);
+- ``create(*, protocol, weights, device, dtype, batch_size) -> Scorer``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from artifacts.errors import InputError
+from artifacts.plugins import Registry, nearest
+
+if TYPE_CHECKING:
+    from evals.scorers.interface import Scorer
+
+REGISTRY = Registry(
+    kind="scorer",
+    package="evals.scorers",
+    group="evals.scorers",
+    not_members=(
+        "affine_head",
+        "blip_reward",
+        "clip_tokenizer",
+        "hf_clip",
+        "interface",
+        "open_clip_model",
+        "preprocessing",
+        "weights",
+    ),
+)
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def names() -> list[str]:
+    """Names of all scorers, sorted."""
+    return REGISTRY.names()
+
+
+def load(name: str) -> ModuleType:
+    """The scorer's module; the built-in ones import neither torch nor transformers before ``create``.
+
+    Raises:
+        InputError: there is no scorer of this name.
+    """
+    return REGISTRY.load(name)
+
+
+def check_protocol(name: str, protocol: str) -> None:
+    """Check that scorer ``name`` implements ``protocol``.
+
+    Raises:
+        InputError: it does not, or there is no scorer of this name.
+    """
+    known = list(load(name).PROTOCOLS)
+    if protocol not in known:
+        raise InputError(
+            f"scorer '{name}': unknown protocol '{protocol}': expected one of {', '.join(known)}"
+            f"{nearest(protocol, known)}"
+        )
+
+
+def create(
+    name: str,
+    *,
+    protocol: str = "sdpo",
+    weights: str | Path | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
+    batch_size: int = 64,
+) -> Scorer:
+    """Load a scorer.
+
+    Args:
+        name: one of :func:`names`.
+        protocol: how the scorer is run; ``sdpo`` is the paper's own evaluation code.
+        weights: local folder or file; each scorer's module says in ``WEIGHTS`` what it expects.
+        device: where the model runs, as torch spells it.
+        dtype: precision of the model, one of :data:`DTYPES`. Embeddings are compared in float32 in any case;
+            the protocols are defined for ``float32``.
+        batch_size: images per forward pass; scores do not depend on it beyond rounding.
+
+    Raises:
+        InputError: unknown name, protocol or dtype, or weights that are missing or not this scorer's.
+    """
+    module = load(name)
+    check_protocol(name, protocol)
+    if dtype not in DTYPES:
+        raise InputError(
+            f"scorer '{name}': unknown dtype '{dtype}': expected one of {', '.join(DTYPES)}"
+            f"{nearest(dtype, list(DTYPES))}"
+        )
+    if batch_size < 1:
+        raise InputError(f"scorer '{name}': batch_size is {batch_size}, expected 1 or more")
+    if module.NEEDS_WEIGHTS and weights is None:
+        raise InputError(f"scorer '{name}': no weights given: expected {getattr(module, 'WEIGHTS', 'a local folder')}")
+    scorer: Scorer = module.create(
+        protocol=protocol, weights=weights, device=device, dtype=dtype, batch_size=batch_size
+    )
+    return scorer

@@ -1,0 +1,142 @@
+"""What a scorer is, and the scorer that rates preprocessed pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from artifacts.atomic import file_sha256, json_sha256
+from artifacts.errors import InputError
+from evals.scorers.preprocessing import Preprocessing, crops
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+    from PIL import Image
+
+
+class Scorer(Protocol):
+    """Rates images given their prompts; holds no state that a call could change."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of everything that shapes a score but the image and the prompt."""
+        ...
+
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> NDArray[np.float64]:
+        """Raw scores, shape (N,), of N images with their N prompts.
+
+        Raises:
+            InputError: there are not as many prompts as images.
+        """
+        ...
+
+
+def fingerprint(
+    *,
+    scorer: str,
+    version: int,
+    protocol: str,
+    files: Mapping[str, Path],
+    preprocessing: Mapping[str, Any],
+    dtype: str,
+    **extra: Any,
+) -> str:
+    """Hex SHA-256 that changes whenever scores may change.
+
+    Args:
+        files: role (``weights``, ``config``, ``tokenizer/vocab.txt`` …) to the file that was read; contents count,
+            paths do not.
+        extra: anything else that shapes the numbers and lies in no file.
+    """
+    digests = {role: file_sha256(path) for role, path in files.items()}
+    return json_sha256(
+        {
+            "scorer": scorer,
+            "version": version,
+            "protocol": protocol,
+            "files": digests,
+            "preprocessing": dict(preprocessing),
+            "dtype": dtype,
+            **extra,
+        }
+    )
+
+
+def check_lengths(images: int, prompts: int) -> None:
+    """Refuse lists of different lengths.
+
+    Raises:
+        InputError: the lengths differ.
+    """
+    if images != prompts:
+        raise InputError(f"{images} images and {prompts} prompts: expected one prompt per image, in the same order")
+
+
+def torch_device(device: str) -> torch.device:
+    """The device, if it can be used here.
+
+    Raises:
+        InputError: torch does not know it, or this machine does not have it.
+    """
+    import torch
+
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(
+            f"device '{device}' cannot be used here; use 'cpu' or another device of this machine"
+        ) from error
+    return found
+
+
+@dataclass(frozen=True)
+class PixelScorer:
+    """A scorer whose model sees one square crop per image.
+
+    Scorers that see crops of the same size can share them: see :meth:`score_crops`.
+
+    Attributes:
+        rate: normalised pixels (B, 3, S, S) and B prompts to B scores, float32, any device.
+    """
+
+    name: str
+    fingerprint: str
+    preprocessing: Preprocessing
+    device: torch.device
+    dtype: torch.dtype
+    batch_size: int
+    rate: Callable[[torch.Tensor, Sequence[str]], torch.Tensor]
+
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> NDArray[np.float64]:
+        """See :meth:`Scorer.score`; one batch of crops is held at a time."""
+        import numpy as np
+
+        check_lengths(len(images), len(prompts))
+        scores = np.empty(len(images), dtype=np.float64)
+        for start in range(0, len(images), self.batch_size):
+            batch = slice(start, start + self.batch_size)
+            scores[batch] = self.score_crops(crops(images[batch], self.preprocessing.image_size), prompts[batch])
+        return scores
+
+    def score_crops(self, pixels: torch.Tensor, prompts: Sequence[str]) -> NDArray[np.float64]:
+        """Scores of crops made by :func:`evals.scorers.preprocessing.crops` with this scorer's image size.
+
+        Args:
+            pixels: uint8, (N, 3, S, S).
+        """
+        import numpy as np
+        import torch
+
+        check_lengths(len(pixels), len(prompts))
+        scores = np.empty(len(pixels), dtype=np.float64)
+        with torch.inference_mode():
+            for start in range(0, len(pixels), self.batch_size):
+                batch = slice(start, start + self.batch_size)
+                normalised = self.preprocessing.normalise(pixels[batch].to(self.device)).to(self.dtype)
+                scores[batch] = self.rate(normalised, prompts[batch]).float().cpu().numpy()
+        return scores

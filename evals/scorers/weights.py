@@ -1,0 +1,158 @@
+"""Finding and reading weight files; everything wrong with them is said in one line that names the file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from artifacts.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+
+
+def local_path(weights: str | Path, scorer: str, expected: str) -> Path:
+    """``weights`` as an existing path.
+
+    Raises:
+        InputError: there is no such file or folder; the message says what was ``expected``.
+    """
+    path = Path(weights)
+    if not path.exists():
+        raise InputError(f"scorer '{scorer}': weights '{weights}' do not exist here: expected {expected}")
+    return path
+
+
+def local_folder(weights: str | Path, scorer: str, expected: str) -> Path:
+    """``weights`` as an existing folder.
+
+    Raises:
+        InputError: there is none; the message says what was ``expected``.
+    """
+    path = local_path(weights, scorer, expected)
+    if not path.is_dir():
+        raise InputError(f"scorer '{scorer}': weights '{weights}' is a file: expected {expected}")
+    return path
+
+
+def first_file(folder: Path, names: Sequence[str], scorer: str) -> Path:
+    """The first of ``names`` that lies in ``folder``.
+
+    Raises:
+        InputError: none does.
+    """
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise InputError(f"{folder}: scorer '{scorer}' finds no {' or '.join(names)} there; complete the folder")
+
+
+def tokenizer_files(folder: Path, needed: Sequence[Sequence[str]], scorer: str) -> dict[str, Path]:
+    """Tokenizer files of ``folder`` by role, for the fingerprint.
+
+    Args:
+        needed: alternatives, each a set of names that is enough to build the tokenizer.
+
+    Raises:
+        InputError: no alternative is complete.
+    """
+    if not any(all((folder / name).is_file() for name in names) for names in needed):
+        choices = " or ".join(" + ".join(names) for names in needed)
+        raise InputError(f"{folder}: scorer '{scorer}' finds no tokenizer there: expected {choices}")
+    return {f"tokenizer/{name}": folder / name for name in TOKENIZER_FILES if (folder / name).is_file()}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        InputError: the file is missing or holds something else.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; complete the folder of weights") from error
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON ({error}); fetch the file again") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
+    """Tensors of a safetensors or PyTorch file, on the CPU.
+
+    PyTorch files are read with ``weights_only=True``; a checkpoint's ``state_dict`` entry is unwrapped, and the
+    ``module.`` prefix of distributed training is dropped.
+
+    Raises:
+        InputError: the file cannot be read or holds no tensors.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; complete the folder of weights") from error
+    # torch reports a damaged file as RuntimeError, EOFError, OSError, UnpicklingError … according to where it is cut.
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"{path}: not a readable weight file ({reason}); fetch the file again") from error
+    state = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise InputError(f"{path}: expected tensors by name, found something else; give a weight file")
+    if all(key.startswith("module.") for key in state):
+        state = {key.removeprefix("module."): value for key, value in state.items()}
+    return dict(state)
+
+
+def load_strictly(
+    module: torch.nn.Module,
+    state: Mapping[str, torch.Tensor],
+    path: Path,
+    *,
+    ignored: Iterable[str] = (),
+    file_keys: Mapping[str, str] | None = None,
+) -> None:
+    """Copy ``state`` into ``module``: every parameter must be there, in its shape, and nothing else.
+
+    Args:
+        path: the file ``state`` was read from, for messages.
+        ignored: patterns of keys that may lie in the file and are not used.
+        file_keys: the file's name of each of the module's keys, where they differ.
+
+    Raises:
+        InputError: a key is missing, unknown or of another shape.
+    """
+    wanted = module.state_dict()
+    names = {key: key if file_keys is None else file_keys[key] for key in wanted}
+    missing = [name for name in names.values() if name not in state]
+    known = set(names.values())
+    unknown = [k for k in state if k not in known and not any(fnmatchcase(k, pattern) for pattern in ignored)]
+    remedy = "the weights are of another architecture or the configuration beside them is not theirs"
+    if missing:
+        raise InputError(f"{path}: key '{missing[0]}' is missing ({len(missing)} in all); {remedy}")
+    if unknown:
+        raise InputError(f"{path}: key '{unknown[0]}' is unknown ({len(unknown)} in all); {remedy}")
+    for key, name in names.items():
+        if state[name].shape != wanted[key].shape:
+            raise InputError(
+                f"{path}: '{name}' has shape {tuple(state[name].shape)}, expected {tuple(wanted[key].shape)}; {remedy}"
+            )
+    module.load_state_dict({key: state[name] for key, name in names.items()})

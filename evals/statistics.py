@@ -1,0 +1,157 @@
+"""Intervals and tests of the comparison tables: numpy in, numbers out, no files.
+
+Scores of one variant form a matrix of trained seeds by prompts. Both are samples: another training seed or
+another prompt would have given another number. The crossed bootstrap resamples rows and columns independently
+(Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1, 2007), so its intervals speak about new seeds
+and new prompts. Two properties to know when reading them: with S seeds the variance between seeds comes out too
+small, by the factor (S - 1) / S; and the variance of what neither the seed nor the prompt explains comes out too
+large, by up to a factor of three.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.unsignedinteger]
+
+_CHUNK_ELEMENTS = 1 << 20
+
+
+def labelled_rng(seed: int, *labels: str | int) -> np.random.Generator:
+    """A generator that depends on ``seed`` and ``labels`` alone, not on the process or on the order of calls."""
+    digest = hashlib.sha256(json.dumps([seed, *labels], ensure_ascii=False).encode("utf-8")).digest()
+    return np.random.default_rng(int.from_bytes(digest[:16], "big"))
+
+
+def resample_counts(items: int, resamples: int, rng: np.random.Generator) -> Counts:
+    """How often each item is drawn in each bootstrap resample: ``(resamples, items)``, every row sums to ``items``."""
+    if items < 1 or resamples < 1:
+        raise ValueError(f"a bootstrap needs at least one item and one resample, not {items} and {resamples}")
+    dtype = np.uint16 if items <= np.iinfo(np.uint16).max else np.uint32
+    counts = np.empty((resamples, items), dtype)
+    step = max(1, _CHUNK_ELEMENTS // items)
+    for start in range(0, resamples, step):
+        rows = min(step, resamples - start)
+        drawn = rng.integers(0, items, size=(rows, items)) + items * np.arange(rows)[:, None]
+        counts[start : start + rows] = np.bincount(drawn.ravel(), minlength=rows * items).reshape(rows, items)
+    return counts
+
+
+def resampled_means(values: Floats, prompt_counts: Counts) -> Floats:
+    """Mean over prompts of each seed in each resample of the prompts.
+
+    Args:
+        values: ``(seeds, prompts)``.
+        prompt_counts: ``(resamples, prompts)`` from :func:`resample_counts`; every row sums to ``prompts``.
+
+    Returns:
+        ``(seeds, resamples)``.
+    """
+    seeds, prompts = values.shape
+    resamples = prompt_counts.shape[0]
+    means = np.empty((seeds, resamples))
+    # The counts stay small integers and are widened a chunk at a time: 16 bits a draw instead of 64.
+    step = max(1, _CHUNK_ELEMENTS // prompts)
+    for start in range(0, resamples, step):
+        chunk = prompt_counts[start : start + step].astype(np.float64)
+        means[:, start : start + step] = values @ chunk.T
+    means /= prompts
+    return means
+
+
+def crossed_means(seed_means: Floats, seed_counts: Counts) -> Floats:
+    """Mean over resampled seeds of :func:`resampled_means`: ``(seeds, resamples)`` to ``(resamples,)``."""
+    means: Floats = np.einsum("sr,rs->r", seed_means, seed_counts.astype(np.float64)) / seed_means.shape[0]
+    return means
+
+
+def percentile_interval(draws: Floats, confidence: float) -> tuple[float, float]:
+    """Central percentile interval of bootstrap draws.
+
+    Raises:
+        ValueError: ``confidence`` is not strictly between 0 and 1.
+    """
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"confidence must lie strictly between 0 and 1, not {confidence}")
+    low, high = np.quantile(draws, [(1.0 - confidence) / 2.0, (1.0 + confidence) / 2.0])
+    return float(low), float(high)
+
+
+def crossed_bootstrap_mean(
+    values: Floats, resamples: int, rng: np.random.Generator, confidence: float
+) -> tuple[float, float]:
+    """Percentile interval of the mean of ``values``, ``(seeds, prompts)``, resampling seeds and prompts.
+
+    With one seed only the prompts are resampled. Memory stays near 2 bytes a prompt and resample.
+    """
+    seeds, prompts = values.shape
+    prompt_counts = resample_counts(prompts, resamples, rng)
+    seed_counts = resample_counts(seeds, resamples, rng)
+    return percentile_interval(crossed_means(resampled_means(values, prompt_counts), seed_counts), confidence)
+
+
+def preferences(difference: Floats) -> Floats:
+    """1 where the first side is better (difference > 0), 0 where it is worse, 0.5 for a tie."""
+    outcome: Floats = (np.sign(difference) + 1.0) / 2.0
+    return outcome
+
+
+def win_rate(wins: int, ties: int, losses: int) -> float:
+    """Share of wins with ties counted half, in [0, 1].
+
+    Raises:
+        ValueError: there is nothing to count.
+    """
+    total = wins + ties + losses
+    if total < 1:
+        raise ValueError("a win rate needs at least one comparison")
+    return (wins + 0.5 * ties) / total
+
+
+def prompt_signs(difference: Floats) -> tuple[int, int]:
+    """Prompts won and lost, ``(seeds, prompts)`` reduced to the net sign over seeds; net ties are in neither."""
+    net = np.sign(np.sign(difference).sum(axis=0))
+    return int(np.count_nonzero(net > 0)), int(np.count_nonzero(net < 0))
+
+
+def sign_test(wins: int, losses: int) -> float:
+    """Exact two-sided sign test: P(at least as uneven a split) under a fair coin; ties are dropped before.
+
+    Computed in integers, so it is exact to the last digit of the result; 1.0 when nothing is left to test.
+    """
+    trials = wins + losses
+    term, tail = 1, 0  # binomial coefficient of k, and the sum of those up to k
+    for k in range(min(wins, losses) + 1):
+        tail += term
+        term = term * (trials - k) // (k + 1)
+    return float(min(1.0, 2 * tail / 2**trials))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjusted p-values (Scandinavian Journal of Statistics 6, 1979), in the order given."""
+    count = len(p_values)
+    adjusted = [0.0] * count
+    largest = 0.0
+    for rank, index in enumerate(sorted(range(count), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (count - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def t_interval(values: Sequence[float], confidence: float) -> tuple[float, float] | None:
+    """Student interval of the mean of a few seeds; ``None`` for fewer than two values."""
+    from scipy.special import stdtrit
+
+    count = len(values)
+    if count < 2:
+        return None
+    sample = np.asarray(values, dtype=np.float64)
+    half = float(stdtrit(count - 1, (1.0 + confidence) / 2.0)) * float(sample.std(ddof=1)) / math.sqrt(count)
+    return float(sample.mean()) - half, float(sample.mean()) + half

@@ -1,0 +1,48 @@
+"""``scores.csv``: mean score of every model and of every variant over its seeds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from evals.tables.rows import POOLED, ScoreRow, significant
+
+if TYPE_CHECKING:
+    from evals.comparison import Comparison
+    from evals.tables.matrices import ScoreMatrices
+    from evals.tables.resampling import Resampling
+
+
+def score_rows(comparison: Comparison, matrices: ScoreMatrices, resampling: Resampling) -> list[ScoreRow]:
+    """One row a model, prompt set and scorer, and one with ``seed`` = ``all`` a variant, prompt set and scorer.
+
+    A single model's interval resamples prompts, a pooled row's prompts and seeds. Prompt sets are not pooled.
+    """
+    rows = []
+    for variant, models in matrices.models.items():
+        for prompt_set in comparison.prompt_sets:
+            for scorer, protocol in comparison.scorers.items():
+                values = matrices.values[variant, prompt_set, scorer]
+                draws = resampling.seed_means(values, prompt_set)
+                cells = [
+                    ("" if model.seed is None else str(model.seed), scores, resampling.prompt_interval(draw))
+                    for model, scores, draw in zip(models, values, draws, strict=True)
+                ]
+                cells.append((POOLED, values, resampling.crossed_interval(draws, prompt_set)))
+                rows += [
+                    ScoreRow(
+                        base=models[0].base,
+                        variant=variant,
+                        objective=models[0].objective or "",
+                        safeguard=models[0].safeguard,
+                        seed=seed,
+                        prompt_set=prompt_set,
+                        scorer=scorer,
+                        protocol=protocol,
+                        mean=significant(float(scores.mean())),
+                        ci_low=significant(low),
+                        ci_high=significant(high),
+                        n=scores.size,
+                    )
+                    for seed, scores, (low, high) in cells
+                ]
+    return rows

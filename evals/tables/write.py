@@ -1,0 +1,106 @@
+"""Make the tables of a benchmark from its score files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from artifacts.atomic import write_text
+from artifacts.errors import InputError
+from evals.tables.formats import to_html, to_latex, to_markdown, to_text
+from evals.tables.main_table import main_table
+from evals.tables.rows import (
+    POOLED,
+    DifferenceRow,
+    DriftRow,
+    ScoreRow,
+    WinRateRow,
+    read_scores_csv,
+    to_csv,
+)
+
+if TYPE_CHECKING:
+    from evals.comparison import Comparison
+
+
+def tables_folder(comparison: Comparison) -> Path:
+    """Folder of the benchmark's tables."""
+    return comparison.root / "tables"
+
+
+def write_tables(comparison: Comparison, generation: Mapping[str, Any] | None = None) -> None:
+    """Write ``scores.csv``, ``win_rates.csv``, ``differences.csv``, ``drift.csv`` and ``main.{md,tex,html}``.
+
+    Nothing is written before everything is computed, and each file atomically. Equal inputs give equal bytes.
+
+    Args:
+        comparison: what is compared with what.
+        generation: protocol and settings of the generation, stated in the notes of the main table.
+
+    Raises:
+        InputError: an input is missing, malformed, or does not match the others (see ``read_matrices``).
+    """
+    from evals.tables.comparisons import comparison_rows
+    from evals.tables.drift import drift_rows
+    from evals.tables.matrices import read_matrices
+    from evals.tables.resampling import Resampling
+    from evals.tables.scores import score_rows
+
+    _check(comparison)
+    matrices = read_matrices(comparison)
+    resampling = Resampling(comparison.statistics, matrices.prompts)
+    scores = score_rows(comparison, matrices, resampling)
+    win_rates, differences = comparison_rows(comparison, matrices, resampling)
+    drift = drift_rows(comparison)
+    table = main_table(scores, comparison, generation)
+    texts = {
+        "scores.csv": to_csv(ScoreRow, scores),
+        "win_rates.csv": to_csv(WinRateRow, win_rates),
+        "differences.csv": to_csv(DifferenceRow, differences),
+        "drift.csv": to_csv(DriftRow, drift),
+        "main.md": to_markdown(table),
+        "main.tex": to_latex(table),
+        "main.html": to_html(table),
+    }
+    for name, text in texts.items():
+        write_text(tables_folder(comparison) / name, text)
+
+
+def print_table(comparison: Comparison, generation: Mapping[str, Any] | None = None) -> str:
+    """The main table as text for a terminal, from the ``scores.csv`` that :func:`write_tables` wrote.
+
+    Raises:
+        InputError: ``scores.csv`` is missing, malformed, or of another comparison.
+    """
+    path = tables_folder(comparison) / "scores.csv"
+    rows = read_scores_csv(path)
+    present = {(row.variant, row.prompt_set, row.scorer) for row in rows if row.seed == POOLED}
+    for variant in comparison.variants:
+        for prompt_set in comparison.prompt_sets:
+            for scorer in comparison.scorers:
+                if (variant, prompt_set, scorer) not in present:
+                    raise InputError(
+                        f"{path}: no row for variant '{variant}', prompt set '{prompt_set}', scorer '{scorer}'; "
+                        "run snakemake to bring the tables up to date"
+                    )
+    return to_text(main_table(rows, comparison, generation))
+
+
+def _check(comparison: Comparison) -> None:
+    settings = comparison.statistics
+    if not 0.0 < settings.confidence < 1.0:
+        raise InputError(
+            f"statistics.confidence is {settings.confidence}, expected a number between 0 and 1, e.g. 0.95"
+        )
+    if settings.resamples < 1:
+        raise InputError(f"statistics.resamples is {settings.resamples}, expected at least 1, e.g. 2000")
+    for kind, found in (
+        ("model", comparison.models),
+        ("prompt set", comparison.prompt_sets),
+        ("scorer", comparison.scorers),
+    ):
+        if not found:
+            raise InputError(f"comparison '{comparison.benchmark}' has no {kind}; name at least one in the config")
+    if POOLED in comparison.prompt_sets:
+        raise InputError(f"prompt set '{POOLED}' has the name of the pooled rows; give it another name")

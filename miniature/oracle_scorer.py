@@ -1,0 +1,50 @@
+"""Scorer ``oracle``: the miniature world's own judge. It knows the truth, so it needs no weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from artifacts.atomic import json_sha256
+from artifacts.errors import InputError
+from miniature import oracle
+from miniature.rendering import IMAGE_SIZE_PX
+from miniature.scenes import parse
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+PROTOCOLS = ("world",)
+NEEDS_WEIGHTS = False
+VERSION = oracle.VERSION
+
+
+class OracleScorer:
+    """Judges pictures of the world by :func:`miniature.oracle.judge`."""
+
+    fingerprint = json_sha256({"scorer": "oracle", "version": VERSION, "protocol": "world"})
+
+    def score(self, images: Sequence[Image], prompts: Sequence[str]) -> NDArray[np.float64]:
+        """Scores (N,) in [0, 1].
+
+        Raises:
+            InputError: numbers differ, a picture is not 32 x 32, or a prompt is not of this world.
+        """
+        import numpy as np
+
+        if len(images) != len(prompts):
+            raise InputError(f"oracle: {len(images)} images but {len(prompts)} prompts; give one prompt an image")
+        size = (IMAGE_SIZE_PX, IMAGE_SIZE_PX)
+        for image in images:
+            if image.size != size:
+                raise InputError(f"oracle: image is {image.size}, expected {size}; it judges only the miniature world")
+        pictures = np.stack([np.asarray(image.convert("RGB")) for image in images])
+        judgements = oracle.judge(pictures, [parse(prompt) for prompt in prompts])
+        return np.array([judgement.score for judgement in judgements], dtype=np.float64)
+
+
+def create(**_: Any) -> OracleScorer:
+    """The oracle; settings of other scorers (weights, device, dtype, …) do not concern it."""
+    return OracleScorer()

@@ -1,0 +1,135 @@
+"""``sdpo-bench``: commands around the workflow, which itself is run by ``snakemake``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from artifacts.errors import InputError, run_command
+
+DEFAULT_CONFIG = "config/miniature.yaml"
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    from pipeline.config import load
+    from pipeline.jobs import Plan
+
+    jobs = list(Plan(load(arguments.config)).jobs())
+    print(f"{arguments.config}: no errors; {len(jobs)} jobs")
+
+
+def _spec(arguments: argparse.Namespace) -> None:
+    from artifacts.plugins import nearest
+    from pipeline.config import load
+    from pipeline.jobs import Plan, encode
+
+    jobs = [job for job in Plan(load(arguments.config)).jobs() if arguments.stage in (None, job.stage)]
+    if arguments.job is None:
+        for job in jobs:
+            print(job.command if arguments.commands else f"{job.stage} {job.name}")
+        return
+    names = [job.name for job in jobs]
+    if names.count(arguments.job) != 1:
+        hint = nearest(arguments.job, names)
+        raise InputError(f"no job '{arguments.job}' of stage '{arguments.stage}'{hint}; sdpo-bench spec lists all")
+    job = jobs[names.index(arguments.job)]
+    print(job.command if arguments.commands else encode(job.spec))
+
+
+def _show(arguments: argparse.Namespace) -> None:
+    from evals.comparison import Comparison
+    from evals.tables import print_table
+    from pipeline.config import load
+    from pipeline.jobs import Plan
+
+    plan = Plan(load(arguments.config))
+    spec = plan.compare_spec()
+    print(print_table(Comparison.from_spec(spec), spec["generation"]))
+    print(f"\nReport: {plan.report_files()[0]}\nTables: {plan.root / 'tables'}/")
+
+
+def _write(folder: str) -> Callable[[argparse.Namespace], None]:
+    def write(arguments: argparse.Namespace) -> None:
+        from artifacts.atomic import write_text
+        from pipeline.reference import documents
+
+        for path, text in documents().items():
+            if path.startswith(folder):
+                write_text(Path(arguments.repository) / path, text)
+                print(path)
+
+    return write
+
+
+def _unlock(arguments: argparse.Namespace) -> None:
+    from pipeline.unlock import unlock
+
+    for line in unlock(arguments.folder):
+        print(line)
+
+
+def _install(arguments: argparse.Namespace) -> None:
+    import shutil
+
+    from artifacts.atomic import replaced_directory, replaced_file
+
+    built, target = Path(arguments.built), Path(arguments.target)
+    folders, files = ("base", "scorers"), ("quality.json", "agreement.json", "contact_sheet.png")
+    for name in (*folders, *files):
+        if not (built / name).exists():
+            raise InputError(f"{built / name}: no such file or folder; run `make miniature` first")
+    for name in folders:
+        with replaced_directory(target / name) as temporary:
+            shutil.copytree(built / name, temporary, dirs_exist_ok=True)
+    for name in files:
+        with replaced_file(target / name) as copy:
+            shutil.copyfile(built / name, copy)
+    print(f"{target}: now holds the weights of {built}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="sdpo-bench", description="Commands around the benchmark's workflow.")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def add(name: str, summary: str, run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=summary, description=summary)
+        command.set_defaults(run=run)
+        return command
+
+    check = add("check", "check a config and print every error in it", _check)
+    check.add_argument("config", nargs="?", default=DEFAULT_CONFIG)
+
+    spec = add("spec", "list the jobs of a config, or print the spec of one", _spec)
+    spec.add_argument("config", nargs="?", default=DEFAULT_CONFIG)
+    spec.add_argument("--stage", help="only jobs of this stage, e.g. train")
+    spec.add_argument("--job", help="print the spec of the job of this name")
+    spec.add_argument("--commands", action="store_true", help="print commands that can be run by hand")
+
+    show = add("show", "print the main table and where the report is", _show)
+    show.add_argument("config", nargs="?", default=DEFAULT_CONFIG)
+
+    for name, folder, summary in (
+        ("schemas", "workflow/schemas", "write the JSON schemas of config and files"),
+        ("reference", "config", "write the key reference of the config"),
+    ):
+        add(name, summary, _write(folder)).add_argument("--repository", default=".", help="root of the repository")
+
+    unlock = add("unlock", "clean up after a killed workflow: its lock and its jobs", _unlock)
+    unlock.add_argument("folder", nargs="?", default=".")
+
+    install = add("install-miniature", "put newly built miniature weights in place of the shipped ones", _install)
+    install.add_argument("--built", default="results/build/miniature")
+    install.add_argument("--target", default="resources/miniature")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    chosen = _parser().parse_args(arguments)
+    return run_command(lambda: chosen.run(chosen))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""The whole config of one benchmark."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from pipeline.config import registries
+from pipeline.config.base import Base
+from pipeline.config.block import Block, Name, Seed
+from pipeline.config.execution import Execution
+from pipeline.config.generation import Generation
+from pipeline.config.pairs import PairSet
+from pipeline.config.prompt_sets import PromptSet
+from pipeline.config.report import Report
+from pipeline.config.scorers import Scorer
+from pipeline.config.statistics import Statistics
+from pipeline.config.training import Training
+from pipeline.config.variants import Variant
+
+RESERVED_BENCHMARKS = ("build", "mlflow", "published")
+"""Folders under ``results/`` that are not a benchmark's."""
+
+RESERVED_VARIANT = "base"
+"""The untrained base as a model of the table."""
+
+RESERVED_PROMPT_SET = "all"
+"""The pooled rows of the tables."""
+
+
+class Benchmark(Block):
+    """One benchmark: one config file, one comparison table, one folder below ``results/``."""
+
+    benchmark: Name = Field(description="Name of the benchmark; its results lie in `results/<benchmark>/`.")
+    base: Base = Field(description="The pretrained model that all runs start from.")
+    pairs: Annotated[dict[Name, PairSet], Field(min_length=1)] = Field(description="Preference data sets by name.")
+    training: Training = Field(default_factory=Training, description="Hyperparameters of the training loop.")
+    variants: Annotated[list[Variant], Field(min_length=1)] = Field(description="What is trained and compared.")
+    seeds: Annotated[list[Seed], Field(min_length=1)] = Field(
+        description="Training seeds: every variant is trained once for each, and intervals resample them."
+    )
+    prompt_sets: Annotated[dict[Name, PromptSet], Field(min_length=1)] = Field(description="Prompt sets by name.")
+    generation: Generation = Field(default_factory=Generation, description="How images are drawn.")
+    scorers: Annotated[
+        dict[Annotated[str, registries.known("scorer", registries.scorers)], Scorer], Field(min_length=1)
+    ] = Field(description="Scorers by name.")
+    statistics: Statistics = Field(default_factory=Statistics, description="Settings of the intervals.")
+    report: Report = Field(default_factory=Report, description="What the page shows.")
+    execution: Execution = Field(default_factory=Execution, description="How the work is cut into jobs.")

@@ -1,0 +1,229 @@
+"""Checks that look at more than one key; each takes the config as it was read, whatever its shape.
+
+What has the wrong shape is reported by the models; here it is passed over, so that one mistake does not hide another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pydantic import ValidationError
+
+from pipeline.config import registries
+from pipeline.config.benchmark import RESERVED_BENCHMARKS, RESERVED_PROMPT_SET, RESERVED_VARIANT
+from pipeline.config.problems import MISSING, Problem, from_pydantic, one_of, unknown
+from pipeline.config.training import Training
+from pipeline.config.variants import baselines
+
+Raw = Mapping[str, Any]
+
+
+def cross_checks(data: Raw) -> Iterator[Problem]:
+    """All errors that no single key shows."""
+    for check in (
+        _reserved,
+        _variant_names,
+        _variants,
+        _warmup,
+        _baselines,
+        _seeds,
+        _scorers,
+        _grid,
+        _grid_seed,
+        _options,
+    ):
+        yield from check(data)
+
+
+def missing_files(data: Raw, folder: Path) -> Iterator[Problem]:
+    """Local weights and files that are named and not there.
+
+    Args:
+        folder: what relative paths are relative to.
+    """
+    named: list[tuple[tuple[str | int, ...], Any]] = [
+        (("base", "path"), _block(data, "base").get("path")),
+        *((("scorers", name, "weights"), s.get("weights")) for name, s in _blocks(data, "scorers")),
+        (("report", "scorer_agreement"), _block(data, "report").get("scorer_agreement")),
+    ]
+    for path, value in named:
+        if isinstance(value, str) and is_local(value) and not (folder / value).exists():
+            yield Problem(path, value, f"no such file or folder; {_remedy(value)}")
+
+
+def is_local(path: str) -> bool:
+    """Whether a path names a local file rather than a hub id, ``owner/name`` or ``owner/name@revision``."""
+    return path.startswith((".", "/", "~", "resources/")) or path.count("/") != 1
+
+
+def _remedy(path: str) -> str:
+    if path.startswith("resources/miniature/"):
+        return "restore it with `git checkout -- resources/miniature` or run `make miniature install-miniature`"
+    return "paths are relative to where snakemake is started"
+
+
+def _reserved(data: Raw) -> Iterator[Problem]:
+    if (name := data.get("benchmark")) in RESERVED_BENCHMARKS:
+        yield Problem(("benchmark",), name, f"results/{name}/ is used for something else; choose another name")
+    if RESERVED_PROMPT_SET in _block(data, "prompt_sets"):
+        path = ("prompt_sets", RESERVED_PROMPT_SET)
+        yield Problem(path, MISSING, "this name is taken by the pooled rows of the tables; choose another")
+
+
+def _variant_names(data: Raw) -> Iterator[Problem]:
+    first: dict[str, int] = {}
+    for index, variant in _variant_blocks(data):
+        name, path = variant.get("name"), ("variants", index, "name")
+        if name == RESERVED_VARIANT:
+            yield Problem(path, name, "this name is taken by the untrained base; choose another")
+        if isinstance(name, str) and first.setdefault(name, index) != index:
+            yield Problem(path, name, f"variants[{first[name]}] has this name too; expected one name a variant")
+
+
+def _variants(data: Raw) -> Iterator[Problem]:
+    data_sets = list(_block(data, "pairs"))
+    for index, variant in _variant_blocks(data):
+        path: tuple[str | int, ...] = ("variants", index)
+        pairs, name = variant.get("pairs"), variant.get("objective")
+        if isinstance(pairs, str) and data_sets and pairs not in data_sets:
+            yield Problem((*path, "pairs"), pairs, unknown("pair set", pairs, data_sets))
+        if not isinstance(name, str) or name not in registries.objectives():
+            continue
+        module = registries.objective(name)
+        if isinstance(parameters := variant.get("parameters", {}), Mapping):
+            try:
+                module.Parameters.model_validate(dict(parameters))
+            except ValidationError as error:
+                yield from from_pydantic(error, module.Parameters, (*path, "parameters"))
+        if variant.get("safeguard") is not None and not module.HAS_LOSER:
+            expected = f"objective '{name}' has no loser whose gradient could be scaled; expected no safeguard"
+            yield Problem((*path, "safeguard"), variant["safeguard"], expected)
+
+
+def _warmup(data: Raw) -> Iterator[Problem]:
+    """Warm-up after merging each variant with the defaults."""
+    places: list[tuple[tuple[str | int, ...], Raw]] = [(("training",), {})]
+    for index, variant in _variant_blocks(data):
+        # A variant that says nothing on it repeats the mistake of the defaults.
+        if {"steps", "warmup_steps"} & set(_block(variant, "training")):
+            places.append((("variants", index, "training"), variant))
+    for path, variant in places:
+        merged = _training(data, variant)
+        warmup, steps = merged["warmup_steps"], merged["steps"]
+        if isinstance(warmup, int) and isinstance(steps, int) and warmup > steps:
+            yield Problem((*path, "warmup_steps"), warmup, f"expected at most the number of steps, which is {steps}")
+
+
+def _baselines(data: Raw) -> Iterator[Problem]:
+    settings = [_settings(data, variant) for _, variant in _variant_blocks(data)]
+    names = [s["name"] for s in settings]
+    for index, variant in _variant_blocks(data):
+        name, baseline, path = variant.get("name"), variant.get("baseline"), ("variants", index, "baseline")
+        if not isinstance(name, str) or names.count(name) != 1:
+            continue
+        plain = [s["name"] for s in settings if s["safeguard"] is None and s["name"] != name]
+        if baseline is None:
+            found = baselines(name, settings) if variant.get("safeguard") is not None else []
+            if len(found) > 1:
+                yield Problem(path, MISSING, f"more than one variant could be the baseline: name {one_of(found)}")
+        elif isinstance(baseline, str) and baseline not in plain:
+            expected = unknown("variant without safeguard", baseline, [n for n in plain if isinstance(n, str)])
+            yield Problem(path, baseline, expected)
+
+
+def _settings(data: Raw, variant: Raw) -> dict[str, Any]:
+    """What two variants are compared by, defaults filled in."""
+    parameters = variant.get("parameters", {})
+    name = variant.get("objective")
+    if isinstance(name, str) and name in registries.objectives() and isinstance(parameters, Mapping):
+        with suppress(ValidationError):
+            parameters = registries.objective(name).Parameters.model_validate(dict(parameters)).model_dump()
+    return {
+        "name": variant.get("name"),
+        "safeguard": variant.get("safeguard"),
+        "objective": name,
+        "parameters": parameters,
+        "pairs": variant.get("pairs"),
+        "training": _training(data, variant),
+    }
+
+
+def _training(data: Raw, variant: Raw) -> dict[str, Any]:
+    return Training().model_dump() | dict(_block(data, "training")) | dict(_block(variant, "training"))
+
+
+def _seeds(data: Raw) -> Iterator[Problem]:
+    seeds = data.get("seeds")
+    if not isinstance(seeds, list):
+        return
+    for index, seed in enumerate(seeds):
+        if seed in seeds[:index]:
+            yield Problem(("seeds", index), seed, f"seeds[{seeds.index(seed)}] is the same; expected different seeds")
+
+
+def _scorers(data: Raw) -> Iterator[Problem]:
+    for name, scorer in _blocks(data, "scorers"):
+        if name not in registries.scorers():
+            continue
+        module = registries.scorer(name)
+        protocol = scorer.get("protocol")
+        if isinstance(protocol, str) and protocol not in module.PROTOCOLS:
+            expected = unknown("protocol", protocol, module.PROTOCOLS)
+            yield Problem(("scorers", name, "protocol"), protocol, expected)
+        if module.NEEDS_WEIGHTS and scorer.get("weights") is None:
+            expected = f"missing: expected {getattr(module, 'WEIGHTS', 'a file or folder')}"
+            yield Problem(("scorers", name, "weights"), MISSING, expected)
+
+
+def _grid(data: Raw) -> Iterator[Problem]:
+    prompt_sets = list(_block(data, "prompt_sets"))
+    name = _block(_block(data, "report"), "grid").get("prompt_set")
+    if isinstance(name, str) and prompt_sets and name not in prompt_sets:
+        yield Problem(("report", "grid", "prompt_set"), name, unknown("prompt set", name, prompt_sets))
+
+
+def _grid_seed(data: Raw) -> Iterator[Problem]:
+    seeds, seed = data.get("seeds"), _block(_block(data, "report"), "grid").get("seed")
+    if isinstance(seeds, list) and isinstance(seed, int) and seed not in seeds:
+        expected = f"expected one of the training seeds, {', '.join(map(str, seeds))}"
+        yield Problem(("report", "grid", "seed"), seed, expected)
+
+
+def _options(data: Raw) -> Iterator[Problem]:
+    sources: tuple[tuple[str, Callable[[], list[str]], Callable[[str], ModuleType]], ...] = (
+        ("pairs", registries.pair_sources, registries.pair_source),
+        ("prompt_sets", registries.prompt_sources, registries.prompt_source),
+    )
+    for key, names, load in sources:
+        for name, block in _blocks(data, key):
+            source, options = block.get("source"), _block(block, "options")
+            if not options or not isinstance(source, str) or source not in names():
+                continue
+            defaults = getattr(load(source), "DEFAULTS", None)
+            if defaults is None:
+                continue
+            for option in options:
+                if option not in defaults:
+                    yield Problem((key, name, "options", option), MISSING, unknown("key", str(option), defaults))
+
+
+def _block(data: Raw, key: str) -> Raw:
+    block = data.get(key)
+    return block if isinstance(block, Mapping) else {}
+
+
+def _blocks(data: Raw, key: str) -> Iterator[tuple[str, Raw]]:
+    for name, block in _block(data, key).items():
+        if isinstance(block, Mapping):
+            yield name, block
+
+
+def _variant_blocks(data: Raw) -> Iterator[tuple[int, Raw]]:
+    variants = data.get("variants")
+    for index, variant in enumerate(variants if isinstance(variants, list) else []):
+        if isinstance(variant, Mapping):
+            yield index, variant

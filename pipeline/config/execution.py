@@ -1,0 +1,22 @@
+"""Block ``execution``: how the work is cut into jobs; no result depends on it."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from pipeline.config.block import Block
+
+
+class Execution(Block):
+    """How the work is cut into jobs and what a job may use; no result depends on it."""
+
+    seeds_per_job: int = Field(
+        default=1, ge=1, description="Seeds of one variant that one job trains, draws from and scores."
+    )
+    prompt_sets_per_job: int = Field(default=1, ge=1, description="Prompt sets that one job draws or scores.")
+    scorers_per_job: int = Field(default=1, ge=1, description="Scorers that share one job and its preprocessing.")
+    score_batch_size: int = Field(default=64, ge=1, description="Images a scorer rates at once.")
+    threads: int = Field(default=1, ge=1, description="CPU threads of a job; training has its own setting.")
+    memory_mb: int = Field(default=3000, ge=1, description="Memory of a job in MB, `mem_mb` of Snakemake.")
+    runtime_minutes: int = Field(default=60, ge=1, description="Time limit of a job on a cluster in minutes.")
+    gpu: int = Field(default=0, ge=0, description="GPUs of a job that trains, draws or scores.")

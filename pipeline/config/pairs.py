@@ -1,0 +1,19 @@
+"""Block ``pairs``: the preference data sets."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from pipeline.config import registries
+from pipeline.config.block import Block
+
+
+class PairSet(Block):
+    """One preference data set; its key is its name."""
+
+    source: Annotated[str, registries.known("pair source", registries.pair_sources)] = Field(
+        description="Pair source that reads or makes the pairs."
+    )
+    options: dict[str, Any] = Field(default_factory=dict, description="The source's own options.")

@@ -1,0 +1,89 @@
+"""What a config may name: members of the registries of ``sdpo`` and ``evals``, found without importing torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
+
+import evals.prompt_sets
+import evals.sampling
+import evals.scorers
+import sdpo.bases
+import sdpo.objectives
+import sdpo.pairs
+
+if TYPE_CHECKING:
+    from sdpo.objectives import ObjectiveModule
+
+UNKNOWN_NAME = "unknown_name"
+"""Pydantic error type of a name that is in no registry; its context holds ``kind`` and ``known``."""
+
+
+def base_families() -> list[str]:
+    """Names of all base families."""
+    return sdpo.bases.names()
+
+
+def pair_sources() -> list[str]:
+    """Names of all pair sources."""
+    return sdpo.pairs.names()
+
+
+def prompt_sources() -> list[str]:
+    """Names of all prompt sources."""
+    return evals.prompt_sets.names()
+
+
+def objectives() -> list[str]:
+    """Names of all objectives."""
+    return sdpo.objectives.names()
+
+
+def scorers() -> list[str]:
+    """Names of all scorers."""
+    return evals.scorers.names()
+
+
+def schedulers() -> list[str]:
+    """Names of all samplers."""
+    return list(evals.sampling.SCHEDULERS)
+
+
+def generation_protocols() -> list[str]:
+    """Protocols of the generation."""
+    return list(evals.sampling.PROTOCOLS)
+
+
+def objective(name: str) -> ObjectiveModule:
+    """Module of an objective, with ``Parameters`` and ``HAS_LOSER``."""
+    return sdpo.objectives.load(name)
+
+
+def scorer(name: str) -> ModuleType:
+    """Module of a scorer, with ``PROTOCOLS`` and ``NEEDS_WEIGHTS``."""
+    return evals.scorers.load(name)
+
+
+def pair_source(name: str) -> ModuleType:
+    """Module of a pair source; it may have ``DEFAULTS``, the options it takes."""
+    return sdpo.pairs.REGISTRY.load(name)
+
+
+def prompt_source(name: str) -> ModuleType:
+    """Module of a prompt source; it may have ``DEFAULTS``, the options it takes."""
+    return evals.prompt_sets.REGISTRY.load(name)
+
+
+def known(kind: str, names: Callable[[], list[str]]) -> AfterValidator:
+    """A validator that takes only one of ``names()``."""
+
+    def check(value: Any) -> Any:
+        if value not in (allowed := names()):
+            raise PydanticCustomError(UNKNOWN_NAME, "unknown {kind}", {"kind": kind, "known": allowed})
+        return value
+
+    return AfterValidator(check)

@@ -1,0 +1,28 @@
+"""What the jobs of a workflow inherit from it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+OWNER = "SDPO_BENCH_WORKFLOW"
+"""Environment variable by which a job knows its workflow: process id, colon, folder."""
+
+
+def prepare_jobs(folder: str | Path) -> None:
+    """Let the jobs of this process find the project's commands, and mark them as its own.
+
+    The commands are those beside this interpreter, also where the environment has not been activated. The mark is how
+    :func:`pipeline.unlock.unlock` knows the jobs that a killed workflow left behind.
+    """
+    commands = str(Path(sys.executable).parent)
+    paths = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    if commands not in paths:
+        os.environ["PATH"] = os.pathsep.join([commands, *paths])
+    os.environ[OWNER] = mark(os.getpid(), folder)
+
+
+def mark(pid: int, folder: str | Path) -> str:
+    """Value of :data:`OWNER` for the jobs of the workflow with this process id."""
+    return f"{pid}:{Path(folder).resolve()}"

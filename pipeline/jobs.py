@@ -1,0 +1,282 @@
+"""From a benchmark to the specs of its jobs: plain JSON that says exactly what one command needs.
+
+A spec holds nothing that its command does not use, so a changed or added variant, seed or scorer leaves the specs of
+the other jobs as they were, and Snakemake leaves those jobs alone.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, TypeVar
+
+from artifacts import layout
+from evals.comparison import ComparedModel
+from pipeline.config import registries
+from pipeline.config.training import Training, merged_training
+from pipeline.config.variants import Variant, baselines
+from pipeline.files import Files
+from pipeline.stages import VERSIONS
+
+T = TypeVar("T")
+Spec = dict[str, Any]
+
+
+def encode(spec: Mapping[str, Any]) -> str:
+    """A spec as compact JSON on one line, the argument of ``--spec``."""
+    return json.dumps(spec, separators=(",", ":"), ensure_ascii=False)
+
+
+def chunks(items: Sequence[T], size: int) -> list[tuple[T, ...]]:
+    """Consecutive pieces of ``size`` items, the last one shorter; items added at the end change no full piece."""
+    return [tuple(items[i : i + size]) for i in range(0, len(items), size)]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job: the command that runs it and its spec."""
+
+    stage: str
+    name: str
+    spec: Spec
+
+    @property
+    def command(self) -> str:
+        """The command line, for running it by hand."""
+        program = "sdpo" if self.stage in ("pairs", "train") else "evals"
+        return f"{program} {self.stage} --spec {shlex.quote(encode(self.spec))}"
+
+
+@dataclass(frozen=True)
+class Plan(Files):
+    """The jobs of one benchmark, and their files."""
+
+    @cached_property
+    def variants(self) -> dict[str, Variant]:
+        """Variants by name, in the config's order."""
+        return {variant.name: variant for variant in self.benchmark.variants}
+
+    @property
+    def seed_chunks(self) -> list[tuple[int, ...]]:
+        """Seeds that one job handles."""
+        return chunks(self.benchmark.seeds, self.benchmark.execution.seeds_per_job)
+
+    @property
+    def prompt_set_chunks(self) -> list[tuple[str, ...]]:
+        """Prompt sets that one job handles."""
+        return chunks(list(self.benchmark.prompt_sets), self.benchmark.execution.prompt_sets_per_job)
+
+    @property
+    def scorer_chunks(self) -> list[tuple[str, ...]]:
+        """Scorers that one job handles."""
+        return chunks(list(self.benchmark.scorers), self.benchmark.execution.scorers_per_job)
+
+    def rule_name(
+        self,
+        stage: str,
+        *,
+        seeds: tuple[int, ...] | None = None,
+        prompt_sets: tuple[str, ...] | None = None,
+        scorers: tuple[str, ...] | None = None,
+    ) -> str:
+        """Name of the rule that handles these chunks: the stage, and a number wherever there is more than one."""
+        name = stage
+        for kind, chunk, all_chunks in (
+            ("seeds", seeds, self.seed_chunks),
+            ("prompts", prompt_sets, self.prompt_set_chunks),
+            ("scorers", scorers, self.scorer_chunks),
+        ):
+            if chunk is not None and len(all_chunks) > 1:
+                name += f"_{kind}{[tuple(map(str, c)) for c in all_chunks].index(tuple(map(str, chunk)))}"
+        return name
+
+    def training(self, variant: str) -> Training:
+        """The variant's hyperparameters after merging with the defaults."""
+        return merged_training(self.benchmark.training, self.variants[variant].training)
+
+    def parameters(self, variant: str) -> dict[str, Any]:
+        """Hyperparameters of the variant's objective, defaults filled in."""
+        own = self.variants[variant]
+        model = registries.objective(own.objective).Parameters
+        return model.model_validate(own.parameters).model_dump(mode="json")
+
+    def baseline(self, variant: str) -> str | None:
+        """The variant without safeguard that this one is compared with, if there is one."""
+        own = self.variants[variant]
+        if own.safeguard is None or own.baseline is not None:
+            return own.baseline
+        settings = [
+            {
+                "name": name,
+                "safeguard": v.safeguard,
+                "objective": v.objective,
+                "parameters": self.parameters(name),
+                "pairs": v.pairs,
+                "training": self.training(name),
+            }
+            for name, v in self.variants.items()
+        ]
+        found = baselines(variant, settings)
+        return found[0] if found else None
+
+    def prompts_spec(self, prompt_set: str) -> Spec:
+        """Spec of ``evals prompts``."""
+        block = self.benchmark.prompt_sets[prompt_set]
+        out = layout.prompts(self.root, prompt_set).as_posix()
+        return self._spec("prompts", prompt_set=prompt_set, **block.model_dump(), out=out)
+
+    def pairs_spec(self, dataset: str) -> Spec:
+        """Spec of ``sdpo pairs``."""
+        out = layout.pairs(self.root, dataset, self.benchmark.base.name).as_posix()
+        return self._spec(
+            "pairs", dataset=dataset, **self.benchmark.pairs[dataset].model_dump(), base=self._base, out=out
+        )
+
+    def train_spec(self, variant: str, seeds: Sequence[int]) -> Spec:
+        """Spec of ``sdpo train``."""
+        own = self.variants[variant]
+        return self._spec(
+            "train",
+            base=self._base,
+            pairs=layout.pairs(self.root, own.pairs, self.benchmark.base.name).as_posix(),
+            variant=variant,
+            objective={
+                "name": own.objective,
+                "parameters": self.parameters(variant),
+                "safeguard": None if own.safeguard is None else own.safeguard.model_dump(mode="json"),
+            },
+            training=self.training(variant).model_dump(),
+            root=self.root.as_posix(),
+            seeds=list(seeds),
+        )
+
+    def generate_spec(self, models: Sequence[str], prompt_sets: Sequence[str]) -> Spec:
+        """Spec of ``evals generate``."""
+        return self._spec(
+            "generate",
+            base=self._base,
+            root=self.root.as_posix(),
+            models=list(models),
+            prompt_sets=list(prompt_sets),
+            generation=self.benchmark.generation.model_dump(),
+            threads=self.benchmark.execution.threads,
+        )
+
+    def score_spec(self, models: Sequence[str], prompt_sets: Sequence[str], scorers: Sequence[str]) -> Spec:
+        """Spec of ``evals score``."""
+        blocks = {name: self.benchmark.scorers[name].model_dump() for name in scorers}
+        return self._spec(
+            "score",
+            root=self.root.as_posix(),
+            models=list(models),
+            prompt_sets=list(prompt_sets),
+            scorers={name: block | {"protocol": self.protocol(name)} for name, block in blocks.items()},
+            batch_size=self.benchmark.execution.score_batch_size,
+            threads=self.benchmark.execution.threads,
+        )
+
+    def compare_spec(self) -> Spec:
+        """Spec of ``evals compare`` and ``evals table``."""
+        return self._spec("compare", **self._comparison())
+
+    def report_spec(self) -> Spec:
+        """Spec of ``evals report``."""
+        block = self.benchmark.report
+        grid = {
+            "prompt_set": block.grid.prompt_set or next(iter(self.benchmark.prompt_sets)),
+            "prompts": block.grid.prompts,
+            "seed": self.benchmark.seeds[0] if block.grid.seed is None else block.grid.seed,
+        }
+        return self._spec("report", **self._comparison(), grid=grid, scorer_agreement=block.scorer_agreement)
+
+    def track_spec(self) -> Spec:
+        """Spec of ``evals track``."""
+        store = self.results / "mlflow"
+        return self._spec(
+            "track",
+            **self._comparison(),
+            database=(store / "mlflow.db").as_posix(),
+            artifacts=(store / "artifacts").as_posix(),
+            marker=self.tracking_marker(),
+        )
+
+    def protocol(self, scorer: str) -> str:
+        """Protocol of a scorer: as named, else the paper's, else the scorer's first."""
+        protocols: Sequence[str] = registries.scorer(scorer).PROTOCOLS
+        return self.benchmark.scorers[scorer].protocol or ("sdpo" if "sdpo" in protocols else protocols[0])
+
+    def compared_models(self) -> list[ComparedModel]:
+        """All models in table order, the base first."""
+        base = self.benchmark.base.name
+        rows = [ComparedModel(self.base_model, base, "base", None, False, None, None, None)]
+        for name, variant in self.variants.items():
+            baseline = self.baseline(name)
+            rows += [
+                ComparedModel(
+                    name=layout.model_name(base, name, seed),
+                    base=base,
+                    variant=name,
+                    objective=variant.objective,
+                    safeguard=variant.safeguard is not None,
+                    seed=seed,
+                    pairs=variant.pairs,
+                    baseline=baseline,
+                )
+                for seed in self.benchmark.seeds
+            ]
+        return rows
+
+    def all_models(self) -> list[str]:
+        """Names of all models."""
+        return [model.name for model in self.compared_models()]
+
+    def jobs(self) -> Iterator[Job]:
+        """All jobs of the benchmark, in the order of the stages."""
+        used = {variant.pairs for variant in self.variants.values()}
+        for name in self.benchmark.prompt_sets:
+            yield Job("prompts", name, self.prompts_spec(name))
+        for name in (name for name in self.benchmark.pairs if name in used):
+            yield Job("pairs", name, self.pairs_spec(name))
+        shared = [(v, seeds) for v in self.variants for seeds in self.seed_chunks]
+        for variant, seeds in shared:
+            yield Job("train", label(variant, seeds), self.train_spec(variant, seeds))
+        groups = [("base", [self.base_model])] + [(label(v, s), self.models(v, s)) for v, s in shared]
+        for name, models in groups:
+            for sets in self.prompt_set_chunks:
+                yield Job("generate", label(name, sets), self.generate_spec(models, sets))
+        for name, models in groups:
+            for sets in self.prompt_set_chunks:
+                for scorers in self.scorer_chunks:
+                    yield Job("score", label(name, sets, scorers), self.score_spec(models, sets, scorers))
+        yield Job("compare", "tables", self.compare_spec())
+        yield Job("report", "page", self.report_spec())
+        yield Job("track", "mlflow", self.track_spec())
+
+    @property
+    def _base(self) -> Spec:
+        return self.benchmark.base.model_dump()
+
+    def _comparison(self) -> Spec:
+        return {
+            "benchmark": self.benchmark.benchmark,
+            "root": self.root.as_posix(),
+            "models": [asdict(model) for model in self.compared_models()],
+            "prompt_sets": list(self.benchmark.prompt_sets),
+            "scorers": {name: self.protocol(name) for name in self.benchmark.scorers},
+            "statistics": self.benchmark.statistics.model_dump(),
+            "generation": self.benchmark.generation.model_dump(),
+        }
+
+    def _spec(self, stage: str, **content: Any) -> Spec:
+        return {"stage_version": VERSIONS[stage], **content}
+
+
+def label(*parts: str | Sequence[object]) -> str:
+    """Name of a piece of work: single items as they are, several as first and last."""
+    words = [
+        part if isinstance(part, str) else str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts
+    ]
+    return "/".join(words)

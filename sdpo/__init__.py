@@ -1,0 +1,1 @@
+"""The training side: objectives, safeguard, bases, pairs, trainer."""

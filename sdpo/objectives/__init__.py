@@ -1,0 +1,181 @@
+"""Objectives: training losses on preference pairs, each with or without the safeguard.
+
+An objective is one module of this package, or of a plug-in in the entry-point group ``sdpo.objectives``, with
+
+- ``Parameters``: a frozen pydantic model of its hyperparameters that forbids unknown ones;
+- ``HAS_LOSER``: whether the loss sees the loser;
+- ``loss(errors, parameters)``: the loss of each pair, (B,), from :class:`~sdpo.objectives.pair.PairErrors`.
+
+Errors, the mean over pairs and the safeguard are common to all and applied here. Importing this package or an
+objective does not import torch, so a config can be checked against ``Parameters`` at no cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+
+from pydantic import BaseModel, ValidationError
+
+from artifacts.errors import InputError
+from artifacts.plugins import Registry, nearest
+from sdpo.objectives.pair import PairErrors, PairPrediction, pair_errors
+from sdpo.safeguard import Safeguard, safe_scale
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Objective", "ObjectiveModule", "ObjectiveOutput", "PairErrors", "PairPrediction", "create", "load", "names"]
+
+_REGISTRY = Registry(kind="objective", package="sdpo.objectives", group="sdpo.objectives", not_members=("pair",))
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+class ObjectiveModule(Protocol):
+    """What a module has to define to be an objective."""
+
+    Parameters: type[BaseModel]
+    HAS_LOSER: bool
+
+    def loss(self, errors: PairErrors, parameters: Any) -> Tensor:
+        """Loss of each pair, (B,)."""
+
+
+@dataclass(frozen=True)
+class ObjectiveOutput:
+    """Result of an objective on one micro-batch."""
+
+    loss: Tensor
+    """(), mean over pairs, differentiable with respect to the policy's predictions."""
+    metrics: dict[str, Tensor]
+    """Detached: ``winner_drift``, ``loser_drift``, ``margin`` (means over pairs), ``implicit_accuracy`` (share of
+    pairs with a positive margin, ties half), ``residual_cosine`` (of the policy's winner and loser residuals over the
+    whole micro-batch), ``safe_scale_mean`` and ``safe_scale_min`` (1 with the safeguard off), all (); and
+    ``safe_scale``, λ itself, () or (B,). Without losers the keys that need them are absent."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A loss with its hyperparameters and its safeguard; made by :func:`create`."""
+
+    name: str
+    parameters: BaseModel
+    safeguard: Safeguard | None
+    module: ObjectiveModule
+
+    def __call__(self, pair: PairPrediction) -> ObjectiveOutput:
+        """Loss and metrics of one micro-batch.
+
+        The safeguard replaces the loser's error by ``L_l' = sg(L_l) + λ(L_l − sg(L_l))``: no value changes, only
+        the gradient that passes through the loser's prediction, by the factor λ.
+
+        Raises:
+            InputError: the objective needs losers and the pair has none, or, with the safeguard on, a residual of
+                the policy is not finite.
+        """
+        errors = pair_errors(pair)
+        if self.module.HAS_LOSER and not errors.has_loser:
+            raise InputError(
+                f"objective '{self.name}' needs losers: policy_loser, reference_loser and target_loser are None"
+            )
+        scale = errors.policy_winner.new_ones(())
+        guarded = errors
+        if self.safeguard is not None and errors.policy_loser is not None and errors.loser_residual is not None:
+            scale = safe_scale(
+                errors.winner_residual,
+                errors.loser_residual,
+                mu=self.safeguard.mu,
+                granularity=self.safeguard.granularity,
+            )
+            fixed = errors.policy_loser.detach()
+            guarded = replace(errors, policy_loser=fixed + scale * (errors.policy_loser - fixed))
+        return ObjectiveOutput(
+            loss=self.module.loss(guarded, self.parameters).mean(),
+            metrics=_metrics(errors, scale),
+        )
+
+
+def names() -> list[str]:
+    """All objectives, built in and plugged in, sorted; none is imported."""
+    return _REGISTRY.names()
+
+
+def load(name: str) -> ObjectiveModule:
+    """The module of an objective; torch is not imported.
+
+    Raises:
+        InputError: no objective has this name, or a plug-in does not define what an objective must.
+    """
+    module = _REGISTRY.load(name)
+    missing = [x for x in ("Parameters", "HAS_LOSER", "loss") if not hasattr(module, x)]
+    if missing:
+        raise InputError(f"objective '{name}': module {module.__name__} does not define {', '.join(missing)}")
+    return cast(ObjectiveModule, module)
+
+
+def create(name: str, *, safeguard: Safeguard | Mapping[str, Any] | None = None, **parameters: Any) -> Objective:
+    """An objective ready to be called.
+
+    Args:
+        name: one of :func:`names`.
+        safeguard: ``mu`` and ``granularity``, as a mapping or a :class:`~sdpo.safeguard.Safeguard`; None is off.
+        **parameters: fields of the objective's ``Parameters``.
+
+    Raises:
+        InputError: unknown objective or parameter, a value out of range, or a safeguard for an objective without
+            a loser.
+    """
+    module = load(name)
+    checked = _checked(module.Parameters, parameters, f"objective '{name}'")
+    if safeguard is None:
+        return Objective(name, checked, None, module)
+    if not module.HAS_LOSER:
+        raise InputError(f"objective '{name}': safeguard = {safeguard!r}: expected None, since it has no loser")
+    if not isinstance(safeguard, Safeguard):
+        if not isinstance(safeguard, Mapping):
+            raise InputError(f"objective '{name}': safeguard = {safeguard!r}: expected a mapping with mu, or None")
+        safeguard = _checked(Safeguard, safeguard, f"safeguard of objective '{name}'")
+    return Objective(name, checked, safeguard, module)
+
+
+def _checked(model: type[_Model], values: Mapping[str, Any], owner: str) -> _Model:
+    """The values as a model; every fault is named in one line."""
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        known = list(model.model_fields)
+        faults = []
+        for fault in error.errors():
+            key = ".".join(str(part) for part in fault["loc"])
+            if fault["type"] == "extra_forbidden":
+                expected = f"one of {', '.join(known)}" if known else "no parameters"
+                faults.append(f"unknown parameter {key} = {fault['input']!r}: expected {expected}{nearest(key, known)}")
+            elif fault["type"] == "missing":
+                faults.append(f"{key} is missing: {model.model_fields[key].description}")
+            else:
+                faults.append(f"{key} = {fault['input']!r}: {fault['msg']}")
+        raise InputError(f"{owner}: {'; '.join(faults)}") from error
+
+
+def _metrics(errors: PairErrors, scale: Tensor) -> dict[str, Tensor]:
+    """The metrics of :class:`ObjectiveOutput`."""
+    import torch
+
+    with torch.no_grad():
+        metrics = {
+            "winner_drift": errors.winner_drift.mean(),
+            "safe_scale": scale,
+            "safe_scale_mean": scale.mean(),
+            "safe_scale_min": scale.min(),
+        }
+        if errors.loser_residual is None:
+            return metrics
+        margin = errors.margin
+        metrics["loser_drift"] = errors.loser_drift.mean()
+        metrics["margin"] = margin.mean()
+        metrics["implicit_accuracy"] = ((margin.sign() + 1.0) / 2.0).mean()
+        metrics["residual_cosine"] = torch.nn.functional.cosine_similarity(
+            errors.winner_residual.flatten(), errors.loser_residual.flatten(), dim=0
+        )
+        return metrics

@@ -1,0 +1,141 @@
+"""Predictions for a batch of pairs, and the denoising errors that objectives are made of.
+
+Notation: residual ``r = prediction − target``; error ``L = mean(r²)`` of the policy over all but the first
+dimension, ``R`` the same of the frozen reference; drift ``d = L − R``; margin ``d_l − d_w``; ``w`` winner, ``l``
+loser. Everything is computed in fp32 (fp64 for fp64 predictions): the reference code keeps its reference errors in
+bf16, which at β = 5000 is noise of order 1 on the logit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+from artifacts.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class PairPrediction:
+    """What the policy and the reference predicted for B winners and B losers, and what they should have.
+
+    All tensors are (B, ...) of one shape. Members of a pair share noise and timestep. Targets are given per branch
+    because in v- and flow-parametrisation they differ between winner and loser. The loser's three fields
+    may be None, together, for objectives without a loser.
+    """
+
+    policy_winner: Tensor
+    policy_loser: Tensor | None
+    reference_winner: Tensor
+    reference_loser: Tensor | None
+    target_winner: Tensor
+    target_loser: Tensor | None
+
+    def __post_init__(self) -> None:
+        losers = (self.policy_loser, self.reference_loser, self.target_loser)
+        if any(x is None for x in losers) and not all(x is None for x in losers):
+            raise InputError(
+                "policy_loser, reference_loser, target_loser: expected three tensors, or None for all three"
+            )
+        shape = self.policy_winner.shape
+        if not shape or not shape.numel():
+            raise InputError(f"policy_winner has shape {tuple(shape)}: expected (B, ...) with values")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None and value.shape != shape:
+                raise InputError(
+                    f"{field.name} has shape {tuple(value.shape)}: expected that of policy_winner, {tuple(shape)}"
+                )
+
+
+@dataclass(frozen=True)
+class PairErrors:
+    """Errors of B pairs; the loser's fields are None if the pair has no loser.
+
+    ``policy_*`` carry gradients, ``reference_*`` do not.
+    """
+
+    policy_winner: Tensor
+    """L_w, (B,)."""
+    reference_winner: Tensor
+    """R_w, (B,)."""
+    winner_residual: Tensor
+    """Policy's prediction − target of the winners, (B, ...)."""
+    winner_shift: Tensor
+    """Policy's − reference's prediction for the winners, (B, ...)."""
+    policy_loser: Tensor | None = None
+    """L_l, (B,); under the safeguard L_l' = sg(L_l) + λ(L_l − sg(L_l)), equal in value."""
+    reference_loser: Tensor | None = None
+    """R_l, (B,)."""
+    loser_residual: Tensor | None = None
+    """Policy's prediction − target of the losers, (B, ...)."""
+
+    @property
+    def has_loser(self) -> bool:
+        """Whether the losers were given."""
+        return self.policy_loser is not None
+
+    @property
+    def winner_drift(self) -> Tensor:
+        """d_w = L_w − R_w, (B,)."""
+        return self.policy_winner - self.reference_winner
+
+    @property
+    def loser_drift(self) -> Tensor:
+        """d_l = L_l − R_l, (B,).
+
+        Raises:
+            InputError: the pair has no loser.
+        """
+        if self.policy_loser is None or self.reference_loser is None:
+            raise InputError("the pair has no loser: expected policy_loser, reference_loser and target_loser")
+        return self.policy_loser - self.reference_loser
+
+    @property
+    def margin(self) -> Tensor:
+        """d_l − d_w, (B,). Drifts come first: L and R are close, so their difference is nearly exact."""
+        return self.loser_drift - self.winner_drift
+
+    def logit(self, beta: float) -> Tensor:
+        """u = −½β(d_w − d_l), (B,): the log-odds that the policy prefers the winner (arXiv 2311.12908, Eq. 14).
+
+        β goes with errors that are means over the latent's values, and with the factor ½; for sums it would be
+        C·H·W times smaller, and for implementations without the ½ half as large.
+        """
+        return 0.5 * beta * self.margin
+
+
+def pair_errors(pair: PairPrediction) -> PairErrors:
+    """Residuals and errors of a batch of pairs, in fp32 at least."""
+    import torch
+
+    def precise(x: Tensor) -> Tensor:
+        return x.to(torch.promote_types(x.dtype, torch.float32))
+
+    def error(residual: Tensor) -> Tensor:
+        return residual.square().reshape(len(residual), -1).mean(1)
+
+    policy, target = precise(pair.policy_winner), precise(pair.target_winner).detach()
+    reference = precise(pair.reference_winner).detach()
+    residual = policy - target
+    errors = PairErrors(
+        policy_winner=error(residual),
+        reference_winner=error(reference - target),
+        winner_residual=residual,
+        winner_shift=policy - reference,
+    )
+    if pair.policy_loser is None or pair.reference_loser is None or pair.target_loser is None:
+        return errors
+    target = precise(pair.target_loser).detach()
+    residual = precise(pair.policy_loser) - target
+    return PairErrors(
+        policy_winner=errors.policy_winner,
+        reference_winner=errors.reference_winner,
+        winner_residual=errors.winner_residual,
+        winner_shift=errors.winner_shift,
+        policy_loser=error(residual),
+        reference_loser=error(precise(pair.reference_loser).detach() - target),
+        loser_residual=residual,
+    )

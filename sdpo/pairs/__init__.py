@@ -1,0 +1,59 @@
+"""Preference pairs: sources that read them, and the cache that training reads.
+
+A pair source is one module with a function ``read(options, *, base_path) -> Iterator[Pair]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from artifacts.errors import InputError
+from artifacts.plugins import Registry
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+REGISTRY = Registry(kind="pair source", package="sdpo.pairs", group="sdpo.pair_sources", not_members=("cache",))
+LABELS = (0.0, 0.5, 1.0)
+SPLITS = ("train", "heldout")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two images of one prompt and who won.
+
+    Attributes:
+        label: 1: the first image won; 0: the second; 0.5: a tie. As Pick-a-Pic's ``label_0``.
+        split: ``train``, or ``heldout`` for the drift measurement.
+    """
+
+    prompt: str
+    images: tuple[Image, Image]
+    label: float
+    split: str
+
+    def __post_init__(self) -> None:
+        if self.label not in LABELS:
+            raise InputError(f"pair of prompt {self.prompt!r}: label is {self.label}, expected one of 0, 0.5, 1")
+        if self.split not in SPLITS:
+            raise InputError(f"pair of prompt {self.prompt!r}: split is {self.split!r}, expected train or heldout")
+
+
+def names() -> list[str]:
+    """Known pair sources."""
+    return REGISTRY.names()
+
+
+def read(source: str, options: Mapping[str, Any], *, base_path: Path) -> Iterator[Pair]:
+    """Read the pairs of a source.
+
+    Args:
+        source: name of the source.
+        options: the source's own options from the config.
+        base_path: the base, for sources that sample from it.
+    """
+    pairs: Iterator[Pair] = REGISTRY.load(source).read(options, base_path=base_path)
+    return pairs

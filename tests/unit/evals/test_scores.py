@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import evals.scores
+from artifacts import layout
+from artifacts.atomic import file_sha256
+from artifacts.contracts import read_table, write_table
+from artifacts.errors import InputError
+from evals.scorers import create
+from evals.scores import read_image, score_images
+from evals.scores import score as score_by_spec
+
+
+@dataclass
+class Brightness:
+    """Mean red value times prompt length: a scorer that needs whole images, and records what it was given."""
+
+    fingerprint: str = "brightness"
+    calls: list[int] = field(default_factory=list)
+
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> np.ndarray:
+        self.calls.append(len(images))
+        return np.array([np.asarray(i)[..., 0].mean() * len(p) for i, p in zip(images, prompts, strict=True)])
+
+
+REDS = [10, 20, 30, 40, 50]
+PROMPTS = ["a", "bb", "ccc", "dddd", "eeeee"]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Five images whose manifest is not in the prompt set's order."""
+    folder = layout.images(tmp_path, "base/dpo/seed0", "set")
+    folder.mkdir(parents=True)
+    for index, red in enumerate(REDS):
+        Image.new("RGB", (40, 30), (red, 0, 0)).save(folder / f"{index:05d}.png")
+    ids = [f"set-{index:05d}" for index in range(5)]
+    prompts = pd.DataFrame({"prompt_id": ids, "prompt": PROMPTS, "category": "", "source": "test"})
+    write_table(layout.prompts(tmp_path, "set"), prompts, "prompts")
+    files = [f"{index:05d}.png" for index in range(5)]
+    manifest = pd.DataFrame(
+        {"prompt_id": ids, "file": files, "seed": range(5), "sha256": [file_sha256(folder / f) for f in files]}
+    )
+    write_table(folder / "manifest.parquet", manifest.iloc[[3, 0, 4, 2, 1]], "manifest")
+    return tmp_path
+
+
+def images_dir(root: Path) -> Path:
+    return layout.images(root, "base/dpo/seed0", "set")
+
+
+def rewrite(root: Path, change: dict[str, object] | None = None, drop: str | None = None) -> None:
+    path = images_dir(root) / "manifest.parquet"
+    manifest = read_table(path, "manifest").sort_values("prompt_id", ignore_index=True)
+    for column, value in (change or {}).items():
+        manifest.loc[1, column] = value
+    write_table(path, manifest[manifest["prompt_id"] != drop], "manifest")
+
+
+@pytest.fixture(autouse=True)
+def brightness(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make ``brightness`` a scorer that a spec can name."""
+    monkeypatch.setattr(
+        evals.scores, "create", lambda name, **block: Brightness() if name == "brightness" else create(name, **block)
+    )
+
+
+def score(root: Path, **scorers: dict[str, str]) -> Path:
+    score_by_spec(
+        {
+            "root": str(root),
+            "models": ["base/dpo/seed0"],
+            "prompt_sets": ["set"],
+            "scorers": {"brightness": {"protocol": "sdpo"}, **scorers},
+            "batch_size": 2,
+        }
+    )
+    return root / "scores" / "brightness" / "base/dpo/seed0" / "set.parquet"
+
+
+def test_each_image_meets_its_prompt_in_the_order_of_the_set(root: Path) -> None:
+    table = read_table(score(root), "scores")
+    assert list(table["prompt_id"]) == [f"set-{index:05d}" for index in range(5)]
+    assert list(table["score"]) == [10, 40, 90, 160, 250]
+    assert table["image_sha256"][3] == file_sha256(images_dir(root) / "00003.png")
+    assert set(table["fingerprint"]) == {"brightness"}
+
+
+def test_images_are_given_in_chunks(root: Path) -> None:
+    scorer = Brightness()
+    score_images({"b": scorer}, images_dir(root), layout.prompts(root, "set"), chunk=2)
+    assert scorer.calls == [2, 2, 1]
+
+
+def test_several_scorers_share_one_decoding(
+    root: Path, pickscore_folder: Path, aesthetic_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two scorers of one image size: five files read, five crops made, and the numbers of scoring alone."""
+    from evals.scorers import preprocessing
+
+    read, cropped = [], []
+    monkeypatch.setattr(evals.scores, "read_image", lambda *a, original=read_image: read.append(a) or original(*a))
+    monkeypatch.setattr(
+        preprocessing,
+        "square_crop",
+        lambda *a, original=preprocessing.square_crop: cropped.append(a) or original(*a),
+    )
+    scorers = {
+        "pickscore": create("pickscore", weights=pickscore_folder, batch_size=2),
+        "aesthetic": create("aesthetic", weights=aesthetic_folder),
+        "brightness": Brightness(),
+    }
+    tables = score_images(scorers, images_dir(root), layout.prompts(root, "set"), chunk=3)
+    assert (len(read), len(cropped)) == (5, 5)
+    images = [Image.open(images_dir(root) / f"{index:05d}.png") for index in range(5)]
+    for name, table in tables.items():
+        np.testing.assert_allclose(table["score"], scorers[name].score(images, PROMPTS), rtol=1e-5, atol=1e-6)
+        assert list(table["fingerprint"]) == [scorers[name].fingerprint] * 5
+
+
+def test_a_spec_runs_scorers_with_weights_beside_others(root: Path, aesthetic_folder: Path) -> None:
+    score(root, aesthetic={"protocol": "sdpo", "weights": str(aesthetic_folder), "dtype": "float32"})
+    table = read_table(layout.scores(root, "aesthetic", "base/dpo/seed0", "set"), "scores")
+    images = [Image.open(images_dir(root) / f"{index:05d}.png") for index in range(5)]
+    alone = create("aesthetic", weights=aesthetic_folder)
+    np.testing.assert_allclose(table["score"], alone.score(images, PROMPTS), rtol=1e-5)
+    assert set(table["fingerprint"]) == {alone.fingerprint}
+
+
+def test_nothing_is_written_when_a_later_model_fails(root: Path) -> None:
+    spec = {"root": str(root), "models": ["base/dpo/seed0", "base/dpo/seed1"], "prompt_sets": ["set"]}
+    with pytest.raises(InputError, match=r"seed1/set/manifest\.parquet: no such file"):
+        score_by_spec({**spec, "scorers": {"brightness": {"protocol": "sdpo"}}, "batch_size": 2})
+    assert not (root / "scores").exists()
+
+
+def refused(root: Path, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        score(root)
+    assert "\n" not in str(caught.value)
+    assert "run snakemake again" in str(caught.value)
+    assert not (root / "scores").exists()
+
+
+def test_truncated_png(root: Path) -> None:
+    path = images_dir(root) / "00001.png"
+    path.write_bytes(path.read_bytes()[:-20])
+    refused(root, r"00001\.png: truncated or changed.*delete the image folder")
+
+
+def test_truncated_png_that_the_manifest_lists_so(root: Path) -> None:
+    path = images_dir(root) / "00001.png"
+    path.write_bytes(path.read_bytes()[:-30])
+    rewrite(root, {"sha256": file_sha256(path)})
+    refused(root, r"00001\.png: not a readable image")
+
+
+def test_not_an_image(root: Path) -> None:
+    path = images_dir(root) / "00001.png"
+    path.write_text("text")
+    rewrite(root, {"sha256": file_sha256(path)})
+    refused(root, r"00001\.png: not a readable image")
+
+
+def test_manifest_row_without_its_file(root: Path) -> None:
+    (images_dir(root) / "00004.png").unlink()
+    refused(root, r"00004\.png: listed in the manifest, but missing")
+
+
+def test_file_outside_the_folder(root: Path) -> None:
+    rewrite(root, {"file": "../00001.png"})
+    refused(root, r"manifest\.parquet: '\.\./00001\.png' is not the name of a file beside it")
+
+
+def test_prompt_without_an_image(root: Path) -> None:
+    rewrite(root, drop="set-00002")
+    refused(root, r"no image for prompt_id 'set-00002' of .*set\.parquet \(1 in all\)")
+
+
+def test_image_without_a_prompt(root: Path) -> None:
+    path = layout.prompts(root, "set")
+    write_table(path, read_table(path, "prompts").iloc[:3], "prompts")
+    refused(root, r"prompt_id 'set-00003' is not in .*set\.parquet \(2 in all\)")
+
+
+def test_repeated_prompt_id(root: Path) -> None:
+    rewrite(root, {"prompt_id": "set-00000"})
+    refused(root, r"manifest\.parquet: prompt_id 'set-00000' stands there twice")
+
+
+def test_missing_manifest(root: Path) -> None:
+    (images_dir(root) / "manifest.parquet").unlink()
+    with pytest.raises(InputError, match=r"manifest\.parquet: no such file"):
+        score(root)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [([1.0, np.nan, 2.0, 3.0, 4.0], "'set-00001' is nan"), ([1.0], r"shape \(1,\) for 5 images")],
+)
+def test_scorer_that_gives_no_number_per_image(root: Path, values: list[float], message: str) -> None:
+    class Broken(Brightness):
+        def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> np.ndarray:
+            return np.array(values)
+
+    with pytest.raises(InputError, match=f"scorer 'broken': .*{message}"):
+        score_images({"broken": Broken()}, images_dir(root), layout.prompts(root, "set"))

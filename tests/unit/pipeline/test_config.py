@@ -1,0 +1,302 @@
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.config import ConfigError, load, validate
+
+pytestmark = pytest.mark.usefixtures("few_names")
+
+Config = dict[str, Any]
+
+
+def errors(config: Any, **options: Any) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        validate(config, **{"check_files": False, **options})
+    return list(caught.value.lines)
+
+
+def test_a_config_without_errors_gets_its_defaults(config: Config) -> None:
+    benchmark = validate(config, check_files=False)
+
+    assert benchmark.training.steps == 4
+    assert benchmark.training.batch_size == 16
+    assert benchmark.variants[2].safeguard is not None
+    assert benchmark.variants[2].safeguard.granularity == "microbatch"
+    assert benchmark.generation.guidance_scale == 5.0
+    assert benchmark.statistics.confidence == 0.95
+
+
+def _set(*path: Any, to: Any) -> Callable[[Config], None]:
+    def change(config: Config) -> None:
+        block: Any = config
+        for key in path[:-1]:
+            block = block.setdefault(key, {}) if isinstance(block, dict) else block[key]
+        block[path[-1]] = to
+
+    return change
+
+
+CASES: dict[str, tuple[Callable[[Config], None], str]] = {
+    "unknown key": (
+        _set("generation", "guidance", to=3),
+        "generation.guidance: unknown key: expected one of protocol, scheduler, steps, guidance_scale, batch_size, "
+        "seed, dtype; did you mean 'guidance_scale'?",
+    ),
+    "unknown key of a variant": (
+        _set("variants", 1, "paramters", to={"beta": 1}),
+        "variants[1].paramters (variant 'dmpo'): unknown key: expected one of name, objective, parameters, safeguard, "
+        "pairs, training, baseline; did you mean 'parameters'?",
+    ),
+    "unknown key of a variant's training": (
+        _set("variants", 1, "training", to={"learning_rates": 1e-3}),
+        "variants[1].training.learning_rates (variant 'dmpo'): unknown key: expected one of steps, batch_size, "
+        "learning_rate, warmup_steps, optimizer, weight_decay, max_grad_norm, empty_prompt_share, log_every, "
+        "checkpoint_every, drift_every, heldout_pairs, threads; did you mean 'learning_rate'?",
+    ),
+    "unknown key of a scorer": (
+        _set("scorers", "oracle", "dtpye", to="float32"),
+        "scorers.oracle.dtpye: unknown key: expected one of protocol, weights, dtype; did you mean 'dtype'?",
+    ),
+    "unknown hyperparameter": (
+        _set("variants", 2, "parameters", "betta", to=1),
+        "variants[2].parameters.betta (variant 'dmpo+sdpo'): unknown key: expected one of beta, alpha; "
+        "did you mean 'beta'?",
+    ),
+    "unknown option of a source": (
+        _set("pairs", "renders", "options", "heldouts", to=1),
+        "pairs.renders.options.heldouts: unknown key: expected one of pairs, heldout, seed, temperature, tie_below, "
+        "contradiction, degradation; did you mean 'heldout'?",
+    ),
+    "unknown objective": (
+        _set("variants", 0, "objective", to="dmp"),
+        "variants[0].objective = \"dmp\" (variant 'sft'): unknown objective: expected one of dmpo, dspo, sft; "
+        "did you mean 'dmpo'?",
+    ),
+    "unknown scorer": (
+        _set("scorers", "hpsv3", to={"protocol": "sdpo"}),
+        "scorers.hpsv3: unknown scorer: expected one of hpsv2, oracle, pickscore; did you mean 'hpsv2'?",
+    ),
+    "unknown protocol of a scorer": (
+        _set("scorers", "pickscore", "protocol", to="sdop"),
+        "scorers.pickscore.protocol = \"sdop\": unknown protocol: expected sdpo; did you mean 'sdpo'?",
+    ),
+    "unknown protocol of the generation": (
+        _set("generation", "protocol", to="cleam"),
+        "generation.protocol = \"cleam\": unknown protocol: expected one of clean, sdpo; did you mean 'clean'?",
+    ),
+    "unknown prompt source": (
+        _set("prompt_sets", "seen", "source", to="miniature_sene"),
+        'prompt_sets.seen.source = "miniature_sene": unknown prompt source: expected one of miniature_seen, text_file; '
+        "did you mean 'miniature_seen'?",
+    ),
+    "unknown base family": (
+        _set("base", "family", to="minature"),
+        'base.family = "minature": unknown base family: expected one of miniature, stable_diffusion; '
+        "did you mean 'miniature'?",
+    ),
+    "unknown pair source": (
+        _set("pairs", "renders", "source", to="renders"),
+        'pairs.renders.source = "renders": unknown pair source: expected miniature_renders; '
+        "did you mean 'miniature_renders'?",
+    ),
+    "unknown pair set": (
+        _set("variants", 0, "pairs", to="render"),
+        "variants[0].pairs = \"render\" (variant 'sft'): unknown pair set: expected renders; did you mean 'renders'?",
+    ),
+    "unknown prompt set of the grid": (
+        _set("report", "grid", "prompt_set", to="seem"),
+        "report.grid.prompt_set = \"seem\": unknown prompt set: expected one of seen, own; did you mean 'seen'?",
+    ),
+    "grid shows a seed that is not trained": (
+        _set("report", "grid", "seed", to=7),
+        "report.grid.seed = 7: expected one of the training seeds, 0, 1",
+    ),
+    "unknown literal": (
+        _set("scorers", "oracle", "dtype", to="float23"),
+        "scorers.oracle.dtype = \"float23\": expected one of float32, bfloat16, float16; did you mean 'float32'?",
+    ),
+    "beta is zero": (
+        _set("variants", 1, "parameters", "beta", to=0),
+        "variants[1].parameters.beta = 0 (variant 'dmpo'): expected a number greater than 0.0",
+    ),
+    "mu above one": (
+        _set("variants", 2, "safeguard", "mu", to=1.1),
+        "variants[2].safeguard.mu = 1.1 (variant 'dmpo+sdpo'): expected a number of at most 1.0",
+    ),
+    "mu below zero": (
+        _set("variants", 2, "safeguard", "mu", to=-0.1),
+        "variants[2].safeguard.mu = -0.1 (variant 'dmpo+sdpo'): expected a number of at least 0.0",
+    ),
+    "safeguard is not a block": (
+        _set("variants", 2, "safeguard", to=True),
+        "variants[2].safeguard = true (variant 'dmpo+sdpo'): expected keys mu and granularity, or nothing",
+    ),
+    "safeguard without a loser": (
+        _set("variants", 0, "safeguard", to={"mu": 0.9}),
+        "variants[0].safeguard = {\"mu\": 0.9} (variant 'sft'): objective 'sft' has no loser whose gradient could be "
+        "scaled; expected no safeguard",
+    ),
+    "two variants of one name": (
+        _set("variants", 1, "name", to="sft"),
+        "variants[1].name = \"sft\" (variant 'sft'): variants[0] has this name too; expected one name a variant",
+    ),
+    "variant with the base's name": (
+        _set("variants", 0, "name", to="base"),
+        "variants[0].name = \"base\" (variant 'base'): this name is taken by the untrained base; choose another",
+    ),
+    "name that is no path": (
+        _set("variants", 0, "name", to="../sft"),
+        "variants[0].name = \"../sft\" (variant '../sft'): expected a name of a-z, 0-9, '.', '_', '+' and '-' that "
+        "starts with a letter or digit",
+    ),
+    "prompt set name that is no path": (
+        _set("prompt_sets", "Seen", to={"source": "text_file"}),
+        "prompt_sets.Seen: expected a name of a-z, 0-9, '.', '_', '+' and '-' that starts with a letter or digit",
+    ),
+    "prompt set with the pooled rows' name": (
+        _set("prompt_sets", "all", to={"source": "text_file"}),
+        "prompt_sets.all: this name is taken by the pooled rows of the tables; choose another",
+    ),
+    "benchmark in the store's folder": (
+        _set("benchmark", to="mlflow"),
+        'benchmark = "mlflow": results/mlflow/ is used for something else; choose another name',
+    ),
+    "no seeds": (_set("seeds", to=[]), "seeds = []: expected at least 1"),
+    "a seed twice": (_set("seeds", to=[0, 3, 0]), "seeds[2] = 0: seeds[0] is the same; expected different seeds"),
+    "seed that is no integer": (_set("seeds", to=[0, 1.5]), "seeds[1] = 1.5: expected an integer"),
+    "warm-up longer than training, merged": (
+        _set("variants", 1, "training", to={"warmup_steps": 5}),
+        "variants[1].training.warmup_steps = 5 (variant 'dmpo'): expected at most the number of steps, which is 4",
+    ),
+    "text for a number": (_set("training", "steps", to="many"), 'training.steps = "many": expected an integer'),
+    "not a number": (
+        _set("training", "learning_rate", to=float("inf")),
+        "training.learning_rate = Infinity: expected a finite number",
+    ),
+    "weights left out": (
+        _set("scorers", "pickscore", to={}),
+        "scorers.pickscore.weights: missing: expected a folder with config.json, model.safetensors and tokenizer.json "
+        "(or vocab.json and merges.txt)",
+    ),
+    "missing hyperparameter": (
+        _set("variants", 1, "parameters", to={}),
+        "variants[1].parameters.beta (variant 'dmpo'): missing: β > 0, for errors averaged over the latent's values "
+        "and a logit with the factor ½. Published: 2000 (SD 1.5), 6000 (SDXL).",
+    ),
+    "baseline that has a safeguard": (
+        _set("variants", 2, "baseline", to="dmpo+sdpo"),
+        "variants[2].baseline = \"dmpo+sdpo\" (variant 'dmpo+sdpo'): unknown variant without safeguard: "
+        "expected one of sft, dmpo; did you mean 'dmpo'?",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_each_error_is_one_line(config: Config, case: str) -> None:
+    change, line = CASES[case]
+    change(config)
+    assert errors(config) == [line]
+
+
+def test_missing_block(config: Config) -> None:
+    del config["seeds"]
+    assert errors(config) == [
+        "seeds: missing: Training seeds: every variant is trained once for each, and intervals resample them."
+    ]
+
+
+def test_all_errors_at_once(config: Config) -> None:
+    singles = ["unknown key", "beta is zero", "mu above one", "unknown scorer", "no seeds", "two variants of one name"]
+    for case in singles:
+        CASES[case][0](config)
+    lines = errors(config)
+    # The variant that took the name 'sft' is called by it in its other errors.
+    expected = {CASES[case][1].replace("(variant 'dmpo')", "(variant 'sft')") for case in singles}
+    assert set(lines) == expected
+    assert len(lines) == len(singles)
+
+
+def test_an_ambiguous_baseline_is_asked_for(config: Config) -> None:
+    config["variants"].append({**config["variants"][1], "name": "dmpo-again"})
+    assert errors(config) == [
+        "variants[2].baseline (variant 'dmpo+sdpo'): more than one variant could be the baseline: "
+        "name one of dmpo, dmpo-again"
+    ]
+    config["variants"][2]["baseline"] = "dmpo"
+    assert validate(config, check_files=False).variants[2].baseline == "dmpo"
+
+
+def test_weights_that_are_not_there(config: Config, tmp_path: Path) -> None:
+    config["base"]["path"] = "owner/model@main"
+    config["scorers"]["pickscore"]["weights"] = "weights/pick/score"
+    config["report"] = {"scorer_agreement": "resources/miniature/agreement.json"}
+    assert errors(config, check_files=True, folder=tmp_path) == [
+        'scorers.pickscore.weights = "weights/pick/score": no such file or folder; '
+        "paths are relative to where snakemake is started",
+        'report.scorer_agreement = "resources/miniature/agreement.json": no such file or folder; restore it with '
+        "`git checkout -- resources/miniature` or run `make miniature install-miniature`",
+    ]
+    (tmp_path / "weights/pick/score").mkdir(parents=True)
+    del config["report"]
+    assert validate(config, folder=tmp_path).base.path == "owner/model@main"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        None,
+        [],
+        {"variants": {}, "seeds": 3, "scorers": [], "base": None},
+        {"variants": [None, {"name": [], "objective": {}, "parameters": 3, "training": [], "baseline": []}]},
+        {"pairs": {"x": None}, "prompt_sets": {"y": 3}, "report": {"grid": []}, "scorers": {"oracle": 1}},
+    ],
+)
+def test_any_shape_gives_lines_and_no_traceback(config: Config, wrong: Any) -> None:
+    broken = wrong if not isinstance(wrong, dict) else {**config, **wrong}
+    assert all("\n" not in line for line in errors(broken))
+
+
+def test_file_is_named_and_repeated_keys_are_found(config: Config, tmp_path: Path) -> None:
+    path = tmp_path / "bench.yaml"
+    config["seeds"] = []
+    path.write_text(yaml.safe_dump(config, sort_keys=False) + "training:\n  steps: 9\n  steps: 8\n")
+    with pytest.raises(ConfigError) as caught:
+        load(path, check_files=False)
+    first = next(n for n, line in enumerate(path.read_text().splitlines(), 1) if line == "training:")
+    last = len(path.read_text().splitlines())
+    assert caught.value.lines == (
+        f"{path}: training: given on line {first} and on line {last - 2}; expected once",
+        f"{path}: training.steps: given on line {last - 1} and on line {last}; expected once",
+        f"{path}: seeds = []: expected at least 1",
+        # YAML takes the last block, whose steps are 8, and the default of 10 for the warm-up.
+        f"{path}: training.warmup_steps = 10: expected at most the number of steps, which is 8",
+    )
+
+
+def test_yaml_errors_are_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "bench.yaml"
+    path.write_text("base: {name: x\nseeds: [1]\n")
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    (line,) = caught.value.lines
+    assert line.startswith(f"{path}: line 2, column 6: not YAML: ")
+    with pytest.raises(ConfigError, match="No such file or directory; give a readable YAML file"):
+        load(tmp_path / "absent.yaml")
+
+
+def test_numbers_with_exponents_are_numbers(config: Config, tmp_path: Path) -> None:
+    path = tmp_path / "bench.yaml"
+    path.write_text(yaml.safe_dump(config, sort_keys=False).replace("steps: 4", "steps: 4\n  learning_rate: 2e-5"))
+    assert load(path, check_files=False).training.learning_rate == 2e-5
+
+
+def test_validation_changes_nothing_of_its_input(config: Config) -> None:
+    before = copy.deepcopy(config)
+    validate(config, check_files=False)
+    assert config == before

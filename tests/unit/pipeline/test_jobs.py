@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import copy
+import json
+import shlex
+from typing import Any
+
+import pytest
+
+from evals.comparison import Comparison
+from pipeline.config import validate
+from pipeline.jobs import Plan, chunks, encode
+from pipeline.stages import VERSIONS
+
+pytestmark = pytest.mark.usefixtures("few_names")
+
+Config = dict[str, Any]
+
+
+def plan(config: Config) -> Plan:
+    return Plan(validate(config, check_files=False))
+
+
+def specs(config: Config) -> dict[tuple[str, str], str]:
+    return {(job.stage, job.name): encode(job.spec) for job in plan(config).jobs()}
+
+
+def changed(before: dict[tuple[str, str], str], after: dict[tuple[str, str], str]) -> set[tuple[str, str]]:
+    return {key for key, spec in after.items() if before.get(key) != spec}
+
+
+TABLES = {("compare", "tables"), ("report", "page"), ("track", "mlflow")}
+
+
+def test_chunks_are_in_order_and_of_fixed_size() -> None:
+    assert chunks([3, 1, 2, 5, 4], 2) == [(3, 1), (2, 5), (4,)]
+    assert chunks([], 3) == []
+
+
+def test_one_job_for_each_chunk(config: Config) -> None:
+    stages = [job.stage for job in plan(config).jobs()]
+    # 3 variants x 2 seeds; those and the base x 2 prompt sets; x 2 scorers.
+    assert {stage: stages.count(stage) for stage in VERSIONS} == {
+        "prompts": 2,
+        "pairs": 1,
+        "train": 6,
+        "generate": 14,
+        "score": 28,
+        "compare": 1,
+        "report": 1,
+        "track": 1,
+    }
+    config["execution"] = {"seeds_per_job": 3, "prompt_sets_per_job": 3, "scorers_per_job": 6}
+    stages = [job.stage for job in plan(config).jobs()]
+    assert [stages.count(s) for s in ("train", "generate", "score")] == [3, 4, 4]
+
+
+def test_adding_a_variant_leaves_the_other_jobs_alone(config: Config) -> None:
+    before = specs(config)
+    config["variants"].insert(1, {"name": "new", "objective": "sft", "pairs": "renders"})
+    after = specs(config)
+    own = {key for key in after if key[1].startswith("new/")}
+    assert len(own) == 2 + 4 + 8
+    assert changed(before, after) == own | TABLES
+
+
+def test_adding_a_seed_leaves_the_other_jobs_alone(config: Config) -> None:
+    before = specs(config)
+    config["seeds"] = [0, 1, 5]
+    after = specs(config)
+    assert changed(before, after) == {key for key in after if "/5" in key[1]} | TABLES
+
+
+def test_changing_a_variant_changes_its_jobs_and_the_tables_only(config: Config) -> None:
+    before = specs(config)
+    config["variants"][1]["parameters"]["beta"] = 500
+    after = specs(config)
+    # Images and scores of the variant follow from its new weights, which Snakemake sees by itself; that the
+    # safeguarded variant has lost its baseline is for the tables to say.
+    assert changed(before, after) == {("train", "dmpo/0"), ("train", "dmpo/1")} | TABLES
+
+
+def test_statistics_touch_only_what_shows_them(config: Config) -> None:
+    before = specs(config)
+    config["statistics"] = {"resamples": 100}
+    assert changed(before, specs(config)) == TABLES
+
+
+def test_memory_and_time_limits_are_in_no_spec(config: Config) -> None:
+    before = specs(config)
+    config["execution"] = {"memory_mb": 64000, "runtime_minutes": 600, "gpu": 1}
+    assert changed(before, specs(config)) == set()
+
+
+def test_a_stage_version_reruns_that_stage(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = specs(config)
+    monkeypatch.setitem(VERSIONS, "train", VERSIONS["train"] + 1)
+    assert {stage for stage, _ in changed(before, specs(config))} == {"train"}
+
+
+def test_train_spec_is_resolved(config: Config) -> None:
+    config["variants"][2]["training"] = {"learning_rate": 2e-5}
+    spec = plan(config).train_spec("dmpo+sdpo", (0, 1))
+    assert spec["objective"] == {
+        "name": "dmpo",
+        "parameters": {"beta": 2000.0, "alpha": 0.01},
+        "safeguard": {"mu": 0.9, "granularity": "microbatch"},
+    }
+    assert (spec["training"]["learning_rate"], spec["training"]["steps"]) == (2e-5, 4)
+    assert spec["pairs"] == "results/tiny/pairs/renders/miniature"
+    assert spec["base"] == config["base"]
+    assert (spec["root"], spec["variant"], spec["seeds"]) == ("results/tiny", "dmpo+sdpo", [0, 1])
+    assert spec["stage_version"] == VERSIONS["train"]
+    assert plan(config).train_spec("sft", (0,))["objective"] == {"name": "sft", "parameters": {}, "safeguard": None}
+
+
+def test_generate_and_score_specs(config: Config) -> None:
+    job = plan(config)
+    generate = job.generate_spec([job.base_model], ("seen", "own"))
+    assert generate["models"] == ["miniature/base"]
+    assert generate["prompt_sets"] == ["seen", "own"]
+    assert generate["generation"]["guidance_scale"] == 5.0
+    score = job.score_spec(job.models("dmpo", (1,)), ("seen",), ("oracle", "pickscore"))
+    assert score["models"] == ["miniature/dmpo/seed1"]
+    assert score["scorers"] == {
+        "oracle": {"protocol": "world", "weights": None, "dtype": "float32"},
+        "pickscore": {"protocol": "sdpo", "weights": "resources/miniature/pickscore", "dtype": "float32"},
+    }
+
+
+def test_comparison_can_be_read_back_with_the_derived_baseline(config: Config) -> None:
+    comparison = Comparison.from_spec(json.loads(encode(plan(config).compare_spec())))
+    assert [m.name for m in comparison.models[:3]] == [
+        "miniature/base",
+        "miniature/sft/seed0",
+        "miniature/sft/seed1",
+    ]
+    assert {m.variant: m.baseline for m in comparison.models} == {
+        "base": None,
+        "sft": None,
+        "dmpo": None,
+        "dmpo+sdpo": "dmpo",
+    }
+    assert comparison.scorers == {"oracle": "world", "pickscore": "sdpo"}
+    assert comparison.statistics.resamples == 2000
+
+
+@pytest.mark.parametrize(
+    ("change", "baseline"),
+    [
+        ({}, "dmpo"),
+        ({"parameters": {"beta": 2000, "alpha": 0.02}}, None),
+        ({"training": {"steps": 5}}, None),
+        # Written out, but equal to the default.
+        ({"training": {"steps": 4}}, "dmpo"),
+        ({"baseline": "sft"}, "sft"),
+    ],
+)
+def test_baseline_differs_by_name_and_safeguard_alone(
+    config: Config, change: dict[str, Any], baseline: str | None
+) -> None:
+    config["variants"][2].update(change)
+    assert plan(config).baseline("dmpo+sdpo") == baseline
+
+
+def test_specs_fit_on_a_command_line(config: Config) -> None:
+    config["variants"] = [{**copy.deepcopy(config["variants"][1]), "name": f"dmpo-{i:03d}"} for i in range(30)]
+    config["seeds"] = list(range(10))
+    longest = max(len(job.command) for job in plan(config).jobs())
+    # Linux refuses single arguments of 128 KiB.
+    assert longest < 100_000
+
+
+def test_commands_survive_a_shell(config: Config) -> None:
+    config["prompt_sets"]["own"]["options"]["path"] = "it's $HOME/`x`.txt"
+    (job,) = (j for j in plan(config).jobs() if j.name == "own")
+    program, stage, option, argument = shlex.split(job.command)
+    assert (program, stage, option) == ("evals", "prompts", "--spec")
+    assert json.loads(argument)["options"]["path"] == "it's $HOME/`x`.txt"
+
+
+def test_rule_names_number_only_what_is_cut(config: Config) -> None:
+    job = plan(config)
+    assert job.rule_name("train", seeds=(1,)) == "train_seeds1"
+    assert job.rule_name("score", seeds=(0,), prompt_sets=("own",), scorers=("oracle",)) == (
+        "score_seeds0_prompts1_scorers0"
+    )
+    config["execution"] = {"seeds_per_job": 2, "prompt_sets_per_job": 2}
+    assert plan(config).rule_name("generate", seeds=(0, 1), prompt_sets=("seen", "own")) == "generate"

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import Workflow
+
+WHOLE = {
+    "prompts": 2,
+    "pairs": 1,
+    "train": 2,
+    "generate_base": 1,
+    "generate": 2,
+    "score_base": 1,
+    "score": 2,
+    "compare": 1,
+    "report": 1,
+    "track": 1,
+    "all": 1,
+}
+
+
+def test_job_counts_follow_the_chunks(workflow: Workflow) -> None:
+    assert workflow.planned() == WHOLE
+    workflow.config["execution"] = {"seeds_per_job": 1, "prompt_sets_per_job": 1, "scorers_per_job": 1}
+    counts = workflow.planned()
+    assert {counts[f"train_seeds{i}"] for i in (0, 1)} == {2}
+    assert counts["generate_seeds1_prompts0"] == 2
+    assert counts["generate_base_prompts1"] == 1
+    assert counts["score_seeds0_prompts1_scorers1"] == 2
+    # 2 prompt sets, 1 pair set; 4 models to train; 5 models x 2 sets; x 2 scorers; 3 on tables and 1 for all.
+    assert sum(counts.values()) == 2 + 1 + 4 + 10 + 20 + 3 + 1
+
+
+def test_the_miniature_target_needs_no_weights_and_no_benchmark(workflow: Workflow) -> None:
+    (workflow.folder / "resources/miniature/base/provenance.json").unlink()
+    (workflow.folder / "resources/miniature/base").rmdir()
+    assert workflow.planned("miniature") == {
+        "miniature_base": 1,
+        "miniature_scorer_data": 1,
+        "miniature_scorers": 3,
+        "miniature_collect": 1,
+        "miniature_quality": 1,
+        "miniature": 1,
+    }
+    assert "base.path" in workflow.run("--dry-run", fails=True)
+
+
+def test_a_run_is_complete_and_only_what_changed_runs_again(workflow: Workflow) -> None:
+    workflow.run()
+    assert len(workflow.executed()) == sum(WHOLE.values()) - 1
+    log = workflow.folder / "results/tiny/logs/train/dmpo+sdpo/0-1.log"
+    assert log.read_text() == "train done\n"
+
+    assert "Nothing to be done" in workflow.run()
+    assert workflow.executed() == []
+
+    workflow.config["variants"].append({"name": "sft", "objective": "sft", "pairs": "renders"})
+    workflow.run()
+    models = "miniature/sft/seed0 miniature/sft/seed1"
+    assert workflow.executed() == [
+        "compare",
+        f"generate {models}",
+        "report",
+        f"score {models}",
+        "track",
+        "train sft",
+    ]
+
+    # Weights of another provenance are other weights.
+    (workflow.folder / "resources/miniature/pickscore/provenance.json").write_text('{"wall_seconds": 3}')
+    assert workflow.planned() == {"score_base": 1, "score": 3, "compare": 1, "report": 1, "track": 1, "all": 1}
+
+
+def test_config_errors_are_printed_alone_and_nothing_runs(workflow: Workflow) -> None:
+    workflow.config["variants"][1]["safeguard"] = {"mu": 2}
+    workflow.config["seeds"] = []
+    workflow.config["scorer"] = {}
+    text = workflow.run(fails=True)
+    assert "scorer: unknown key: expected one of benchmark, base" in text
+    assert "seeds = []: expected at least 1" in text
+    assert "variants[1].safeguard.mu = 2 (variant 'dmpo+sdpo'): expected a number of at most 1.0" in text
+    assert "3 error(s) in the config; nothing was run" in text
+    assert "Traceback" not in text
+    assert "Snakefile" not in text
+    assert not (workflow.folder / "results").exists()
+
+
+def test_settings_on_the_command_line_are_refused(workflow: Workflow) -> None:
+    # They would reach the workflow past the checks of the file.
+    assert "give one --configfile and no --config" in workflow.run("--config", "seeds=[5]", "--dry-run", fails=True)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs kill -9")
+def test_a_killed_workflow_is_cleaned_up_and_goes_on(workflow: Workflow) -> None:
+    (workflow.folder / "slow").touch()
+    process = subprocess.Popen(
+        workflow.command(),
+        cwd=workflow.folder,
+        env=workflow.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.STDOUT,
+    )
+    deadline = time.monotonic() + 60
+    while not (workflow.folder / "started").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    (workflow.folder / "slow").unlink()
+
+    unlock = [sys.executable, "-m", "pipeline.cli", "unlock", str(workflow.folder)]
+    text = subprocess.run(unlock, capture_output=True, text=True, check=True).stdout
+    assert "stopped a job of a killed workflow" in text
+    assert "removed the lock of a killed workflow" in text
+    assert subprocess.run(unlock, capture_output=True, text=True, check=True).stdout == ""
+
+    workflow.executed()
+    workflow.run("--rerun-incomplete")
+    assert [line for line in workflow.executed() if line.startswith("train")] == ["train dmpo", "train dmpo+sdpo"]
+    assert "Nothing to be done" in workflow.run()
