@@ -38,7 +38,7 @@ mlflow: $(STAMP) ## serve the runs on this computer only and print the address
 
 miniature: $(STAMP) ## train the miniature's weights from a seed (at most 40 minutes) and print their quality
 	@$(BIN)/sdpo-bench unlock
-	@$(BIN)/snakemake --configfile config/miniature.yaml miniature
+	@$(BIN)/snakemake miniature --configfile config/miniature.yaml
 	@echo "Built in results/build/miniature; \`make install-miniature\` puts them in place of the shipped weights."
 
 install-miniature: $(STAMP) ## put newly built miniature weights in place of the shipped ones

@@ -113,7 +113,7 @@ CONTRACTS: dict[str, Contract] = {
             "winner_drift": Column("float64", "mean over the batch of L_w - R_w"),
             "loser_drift": Column("float64", "mean over the batch of L_l - R_l", nullable=True),
             "margin": Column("float64", "loser drift - winner drift", nullable=True),
-            "implicit_accuracy": Column("float64", "share of pairs with a positive margin", nullable=True),
+            "implicit_accuracy": Column("float64", "share of pairs with a positive margin, ties half", nullable=True),
             "safe_scale_mean": Column("float64", "mean of the safe scale λ; 1 with the safeguard off", nullable=True),
             "safe_scale_min": Column("float64", "least λ of the batch", nullable=True),
             "residual_cosine": Column("float64", "cosine of winner and loser residuals", nullable=True),
@@ -131,7 +131,7 @@ CONTRACTS: dict[str, Contract] = {
             "winner_drift": Column("float64", "mean over held-out pairs of L_w - R_w"),
             "loser_drift": Column("float64", "mean over held-out pairs of L_l - R_l"),
             "margin": Column("float64", "loser drift - winner drift"),
-            "implicit_accuracy": Column("float64", "share of held-out pairs with a positive margin"),
+            "implicit_accuracy": Column("float64", "share of held-out pairs with a positive margin, ties half"),
             "pairs": Column("int64", "held-out pairs used"),
         },
         "delete the model's folder and run snakemake again",
@@ -150,11 +150,11 @@ def write_table(path: str | Path, frame: pd.DataFrame, contract: str) -> None:
 
     expected = CONTRACTS[contract]
     _check_columns(str(path), list(frame.columns), contract)
+    for name, column in expected.columns.items():
+        if not column.nullable and frame[name].isna().any():
+            raise InputError(f"{path}: column '{name}' holds empty values, which contract '{contract}' forbids")
     try:
         table = pa.Table.from_pandas(frame[list(expected.columns)], expected.arrow_schema(), preserve_index=False)
-        for name, column in expected.columns.items():
-            if not column.nullable and table[name].null_count:
-                raise InputError(f"{path}: column '{name}' holds empty values, which contract '{contract}' forbids")
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise InputError(f"{path}: does not fit contract '{contract}': {error}") from error
     with replaced_file(path) as temporary:

@@ -34,6 +34,8 @@ def read_spec(text: str) -> dict[str, Any]:
             text = Path(text).read_text(encoding="utf-8")
         except OSError as error:
             raise InputError(f"--spec: {origin}: {error.strerror}; give inline JSON or a readable file") from error
+        except UnicodeDecodeError as error:
+            raise InputError(f"--spec: {origin}: not UTF-8 text ({error.reason}); give a JSON file") from error
     try:
         spec = json.loads(text)
     except json.JSONDecodeError as error:

@@ -47,7 +47,7 @@ def generate(spec: Mapping[str, Any]) -> None:
             started = time.time()
             ids = table["prompt_id"].tolist()
             images = sample_prompts(
-                pipeline, unet, embeddings[prompt_set], ids, settings, progress=f"{name} on {prompt_set}"
+                pipeline, unet, embeddings[prompt_set], ids, settings, label=f"{name} on {prompt_set}"
             )
             shaping = {"generation": spec["generation"], "model": name, "prompt_set": prompt_set}
             provenance = describe(stage="generate", spec=shaping, inputs={}, started=started)

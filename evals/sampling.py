@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artifacts.errors import InputError
+from artifacts.parts import load_part
 from artifacts.plugins import nearest
+from artifacts.progress import progress
 
 if TYPE_CHECKING:
     import torch
@@ -99,20 +101,20 @@ class Pipeline:
         if library not in ("diffusers", "transformers"):
             raise InputError(f"{index}: part '{name}' comes from '{library}'; only diffusers and transformers are run")
         part = getattr(importlib.import_module(library), class_name)
-        loaded = part.from_pretrained(self.path / name, local_files_only=True, **options)
+        loaded = load_part(part, self.path / name, **options)
         return loaded.to(self.device).eval().requires_grad_(False) if hasattr(loaded, "parameters") else loaded
 
     def load_unet(self, model: Path) -> Any:
         """The denoiser of a model folder (``unet/`` below it).
 
         Raises:
-            InputError: the folder holds no denoiser.
+            InputError: the folder holds no denoiser, or a damaged one.
         """
         from diffusers import UNet2DConditionModel
 
         if not (model / "unet" / "config.json").is_file():
             raise InputError(f"{model / 'unet'}: no denoiser; train the model first or correct its path")
-        unet = UNet2DConditionModel.from_pretrained(model / "unet", local_files_only=True, torch_dtype=self.dtype)
+        unet = load_part(UNet2DConditionModel, model / "unet", torch_dtype=self.dtype)
         return unet.to(self.device).eval().requires_grad_(False)
 
     def encode_prompts(self, prompts: list[str]) -> torch.Tensor:
@@ -215,7 +217,7 @@ def sample_prompts(
     prompt_ids: list[str],
     settings: SamplingSettings,
     *,
-    progress: str | None = None,
+    label: str | None = None,
 ) -> list[Image]:
     """Images of N prompts, in batches.
 
@@ -225,14 +227,12 @@ def sample_prompts(
         embeddings: (N, T, D), of the prompts in order.
         prompt_ids: N identifiers that the start noise derives from.
         settings: how.
-        progress: label of a progress bar on stderr; none without.
+        label: of the progress shown on stderr; none is shown without.
     """
-    from tqdm import tqdm
-
     scheduler = make_scheduler(pipeline.scheduler, settings.scheduler)
     empty = pipeline.encode_prompts([""])
     images: list[Image] = []
-    with tqdm(total=len(prompt_ids), desc=progress, unit="image", mininterval=2, disable=progress is None) as bar:
+    with progress(total=len(prompt_ids), label=label, unit="image") as bar:
         for start in range(0, len(prompt_ids), settings.batch_size):
             ids = prompt_ids[start : start + settings.batch_size]
             noise = start_noise(settings, ids, pipeline.latent_shape)

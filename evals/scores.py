@@ -88,8 +88,11 @@ def score_images(
     for start in range(0, len(rows), chunk):
         part = slice(start, start + chunk)
         images = [read_image(folder / file, sha256) for file, sha256 in zip(files[part], digests[part], strict=True)]
-        for name, values in _score_together(scorers, images, list(rows["prompt"][part])):
-            scores[name].append(_checked(name, values, list(rows["prompt_id"][part])))
+        try:
+            for name, values in _score_together(scorers, images, list(rows["prompt"][part])):
+                scores[name].append(_checked(name, values, list(rows["prompt_id"][part])))
+        except InputError as error:
+            raise InputError(f"{folder} with the prompts of {prompts_file}: {error}") from error
     return {
         name: pd.DataFrame(
             {

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from artifacts.progress import progress
 from miniature import tokenizer as world_tokenizer
 from miniature.rendering import IMAGE_SIZE_PX, Pixels, degrade, faulty, render
 from miniature.scenes import random_scene, training_scene
@@ -29,19 +30,24 @@ LATENT_NOISE = 0.05
 
 @dataclass(frozen=True)
 class BaseRecipe:
-    """Sizes and lengths of the training. The defaults are the recipe of the shipped weights."""
+    """Sizes and lengths of the training. The defaults are the recipe of the shipped weights.
+
+    The denoiser is trained in ``cycles`` of ``denoiser_steps``, each a rise and fall of the learning rate on new
+    pictures, each from the averaged weights of the one before.
+    """
 
     seed: int = 0
     pictures: int = 40_000
-    autoencoder_steps: int = 2000
+    autoencoder_steps: int = 1500
     denoiser_steps: int = 4000
+    cycles: int = 2
     batch_size: int = 64
     autoencoder_learning_rate: float = 2e-3
     denoiser_learning_rate: float = 3e-3
     average_decay: float = 0.999
     empty_prompt_share: float = 0.1
-    contradiction: float = 0.3
-    degradation: float = 0.3
+    contradiction: float = 0.25
+    degradation: float = 0.15
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,25 @@ class BaseModules:
     tokenizer: CLIPTokenizer
     unet: Any
     scheduler: Any
+
+    @classmethod
+    def load(cls, folder: Path) -> BaseModules:
+        """Read what :meth:`save` wrote, as float32."""
+        import diffusers
+        import torch
+        import transformers
+
+        def part(library: Any, kind: str, name: str) -> Any:
+            loaded = getattr(library, kind).from_pretrained(folder / name, local_files_only=True)
+            return loaded.to(torch.float32) if hasattr(loaded, "parameters") else loaded
+
+        return cls(
+            vae=part(diffusers, "AutoencoderTiny", "vae"),
+            text_encoder=part(transformers, "CLIPTextModel", "text_encoder"),
+            tokenizer=part(transformers, "CLIPTokenizer", "tokenizer"),
+            unet=part(diffusers, "UNet2DConditionModel", "unet"),
+            scheduler=part(diffusers, "DDIMScheduler", "scheduler"),
+        )
 
     def save(self, folder: Path) -> None:
         """Write the parts as half-precision safetensors in the layout of ``StableDiffusionPipeline``."""
@@ -155,10 +180,8 @@ def to_tensor(pictures: Pixels) -> torch.Tensor:
 
 def _batches(count: int, size: int, steps: int, rng: np.random.Generator, label: str) -> Iterator[np.ndarray]:
     """``steps`` batches of indices, reshuffled every epoch, under a progress bar."""
-    from tqdm import tqdm
-
     queue = np.empty(0, dtype=np.int64)
-    for _ in tqdm(range(steps), desc=label, mininterval=5):
+    for _ in progress(range(steps), label=label, unit="step"):
         while len(queue) < size:
             queue = np.concatenate([queue, rng.permutation(count)])
         yield queue[:size]
@@ -203,34 +226,47 @@ def encode(vae: Any, pictures: Pixels) -> torch.Tensor:
     return torch.cat(parts) * scale
 
 
-def train_base(recipe: BaseRecipe, vae: Any = None) -> BaseModules:
+def train_base(recipe: BaseRecipe, *, start: BaseModules | None = None) -> BaseModules:
     """Train all parts from a seed.
 
     Args:
-        vae: an autoencoder trained before; ``None`` trains one.
+        start: a base after its first cycle, to go on from; ``None`` begins with the autoencoder.
     """
     import torch
 
-    vae = vae or train_autoencoder(recipe)
-    torch.manual_seed(recipe.seed + 1)
-    rng = np.random.default_rng(recipe.seed + 1)
+    if start is None:
+        vae = train_autoencoder(recipe)
+        torch.manual_seed(recipe.seed + 1)
+        tokenizer = world_tokenizer.build()
+        parts = BaseModules(vae, build_text_encoder(tokenizer), tokenizer, build_unet(), build_scheduler())
+        _train_cycle(recipe, parts, 1)
+    else:
+        parts = start
+    for cycle in range(2, recipe.cycles + 1):
+        torch.manual_seed(recipe.seed + cycle)
+        _train_cycle(recipe, parts, cycle)
+    return parts
+
+
+def _train_cycle(recipe: BaseRecipe, parts: BaseModules, cycle: int) -> None:
+    """Train denoiser and text encoder in place for one cycle, from 1; they end as the average over the steps."""
+    import torch
+
+    rng = np.random.default_rng(recipe.seed + cycle)
     scenes = [training_scene(rng) for _ in range(recipe.pictures)]
-    latents = encode(vae, faulty(scenes, rng, contradiction=recipe.contradiction, degradation=recipe.degradation))
-    tokenizer = world_tokenizer.build()
+    pictures = faulty(scenes, rng, contradiction=recipe.contradiction, degradation=recipe.degradation)
+    latents = encode(parts.vae, pictures)
     captions = ["", *(scene.caption for scene in scenes)]
-    padded = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
-    text_encoder, unet, scheduler = build_text_encoder(tokenizer), build_unet(), build_scheduler()
-    text_encoder.train()
-    unet.train()
+    padded = parts.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
+    text_encoder, unet, scheduler = parts.text_encoder.train(), parts.unet.train(), parts.scheduler
     parameters = [*unet.parameters(), *text_encoder.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=recipe.denoiser_learning_rate, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, recipe.denoiser_learning_rate, total_steps=recipe.denoiser_steps, pct_start=0.1
     )
     average = [p.detach().clone() for p in parameters]
-    for step, chosen in enumerate(
-        _batches(len(latents), recipe.batch_size, recipe.denoiser_steps, rng, "denoiser"), start=1
-    ):
+    batches = _batches(len(latents), recipe.batch_size, recipe.denoiser_steps, rng, f"denoiser, cycle {cycle}")
+    for step, chosen in enumerate(batches, start=1):
         caption_rows = np.where(rng.random(len(chosen)) < recipe.empty_prompt_share, 0, chosen + 1)
         noise = torch.randn(len(chosen), *latents.shape[1:])
         timesteps = torch.randint(0, scheduler.config.num_train_timesteps, (len(chosen),))
@@ -248,4 +284,5 @@ def train_base(recipe: BaseRecipe, vae: Any = None) -> BaseModules:
     with torch.no_grad():
         for parameter, mean in zip(parameters, average, strict=True):
             parameter.copy_(mean)
-    return BaseModules(vae, text_encoder.eval(), tokenizer, unet.eval(), scheduler)
+    text_encoder.eval()
+    unet.eval()

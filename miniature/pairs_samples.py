@@ -21,8 +21,8 @@ DEFAULTS: dict[str, float] = {
     "seed": 0,
     "temperature": 0.05,
     "tie_below": 0.03,
-    "steps": 12,
-    "guidance_scale": 5.0,
+    "steps": 10,
+    "guidance_scale": 4.0,
 }
 
 

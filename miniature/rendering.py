@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from miniature.scenes import COLOURS, SHAPES, SIZES, Scene, contradicted
 
 IMAGE_SIZE_PX = 32
-RADIUS_PX = {"small": 4.5, "large": 7.0}
+# An object alone has room to be large; shapes much smaller than this vanish in 8 x 8 latents.
+RADIUS_PX = {"whole": {"small": 6.0, "large": 10.0}, "half": {"small": 5.0, "large": 7.0}}
 # Where an object's centre may lie: (name, columns, rows). The halves leave no overlap between two objects.
-_CENTRE, _SPREAD, _TIGHT = 16, range(-5, 6), range(-1, 2)
+_CENTRE, _SPREAD, _TIGHT = 16, range(-3, 4), range(-1, 2)
 SLOTS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "whole": (tuple(_CENTRE + d for d in _SPREAD), tuple(_CENTRE + d for d in _SPREAD)),
     "left": (tuple(8 + d for d in _TIGHT), tuple(_CENTRE + d for d in _SPREAD)),
@@ -58,8 +59,9 @@ class Masks:
 def masks(slot: str) -> Masks:
     """The slot's masks, in the order shape, size, column, row."""
     columns, rows = SLOTS[slot]
+    radii = RADIUS_PX["whole" if slot == "whole" else "half"]
     kinds = [(shape, size, x, y) for shape in range(4) for size in range(2) for x in columns for y in rows]
-    coverage = np.stack([_coverage(SHAPES[s], RADIUS_PX[SIZES[z]], x, y) for s, z, x, y in kinds])
+    coverage = np.stack([_coverage(SHAPES[s], radii[SIZES[z]], x, y) for s, z, x, y in kinds])
     return Masks(coverage, np.array([k[0] for k in kinds]), np.array([k[1] for k in kinds]))
 
 

@@ -73,7 +73,7 @@ def parse(caption: str) -> Scene:
     except (ValueError, TypeError):
         valid = False
     if not valid:
-        raise InputError(f"not a caption of the miniature world: {caption!r}; the oracle judges only its own world")
+        raise InputError(f"not a caption of the miniature world: {caption!r}; drop the oracle or these prompts")
     return scene
 
 

@@ -1,7 +1,8 @@
 """Pictures, captions and preferences that the miniature scorers learn from.
 
-Each prompt has four pictures: a faulty render, a sample of the base, and samples of two models that preference training
-without the safeguard has driven off (one far, one less). Scorers that know renders alone reward a collapsed model.
+Each prompt has five pictures: two faulty renders, a sample of the base, and samples of two models that preference
+training without the safeguard has driven off (one far, one less). Scorers that know renders alone reward a collapsed
+model.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from miniature.pairs_samples import draw
 from miniature.rendering import faulty, to_uint8
 from miniature.scenes import Scene, parse, training_scene
 
-TEMPERATURE, TIE_BELOW = 0.05, 0.03
-SAMPLING_STEPS, GUIDANCE_SCALE = 10, 5.0
+TEMPERATURE, TIE_BELOW = 0.04, 0.05
+SAMPLING_STEPS, GUIDANCE_SCALE = 10, 4.0
+PAIRS_A_PROMPT = 6
 # Learning rate of the two models without the safeguard: both lose quality, the second until little is left.
 DRIVEN_OFF = {"worn": 5e-5, "collapsed": 2e-4}
 # Far from the seeds of any benchmark.
@@ -92,14 +94,14 @@ def build(base: Path, work: Path, *, prompts: int, heldout: int, training_steps:
     """
     rng = np.random.default_rng([23, seed])
     scenes = [training_scene(rng) for _ in range(prompts)]
-    columns = [to_uint8(faulty(scenes, rng, contradiction=0.3, degradation=0.3))]
+    columns = [to_uint8(faulty(scenes, rng, contradiction=0.4, degradation=0.3)) for _ in range(2)]
     models: dict[str, Path | None] = {"base": None, **driven_off_models(base, work, steps=training_steps)}
     for name, model in models.items():
         key = f"scorers-{seed}-{name}"
         columns.append(draw(base, scenes, key=key, model=model, steps=SAMPLING_STEPS, guidance_scale=GUIDANCE_SCALE))
     verdicts = [oracle.judge(pictures, scenes) for pictures in columns]
     scores = np.array([[v.score for v in column] for column in verdicts]).T
-    chosen = [(p, *rng.permutation(len(columns))[:2]) for p in range(prompts) for _ in range(3)]
+    chosen = [(p, *rng.permutation(len(columns))[:2]) for p in range(prompts) for _ in range(PAIRS_A_PROMPT)]
     pairs = np.array(chosen, dtype=np.int64)
     drawn = labels(
         scores[pairs[:, 0], pairs[:, 1]],

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from artifacts.progress import progress
 from miniature import tokenizer as world_tokenizer
 from miniature.rendering import IMAGE_SIZE_PX
 from miniature.scorer_data import ScorerData
@@ -38,10 +39,10 @@ class ScorerRecipe:
     heldout: int = 600
     driven_off_steps: int = 100
     contrastive_steps: int = 400
-    preference_steps: int = 350
-    reward_steps: int = 600
+    preference_steps: int = 600
+    reward_steps: int = 900
     head_steps: int = 400
-    batch_size: int = 96
+    batch_size: int = 64
     learning_rate: float = 1e-3
 
 
@@ -74,10 +75,8 @@ def _pixels(data: ScorerData) -> torch.Tensor:
 
 
 def _batches(count: int, size: int, steps: int, seed: int, label: str) -> Iterator[NDArray[np.int64]]:
-    from tqdm import tqdm
-
     rng = np.random.default_rng([29, seed])
-    for _ in tqdm(range(steps), desc=label, mininterval=5):
+    for _ in progress(range(steps), label=label, unit="step"):
         yield rng.choice(count, size=min(size, count), replace=False)
 
 

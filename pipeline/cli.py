@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -80,6 +81,10 @@ def _install(arguments: argparse.Namespace) -> None:
     for name in (*folders, *files):
         if not (built / name).exists():
             raise InputError(f"{built / name}: no such file or folder; run `make miniature` first")
+    # Figures are written also where they fall short, so that a person sees them; taking such weights is a decision.
+    short = json.loads((built / "quality.json").read_text(encoding="utf-8"))["shortfalls"]
+    if short and not arguments.accept_shortfalls:
+        raise InputError(f"{built / 'quality.json'}: {'; '.join(short)}; train again, or give --accept-shortfalls")
     for name in folders:
         with replaced_directory(target / name) as temporary:
             shutil.copytree(built / name, temporary, dirs_exist_ok=True)
@@ -122,6 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     install = add("install-miniature", "put newly built miniature weights in place of the shipped ones", _install)
     install.add_argument("--built", default="results/build/miniature")
     install.add_argument("--target", default="resources/miniature")
+    install.add_argument("--accept-shortfalls", action="store_true", help="even if a required quality is not reached")
     return parser
 
 

@@ -8,6 +8,14 @@ from pathlib import Path
 
 OWNER = "SDPO_BENCH_WORKFLOW"
 """Environment variable by which a job knows its workflow: process id, colon, folder."""
+QUIET = {
+    "TRANSFORMERS_VERBOSITY": "error",
+    "DIFFUSERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+}
+"""Defaults of the jobs' environment; what the user has set stays."""
 
 
 def prepare_jobs(folder: str | Path) -> None:
@@ -21,6 +29,9 @@ def prepare_jobs(folder: str | Path) -> None:
     if commands not in paths:
         os.environ["PATH"] = os.pathsep.join([commands, *paths])
     os.environ[OWNER] = mark(os.getpid(), folder)
+    # Loading bars and advice of the libraries would bury the jobs' own lines; errors still show.
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
 
 
 def mark(pid: int, folder: str | Path) -> str:

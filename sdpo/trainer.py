@@ -21,6 +21,7 @@ from artifacts import layout
 from artifacts.atomic import file_sha256, json_sha256, replaced_directory, tree_sha256, write_json
 from artifacts.contracts import write_table
 from artifacts.errors import InputError
+from artifacts.progress import progress
 from artifacts.provenance import describe
 from sdpo import checkpoint
 
@@ -86,9 +87,9 @@ def train(spec: Mapping[str, Any]) -> None:
     asked = spec["objective"]
     objective = objectives.create(asked["name"], safeguard=asked["safeguard"], **asked["parameters"])
     base_path, pairs = Path(spec["base"]["path"]), Path(spec["pairs"])
-    inputs = {str(base_path): tree_sha256(base_path), str(pairs / "cache.json"): file_sha256(pairs / "cache.json")}
     base = open_base(spec["base"]["family"], base_path)
     training, heldout = cache.load(pairs, "train"), cache.load(pairs, "heldout")
+    inputs = {str(base_path): tree_sha256(base_path), str(pairs / "cache.json"): file_sha256(pairs / "cache.json")}
     shaping = {key: spec[key] for key in ("stage_version", "base", "variant", "objective", "training")}
     probe = HeldoutProbe(base, heldout, settings.heldout_pairs)
     for seed in spec["seeds"]:
@@ -195,7 +196,7 @@ class HeldoutProbe:
             "winner_drift": float(winner.mean()),
             "loser_drift": float(loser.mean()),
             "margin": float(margin.mean()),
-            "implicit_accuracy": float((margin > 0).double().mean()),
+            "implicit_accuracy": float(((margin > 0).double() + (margin == 0).double() / 2).mean()),
             "pairs": len(margin),
         }
 
@@ -253,11 +254,9 @@ class TrainingRun:
 
     def go(self, state_folder: Path) -> None:
         """Train to the end, logging, measuring drift and saving state on the way."""
-        from tqdm import tqdm
-
         settings = self.settings
         clock, since = time.perf_counter(), self.step
-        with tqdm(total=settings.steps, initial=self.step, desc=self.label, mininterval=2) as bar:
+        with progress(total=settings.steps, initial=self.step, label=self.label, unit="step") as bar:
             while self.step < settings.steps:
                 self.step += 1
                 row = self._one_step(self.step)
@@ -267,7 +266,8 @@ class TrainingRun:
                     row["samples_per_second"] = (self.step - since) * settings.batch_size / elapsed
                     row["peak_memory_bytes"] = _peak_memory_bytes()
                     self.rows.append(row)
-                    bar.set_postfix(loss=f"{row['loss']:.4f}", winner_drift=f"{row['winner_drift']:+.4f}")
+                    shown = {"loss": f"{row['loss']:.4f}", "winner_drift": f"{row['winner_drift']:+.4f}"}
+                    bar.set_postfix(shown, refresh=False)
                     clock, since = time.perf_counter(), self.step
                 if self.step % settings.drift_every == 0 or last:
                     self.drift.append(self.probe.measure(self.policy, self.step))

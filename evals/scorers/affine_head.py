@@ -61,7 +61,10 @@ def head_widths(state: Mapping[str, torch.Tensor], path: Path, prefix: str = "")
     names = [f"{prefix}layers.{index}.weight" for index in LINEAR_LAYERS]
     for name in names:
         if name not in state:
-            raise InputError(f"{path}: key '{name}' is missing; expected the five linear layers of a reward head")
+            raise InputError(
+                f"{path}: key '{name}' is missing: expected the five linear layers of a reward head; "
+                "the weights are of another architecture"
+            )
     shapes = [tuple(state[name].shape) for name in names]
     flat = all(len(shape) == 2 for shape in shapes)
     if not flat or shapes[-1][0] != 1 or any(a[0] != b[1] for a, b in pairwise(shapes)):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artifacts.errors import InputError
+from artifacts.parts import load_part
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +61,7 @@ class StableDiffusion:
         """Signal share ᾱ_t of each timestep, (T,) float32."""
         from diffusers import DDPMScheduler
 
-        scheduler = DDPMScheduler.from_pretrained(self.path / "scheduler", local_files_only=True)
+        scheduler = load_part(DDPMScheduler, self.path / "scheduler")
         alphas: torch.Tensor = scheduler.alphas_cumprod
         return alphas.to(self.device)
 
@@ -89,7 +90,7 @@ class StableDiffusion:
         import torch
 
         autoencoder = getattr(diffusers, self._config("vae")["_class_name"])
-        vae = autoencoder.from_pretrained(self.path / "vae", local_files_only=True, torch_dtype=torch.float32)
+        vae = load_part(autoencoder, self.path / "vae", torch_dtype=torch.float32)
         vae.to(self.device).eval()
         parts = []
         with torch.inference_mode():
@@ -106,10 +107,8 @@ class StableDiffusion:
         import torch
         from transformers import CLIPTextModel, CLIPTokenizer
 
-        tokenizer = CLIPTokenizer.from_pretrained(self.path / "tokenizer", local_files_only=True)
-        encoder: Any = CLIPTextModel.from_pretrained(
-            self.path / "text_encoder", local_files_only=True, dtype=torch.float32
-        )
+        tokenizer = load_part(CLIPTokenizer, self.path / "tokenizer")
+        encoder = load_part(CLIPTextModel, self.path / "text_encoder", dtype=torch.float32)
         encoder.to(self.device).eval()
         parts = []
         with torch.inference_mode():
@@ -129,9 +128,7 @@ class StableDiffusion:
         import torch
         from diffusers import UNet2DConditionModel
 
-        unet = UNet2DConditionModel.from_pretrained(
-            self.path / "unet", local_files_only=True, torch_dtype=torch.float32
-        )
+        unet = load_part(UNet2DConditionModel, self.path / "unet", torch_dtype=torch.float32)
         module: torch.nn.Module = unet.to(self.device)
         return module
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from artifacts.atomic import file_sha256, replaced_directory, tree_sha256, write_json
 from artifacts.contracts import read_table, write_table
 from artifacts.errors import InputError
+from artifacts.progress import progress
 from artifacts.provenance import describe
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ def build(spec: Mapping[str, Any]) -> None:
     """
     import pandas as pd
     from safetensors.torch import save_file
-    from tqdm import tqdm
 
     from sdpo import pairs as sources
     from sdpo.bases import open_base
@@ -46,7 +46,8 @@ def build(spec: Mapping[str, Any]) -> None:
     started = time.time()
     base_path = Path(spec["base"]["path"])
     base = open_base(spec["base"]["family"], base_path)
-    pairs = iter(tqdm(sources.read(spec["source"], spec["options"], base_path=base_path), desc="pairs", mininterval=5))
+    read = sources.read(spec["source"], spec["options"], base_path=base_path)
+    pairs = iter(progress(read, label=f"pair set {spec['dataset']}", unit="pair"))
     rows: list[dict[str, Any]] = []
     prompts: dict[str, int] = {}
     digests: dict[str, str] = {}
@@ -133,7 +134,13 @@ def load(folder: Path, split: str) -> PairTensors:
     from safetensors.torch import load_file
 
     index: pd.DataFrame = read_table(folder / "index.parquet", "pairs_index")
-    for name, digest in json.loads((folder / "cache.json").read_text())["files"].items():
+    try:
+        digests = json.loads((folder / "cache.json").read_text())["files"]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{folder / 'cache.json'}: missing or damaged; delete {folder} and run snakemake again"
+        ) from error
+    for name, digest in digests.items():
         if not (folder / name).is_file() or file_sha256(folder / name) != digest:
             raise InputError(f"{folder / name}: missing or damaged; delete {folder} and run snakemake again")
     chosen = index[(index["split"] == split) & (index["label"] == 1)]

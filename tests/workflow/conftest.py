@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import copy
+import fcntl
 import json
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +66,7 @@ class Workflow:
 
     def planned(self, *arguments: str) -> dict[str, int]:
         """Jobs by rule that a dry run announces."""
-        text = self.run("--dry-run", *arguments)
-        table = text.rpartition("Job stats:")[2].partition("total")[0]
-        return {name: int(count) for name, count in re.findall(r"^(\w+)\s+(\d+)$", table, re.MULTILINE)}
+        return _job_counts(self.run("--dry-run", *arguments))
 
     def executed(self) -> Sequence[str]:
         """Commands run since the last call, as stage and variant or models."""
@@ -91,3 +92,171 @@ def workflow(tmp_path: Path) -> Workflow:
             "execution": {"seeds_per_job": 2, "prompt_sets_per_job": 2, "scorers_per_job": 2},
         },
     )
+
+
+def _job_counts(output: str) -> dict[str, int]:
+    table = output.rpartition("Job stats:")[2].partition("total")[0]
+    return {name: int(count) for name, count in re.findall(r"^(\w+)\s+(\d+)$", table, re.MULTILINE)}
+
+
+class Benchmark:
+    """A folder in which a small benchmark runs with the real commands, under the default profile."""
+
+    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
+        self.folder, self.config = folder, config
+
+    @property
+    def root(self) -> Path:
+        return self.folder / "results" / self.config["benchmark"]
+
+    @property
+    def command(self) -> list[str]:
+        (self.folder / "bench.yaml").write_text(yaml.safe_dump(self.config, sort_keys=False))
+        snakefile = ("--snakefile", str(ROOT / "Snakefile"), "--directory", str(self.folder))
+        return [sys.executable, "-m", "snakemake", *snakefile, "--configfile", str(self.folder / "bench.yaml")]
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start it in a process group of its own; what it prints goes to the file ``output``."""
+        with (self.folder / "output").open("wb") as output:
+            return subprocess.Popen(
+                self.command, cwd=self.folder, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
+
+    def run(self) -> dict[str, int]:
+        """Run to the end; number of jobs of each rule."""
+        process = self.start()
+        assert process.wait(timeout=600) == 0, self.output()
+        return _job_counts(self.output())
+
+    def output(self) -> str:
+        return (self.folder / "output").read_text(errors="replace")
+
+    def tables(self) -> dict[str, bytes]:
+        return {file.name: file.read_bytes() for file in sorted((self.root / "tables").iterdir())}
+
+    def copied(self, folder: Path) -> Benchmark:
+        """The same benchmark with all its results in another folder."""
+        # A lock is the mark of a running workflow, and this one runs nowhere.
+        ignore = shutil.ignore_patterns("locks", "log")
+        shutil.copytree(self.folder, folder, symlinks=True, ignore=ignore, dirs_exist_ok=True)
+        return Benchmark(folder, copy.deepcopy(self.config))
+
+
+def _once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder made by the first of the parallel test processes that needs it."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder = shared / f"shared-{name}"
+    with (shared / f"shared-{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "made").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            (folder / "made").touch()
+    return folder
+
+
+def _make_weights(folder: Path) -> None:
+    """A base after a few steps, and untrained scorers of two architectures."""
+    import torch
+
+    from evals.scorers import hf_clip, imagereward, pickscore
+    from miniature import tokenizer as world_tokenizer
+    from miniature.base_training import BaseRecipe, train_base
+    from miniature.scorer_training import word_piece_tokenizer
+
+    torch.set_num_threads(1)
+    train_base(BaseRecipe(pictures=256, autoencoder_steps=60, denoiser_steps=40, cycles=1, batch_size=16)).save(
+        folder / "base"
+    )
+    torch.manual_seed(0)
+    tokenizer = world_tokenizer.build()
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1}
+    text = {
+        **sizes,
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": world_tokenizer.CONTEXT_LENGTH,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    vision = {**sizes, "image_size": 32, "patch_size": 8}
+    clip = hf_clip.build({"text_config": text, "vision_config": vision, "projection_dim": 16})
+    pickscore.save(folder / "scorers/pickscore", clip, tokenizer)
+    words = word_piece_tokenizer()
+    med = {**sizes, "vocab_size": len(words), "max_position_embeddings": 20, "initializer_range": 0.2}
+    reward = imagereward.build(med, vision, (8, 8, 4, 4))
+    imagereward.save(folder / "scorers/imagereward", reward.eval(), med, vision, words)
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base and scorers of the miniature's architectures, made in seconds."""
+    return _once(tmp_path_factory, "weights", _make_weights)
+
+
+@pytest.fixture(scope="session")
+def benchmark_in() -> Callable[[Path, dict[str, Any]], Benchmark]:
+    """Makes a benchmark in a folder from a config."""
+    return Benchmark
+
+
+@pytest.fixture(scope="session")
+def new_benchmark(weights: Path) -> Callable[[Path], Benchmark]:
+    """Makes a benchmark that has not run: two variants, two seeds, two prompt sets of six prompts, three scorers."""
+
+    def make(folder: Path) -> Benchmark:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "resources").symlink_to(weights)
+        variant = {"objective": "diffusion_dpo", "parameters": {"beta": 2000}, "pairs": "renders"}
+        return Benchmark(
+            folder,
+            {
+                "benchmark": "tiny",
+                "base": {"name": "miniature", "family": "miniature", "path": "resources/base"},
+                "pairs": {"renders": {"source": "miniature_renders", "options": {"pairs": 60, "heldout": 16}}},
+                "training": {
+                    "steps": 30,
+                    "batch_size": 4,
+                    "learning_rate": 1e-3,
+                    "warmup_steps": 2,
+                    "heldout_pairs": 16,
+                    "log_every": 3,
+                    "checkpoint_every": 2,
+                    "drift_every": 10,
+                },
+                "variants": [{"name": "dpo", **variant}, {"name": "dpo+sdpo", **variant, "safeguard": {"mu": 0.9}}],
+                "seeds": [0, 1],
+                "prompt_sets": {
+                    "seen": {"source": "miniature_seen", "limit": 6},
+                    "relations": {"source": "miniature_relations", "limit": 6},
+                },
+                "generation": {"steps": 3, "batch_size": 4},
+                "scorers": {
+                    "oracle": {},
+                    "pickscore": {"weights": "resources/scorers/pickscore"},
+                    "imagereward": {"weights": "resources/scorers/imagereward"},
+                },
+                "statistics": {"resamples": 200},
+                "report": {"grid": {"prompts": 4}},
+                "execution": {"seeds_per_job": 2, "prompt_sets_per_job": 2, "scorers_per_job": 3},
+            },
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, new_benchmark: Callable[[Path], Benchmark]) -> Benchmark:
+    """The benchmark after one undisturbed run; shared, so work on a copy of it."""
+
+    def make(folder: Path) -> None:
+        benchmark = new_benchmark(folder / "run")
+        jobs = benchmark.run()
+        (folder / "jobs.json").write_text(json.dumps(jobs))
+        (folder / "config.json").write_text(json.dumps(benchmark.config))
+
+    folder = _once(tmp_path_factory, "finished", make)
+    return Benchmark(folder / "run", json.loads((folder / "config.json").read_text()))

@@ -1,0 +1,49 @@
+"""Loading the parts of a base, each a folder in diffusers' layout, and refusing one that is not whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from artifacts.errors import InputError
+
+# Models saved by older releases carry this constant buffer.
+_IGNORED = ".position_ids"
+REMEDY = "fetch the base or train the model again"
+
+
+def load_part(kind: Any, folder: Path, **options: Any) -> Any:
+    """Load a model, tokenizer or scheduler from its folder.
+
+    The libraries only warn of weights that are not in the file, and go on with random ones.
+
+    Args:
+        kind: a class of diffusers or transformers with ``from_pretrained``.
+        folder: one part, such as ``unet/``.
+        options: for ``from_pretrained``.
+
+    Raises:
+        InputError: the folder is missing or damaged, or its weights are not those of its configuration.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: missing; a base is a folder in diffusers' layout: {REMEDY}")
+    has_weights = hasattr(kind, "named_parameters")
+    if has_weights:
+        options["output_loading_info"] = True
+    try:
+        loaded = kind.from_pretrained(folder, local_files_only=True, **options)
+    # What a damaged folder raises depends on the library and on where it is cut.
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"{folder}: cannot be loaded ({reason}); {REMEDY}") from error
+    if not has_weights:
+        return loaded
+    model, info = loaded
+    for problem in ("missing", "unexpected", "mismatched"):
+        keys = [key if isinstance(key, str) else key[0] for key in info[f"{problem}_keys"]]
+        if keys := sorted(key for key in keys if not key.endswith(_IGNORED)):
+            raise InputError(
+                f"{folder}: weights and config.json are of different architectures: {problem} '{keys[0]}' "
+                f"({len(keys)} in all); {REMEDY}"
+            )
+    return model

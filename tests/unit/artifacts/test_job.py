@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import argparse
+import io
+from pathlib import Path
+
+import pytest
+
+from artifacts.errors import InputError, run_command
+from artifacts.job import add_spec, read_spec
+
+
+def test_inline_file_and_standard_input_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = ' {"a": [1, {"b": "λ"}]}'
+    file = tmp_path / "job.json"
+    file.write_text(text, encoding="utf-8")
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    assert read_spec(text) == read_spec(str(file)) == read_spec("-") == {"a": [1, {"b": "λ"}]}
+
+
+def test_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--spec: .*job.json: No such file or directory; give inline JSON"):
+        read_spec(str(tmp_path / "job.json"))
+
+
+def test_folder_is_not_a_job(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="directory"):
+        read_spec(str(tmp_path))
+
+
+def test_file_that_is_not_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "job.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match=r"job.json.*UTF-8"):
+        read_spec(str(tmp_path / "job.json"))
+
+
+def test_broken_json_is_named_with_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match=r"^--spec: not JSON \(line 2: "):
+        read_spec('{"a": 1,\n b}')
+    (tmp_path / "job.json").write_text("{")
+    with pytest.raises(InputError, match=r"job.json: not JSON \(line 1: "):
+        read_spec(str(tmp_path / "job.json"))
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    with pytest.raises(InputError, match=r"^standard input: not JSON"):
+        read_spec("-")
+
+
+def test_job_is_an_object(tmp_path: Path) -> None:
+    (tmp_path / "job.json").write_text("[1]")
+    with pytest.raises(InputError, match="expected a JSON object, got list"):
+        read_spec(str(tmp_path / "job.json"))
+
+
+def test_option_is_required(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    add_spec(parser)
+    with pytest.raises(SystemExit):
+        parser.parse_args([])
+    assert "--spec" in capsys.readouterr().err
+    assert parser.parse_args(["--spec", "{}"]).spec == "{}"
+
+
+def test_input_error_is_one_line_and_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    def fails() -> None:
+        raise InputError("file: wrong")
+
+    assert run_command(fails) == 2
+    assert capsys.readouterr().err == "error: file: wrong\n"
+    assert run_command(lambda: None) == 0
+
+
+def test_defect_keeps_its_traceback() -> None:
+    def fails() -> None:
+        raise ValueError("not the user's fault")
+
+    with pytest.raises(ValueError, match="not the user's fault"):
+        run_command(fails)

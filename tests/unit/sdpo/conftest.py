@@ -1,0 +1,101 @@
+"""An untrained miniature base, and a small pair cache made with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def base_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import torch
+
+    from miniature import tokenizer
+    from miniature.base_training import (
+        BaseModules,
+        build_autoencoder,
+        build_scheduler,
+        build_text_encoder,
+        build_unet,
+    )
+
+    torch.manual_seed(0)
+    words = tokenizer.build()
+    folder = tmp_path_factory.mktemp("base") / "miniature"
+    BaseModules(build_autoencoder(), build_text_encoder(words), words, build_unet(), build_scheduler()).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cache_spec(base_path: Path) -> Callable[..., dict[str, Any]]:
+    """The job of a pair cache of 40 renders, 8 of them held out, about a third of them ties."""
+
+    def make(out: Path, **options: Any) -> dict[str, Any]:
+        return {
+            "stage_version": 1,
+            "dataset": "renders",
+            "source": "miniature_renders",
+            "options": {"pairs": 40, "heldout": 8, "tie_below": 0.1, **options},
+            "base": {"name": "mini", "family": "miniature", "path": str(base_path)},
+            "out": str(out),
+        }
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def pair_cache(tmp_path_factory: pytest.TempPathFactory, cache_spec: Callable[..., dict[str, Any]]) -> Path:
+    """Not to be changed."""
+    from sdpo.pairs import cache
+
+    folder = tmp_path_factory.mktemp("pairs") / "renders"
+    cache.build(cache_spec(folder))
+    return folder
+
+
+@pytest.fixture
+def job(base_path: Path, pair_cache: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """The job of a training of 6 steps with 4 pairs each, logged and saved often."""
+
+    def make(
+        *,
+        root: str = "run",
+        seeds: tuple[int, ...] = (0,),
+        objective: str = "diffusion_dpo",
+        pairs: Path = pair_cache,
+        safeguard: dict[str, Any] | None = None,
+        **training: Any,
+    ) -> dict[str, Any]:
+        return {
+            "stage_version": 1,
+            "base": {"name": "mini", "family": "miniature", "path": str(base_path)},
+            "pairs": str(pairs),
+            "variant": "variant",
+            "objective": {
+                "name": objective,
+                "parameters": {} if objective == "sft" else {"beta": 2000.0},
+                "safeguard": safeguard,
+            },
+            "training": {
+                "steps": 6,
+                "batch_size": 4,
+                "learning_rate": 1e-4,
+                "warmup_steps": 2,
+                "optimizer": "adamw",
+                "weight_decay": 0.01,
+                "max_grad_norm": 1.0,
+                "empty_prompt_share": 0.2,
+                "log_every": 1,
+                "checkpoint_every": 2,
+                "drift_every": 3,
+                "heldout_pairs": 64,
+                **training,
+            },
+            "root": str(tmp_path / root),
+            "seeds": list(seeds),
+        }
+
+    return make

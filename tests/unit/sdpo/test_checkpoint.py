@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import multiprocessing
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from sdpo import checkpoint
+
+
+def test_newest_two_are_kept_and_the_newest_is_read(tmp_path: Path) -> None:
+    for step in (5, 10, 100):
+        checkpoint.save(tmp_path, step, {"step": step, "weights": torch.full((2,), float(step))})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000010.pt", "step-00000100.pt"]
+    state = checkpoint.load_newest(tmp_path)
+    assert state is not None
+    assert state["step"] == 100
+    assert state["weights"].tolist() == [100.0, 100.0]
+
+
+def test_no_state_at_all(tmp_path: Path) -> None:
+    assert checkpoint.load_newest(tmp_path) is None
+    assert checkpoint.load_newest(tmp_path / "absent") is None
+
+
+def test_every_damaged_state_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for step in (1, 2):
+        checkpoint.save(tmp_path, step, {"step": step})
+    (tmp_path / "step-00000001.pt").write_bytes(b"")
+    (tmp_path / "step-00000002.pt").write_bytes(b"PK\x03\x04 torn")
+    assert checkpoint.load_newest(tmp_path) is None
+    warnings = capsys.readouterr().err
+    assert warnings.index("step-00000002.pt") < warnings.index("step-00000001.pt")
+
+
+def test_state_that_would_run_code_is_not_loaded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"step": 3, "hidden": Path("x")}, tmp_path / "step-00000003.pt")
+    assert checkpoint.load_newest(tmp_path) is None
+    assert "step-00000003.pt cannot be read" in capsys.readouterr().err
+
+
+def test_failed_write_leaves_the_states_there_were(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, 1, {"step": 1})
+    with pytest.raises(AttributeError):
+        checkpoint.save(tmp_path, 2, {"step": lambda: None})
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001.pt"]
+
+
+def _hold(folder: Path, seconds: float) -> None:
+    with checkpoint.owned(folder):
+        (folder / "held").touch()
+        time.sleep(seconds)
+        (folder / "done").touch()
+
+
+def test_second_process_waits_for_the_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    process = multiprocessing.get_context("fork").Process(target=_hold, args=(tmp_path, 0.5))
+    process.start()
+    while not (tmp_path / "held").exists():
+        time.sleep(0.01)
+    with checkpoint.owned(tmp_path):
+        assert (tmp_path / "done").exists()
+    process.join()
+    assert "waiting" in capsys.readouterr().err

@@ -1,0 +1,85 @@
+"""The examples of CONTRIBUTING.md work as printed: each is one file that its package finds."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from PIL import Image
+
+import evals.prompt_sets
+import evals.scorers
+import sdpo.bases
+import sdpo.objectives
+import sdpo.pairs
+from artifacts.contracts import read_table
+
+PAGE = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+EXAMPLES = dict(re.findall(r"^`(\S+?\.py)`\n\n```python\n(.*?)```", PAGE, flags=re.S | re.M))
+
+
+@pytest.fixture
+def dropped_in(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The package of an example, with its file found beside the package's own."""
+    file = Path(request.param)
+    (tmp_path / file.name).write_text(EXAMPLES[request.param], encoding="utf-8")
+    package = importlib.import_module(".".join(file.parent.parts))
+    monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
+    return package
+
+
+def test_there_is_one_example_of_each_kind() -> None:
+    kinds = {str(Path(file).parent) for file in EXAMPLES}
+    assert kinds == {"sdpo/objectives", "evals/scorers", "sdpo/bases", "evals/prompt_sets", "sdpo/pairs"}
+
+
+@pytest.mark.parametrize("dropped_in", ["sdpo/objectives/hinge.py"], indirect=True)
+def test_objective(dropped_in: ModuleType) -> None:
+    assert "hinge" in sdpo.objectives.names()
+    objective = sdpo.objectives.create("hinge", beta=0.5, safeguard={"mu": 1.0})
+    zero, one = torch.zeros(1, 2), torch.ones(1, 2)
+    winner, loser = zero.clone().requires_grad_(), (2 * one).requires_grad_()
+    out = objective(sdpo.objectives.PairPrediction(winner, loser, zero, zero, one, one))
+    # All errors are 1: no margin, so the hinge is 1; its slope in L_w is beta, and the slope of L_w is -1 a value.
+    assert out.loss.item() == pytest.approx(1.0)
+    out.loss.backward()
+    assert winner.grad is not None
+    assert winner.grad.sum().item() == pytest.approx(-1.0)
+
+
+@pytest.mark.parametrize("dropped_in", ["evals/scorers/contrast.py"], indirect=True)
+def test_scorer(dropped_in: ModuleType) -> None:
+    scorer = evals.scorers.create("contrast", protocol="luminance")
+    half = Image.new("L", (4, 4), 0)
+    half.paste(255, (0, 0, 2, 4))
+    assert scorer.score([Image.new("RGB", (4, 4), "red"), half], ["", ""]).tolist() == [0.0, 0.5]
+    assert len(scorer.fingerprint) == 64
+
+
+@pytest.mark.parametrize("dropped_in", ["evals/prompt_sets/csv_file.py"], indirect=True)
+def test_prompt_source(dropped_in: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text('prompt,category\n"a cat, sitting",animal\na house,\n', encoding="utf-8")
+    out = tmp_path / "set.parquet"
+    options = {"path": str(tmp_path / "list.csv")}
+    evals.prompt_sets.write({"prompt_set": "s", "source": "csv_file", "limit": None, "options": options, "out": out})
+    table = read_table(out, "prompts")
+    assert table["prompt"].tolist() == ["a cat, sitting", "a house"]
+    assert table["category"].tolist() == ["animal", ""]
+
+
+@pytest.mark.parametrize("dropped_in", [name for name in EXAMPLES if name.startswith("sdpo/bases")], indirect=True)
+def test_base_family(dropped_in: ModuleType, request: pytest.FixtureRequest) -> None:
+    name = Path(next(n for n in EXAMPLES if n.startswith("sdpo/bases"))).stem
+    assert name in sdpo.bases.names()
+    assert callable(sdpo.bases.REGISTRY.load(name).open_base)
+
+
+@pytest.mark.parametrize("dropped_in", [name for name in EXAMPLES if name.startswith("sdpo/pairs")], indirect=True)
+def test_pair_source(dropped_in: ModuleType) -> None:
+    name = Path(next(n for n in EXAMPLES if n.startswith("sdpo/pairs"))).stem
+    assert name in sdpo.pairs.names()
+    assert callable(sdpo.pairs.REGISTRY.load(name).read)
