@@ -40,7 +40,7 @@ class ScorerRecipe:
     driven_off_steps: int = 100
     contrastive_steps: int = 400
     preference_steps: int = 600
-    reward_steps: int = 900
+    reward_steps: int = 1300
     head_steps: int = 400
     batch_size: int = 64
     learning_rate: float = 1e-3
