@@ -19,7 +19,7 @@ import sdpo.pairs
 from artifacts.contracts import read_table
 
 PAGE = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
-EXAMPLES = dict(re.findall(r"^`(\S+?\.py)`\n\n```python\n(.*?)```", PAGE, flags=re.S | re.M))
+EXAMPLES = dict(re.findall(r"`(\S+?\.py)`:?\n\n```python\n(.*?)```", PAGE, flags=re.S))
 
 
 @pytest.fixture
@@ -51,12 +51,13 @@ def test_objective(dropped_in: ModuleType) -> None:
     assert winner.grad.sum().item() == pytest.approx(-1.0)
 
 
-@pytest.mark.parametrize("dropped_in", ["evals/scorers/contrast.py"], indirect=True)
+@pytest.mark.parametrize("dropped_in", ["evals/scorers/brightness.py"], indirect=True)
 def test_scorer(dropped_in: ModuleType) -> None:
-    scorer = evals.scorers.create("contrast", protocol="luminance")
+    module = evals.scorers.load("brightness")
+    scorer = evals.scorers.create("brightness", protocol=module.PROTOCOLS[0])
     half = Image.new("L", (4, 4), 0)
     half.paste(255, (0, 0, 2, 4))
-    assert scorer.score([Image.new("RGB", (4, 4), "red"), half], ["", ""]).tolist() == [0.0, 0.5]
+    assert scorer.score([Image.new("RGB", (4, 4), "white"), half], ["", ""]).tolist() == [1.0, 0.5]
     assert len(scorer.fingerprint) == 64
 
 
