@@ -74,13 +74,13 @@ def test_prompt_source(dropped_in: ModuleType, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dropped_in", [name for name in EXAMPLES if name.startswith("sdpo/bases")], indirect=True)
 def test_base_family(dropped_in: ModuleType, request: pytest.FixtureRequest) -> None:
-    name = Path(next(n for n in EXAMPLES if n.startswith("sdpo/bases"))).stem
+    name = Path(request.node.callspec.params["dropped_in"]).stem
     assert name in sdpo.bases.names()
     assert callable(sdpo.bases.REGISTRY.load(name).open_base)
 
 
 @pytest.mark.parametrize("dropped_in", [name for name in EXAMPLES if name.startswith("sdpo/pairs")], indirect=True)
-def test_pair_source(dropped_in: ModuleType) -> None:
-    name = Path(next(n for n in EXAMPLES if n.startswith("sdpo/pairs"))).stem
+def test_pair_source(dropped_in: ModuleType, request: pytest.FixtureRequest) -> None:
+    name = Path(request.node.callspec.params["dropped_in"]).stem
     assert name in sdpo.pairs.names()
     assert callable(sdpo.pairs.REGISTRY.load(name).read)
