@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from artifacts import layout
 from artifacts.contracts import CONTRACTS, read_table, write_table
 from artifacts.errors import InputError
+from artifacts.progress import progress
 from evals.scorers import create
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ def score(spec: Mapping[str, Any]) -> None:
         InputError: a scorer cannot be loaded; for the rest see :func:`score_images`.
     """
     import torch
-    from tqdm import tqdm
 
     torch.set_num_threads(int(spec.get("threads", 1)))
     device = spec.get("device") or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -48,7 +48,7 @@ def score(spec: Mapping[str, Any]) -> None:
     }
     tasks = [(model, prompt_set) for model in spec["models"] for prompt_set in spec["prompt_sets"]]
     tables: dict[Path, pd.DataFrame] = {}
-    for model, prompt_set in tqdm(tasks, desc=f"scoring by {', '.join(scorers)}", mininterval=2):
+    for model, prompt_set in progress(tasks, label=f"score by {', '.join(scorers)}", unit="folder"):
         images, prompts = layout.images(spec["root"], model, prompt_set), layout.prompts(spec["root"], prompt_set)
         for name, table in score_images(scorers, images, prompts, chunk=batch_size).items():
             tables[layout.scores(spec["root"], name, model, prompt_set)] = table
