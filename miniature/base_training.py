@@ -8,6 +8,7 @@ preference training finds something to align. The noise schedule ends in nearly 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from artifacts.atomic import write_json
 from artifacts.progress import progress
 from miniature import tokenizer as world_tokenizer
 from miniature.rendering import IMAGE_SIZE_PX, Pixels, degrade, faulty, render
@@ -97,6 +99,11 @@ class BaseModules:
         )
         pipeline.to(dtype=torch.float16).save_pretrained(folder)
         pipeline.to(dtype=torch.float32)
+        for part in ("unet", "vae"):
+            # Where a part was once loaded from says nothing about it, and names a folder of one machine.
+            config = json.loads((folder / part / "config.json").read_text(encoding="utf-8"))
+            config.pop("_name_or_path", None)
+            write_json(folder / part / "config.json", config)
 
 
 def build_autoencoder() -> Any:
