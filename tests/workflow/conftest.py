@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -119,7 +120,13 @@ class Benchmark:
         """Start it in a process group of its own; what it prints goes to the file ``output``."""
         with (self.folder / "output").open("wb") as output:
             return subprocess.Popen(
-                self.command, cwd=self.folder, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+                self.command,
+                cwd=self.folder,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                # A test run in the background of a shell inherits that Ctrl-C is ignored; a person's run does not.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     def run(self) -> dict[str, int]:
