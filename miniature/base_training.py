@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from artifacts.atomic import write_json
+from artifacts.parts import load_part
 from artifacts.progress import progress
 from miniature import tokenizer as world_tokenizer
 from miniature.rendering import IMAGE_SIZE_PX, Pixels, degrade, faulty, render
@@ -70,16 +71,12 @@ class BaseModules:
         import torch
         import transformers
 
-        def part(library: Any, kind: str, name: str) -> Any:
-            loaded = getattr(library, kind).from_pretrained(folder / name, local_files_only=True)
-            return loaded.to(torch.float32) if hasattr(loaded, "parameters") else loaded
-
         return cls(
-            vae=part(diffusers, "AutoencoderTiny", "vae"),
-            text_encoder=part(transformers, "CLIPTextModel", "text_encoder"),
-            tokenizer=part(transformers, "CLIPTokenizer", "tokenizer"),
-            unet=part(diffusers, "UNet2DConditionModel", "unet"),
-            scheduler=part(diffusers, "DDIMScheduler", "scheduler"),
+            vae=load_part(diffusers.AutoencoderTiny, folder / "vae").to(torch.float32),
+            text_encoder=load_part(transformers.CLIPTextModel, folder / "text_encoder").to(torch.float32),
+            tokenizer=load_part(transformers.CLIPTokenizer, folder / "tokenizer"),
+            unet=load_part(diffusers.UNet2DConditionModel, folder / "unet").to(torch.float32),
+            scheduler=load_part(diffusers.DDIMScheduler, folder / "scheduler"),
         )
 
     def save(self, folder: Path) -> None:

@@ -1,6 +1,6 @@
 """Bases: pretrained text-to-image models that training starts from.
 
-A base family is one module with a function ``open_base(path, *, device, dtype) -> Base``.
+A base family is one module with a function ``open_base(path, *, device) -> Base``.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -182,3 +183,21 @@ def check_batching(awkward_images: list[Image.Image], prompts: list[str]) -> Cal
             np.testing.assert_allclose(other, whole, rtol=1e-5, atol=1e-6)
 
     return check
+
+
+@pytest.fixture(scope="module")
+def base_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained miniature base."""
+    from miniature import base_training, tokenizer
+
+    torch.manual_seed(0)
+    words = tokenizer.build()
+    folder = tmp_path_factory.mktemp("base") / "miniature"
+    base_training.BaseModules(
+        base_training.build_autoencoder(),
+        base_training.build_text_encoder(words),
+        words,
+        base_training.build_unet(),
+        base_training.build_scheduler(),
+    ).save(folder)
+    return folder

@@ -23,24 +23,6 @@ SEEN = {"seen-00000": "a small red circle on a blue background", "seen-00001": "
 SETTINGS = {"scheduler": "ddim", "steps": 2, "guidance_scale": 4.0, "seed": 5, "batch_size": 2}
 
 
-@pytest.fixture(scope="module")
-def base_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained miniature base."""
-    from miniature import base_training, tokenizer
-
-    torch.manual_seed(0)
-    words = tokenizer.build()
-    folder = tmp_path_factory.mktemp("base") / "miniature"
-    base_training.BaseModules(
-        base_training.build_autoencoder(),
-        base_training.build_text_encoder(words),
-        words,
-        base_training.build_unet(),
-        base_training.build_scheduler(),
-    ).save(folder)
-    return folder
-
-
 @pytest.fixture
 def job(base_path: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Two models, the base and one with other weights, on one prompt set of three."""

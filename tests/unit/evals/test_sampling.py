@@ -29,24 +29,6 @@ PROMPTS = [f"a small {colour} circle on a blue background" for colour in ("red",
 
 
 @pytest.fixture(scope="module")
-def base_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained miniature base."""
-    from miniature import base_training, tokenizer
-
-    torch.manual_seed(0)
-    words = tokenizer.build()
-    folder = tmp_path_factory.mktemp("base") / "miniature"
-    base_training.BaseModules(
-        base_training.build_autoencoder(),
-        base_training.build_text_encoder(words),
-        words,
-        base_training.build_unet(),
-        base_training.build_scheduler(),
-    ).save(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def pipeline(base_path: Path) -> Pipeline:
     return Pipeline(base_path)
 
