@@ -8,12 +8,17 @@ target``, this is arXiv 2511.03317, Eq. 15-17 and Alg. 1::
     λ = clip((1 − μ) · Σ r_w² / Σ r_w·r_l, 0, 1)   if Σ r_w·r_l > 0,   else 1
 
 The published code (``train.py:get_adaptive_lose_l_scale``) adds 1e-9 to the denominator, which is itself of
-order 1/N for N latent values and so biases λ by up to several per cent. Here nothing is added: a product
-counts as positive when the cosine of the residuals exceeds the rounding error of its dtype, which makes λ
+order 1/N for N latent values and so biases λ by up to several per cent. Here nothing is added unless asked for: a
+product counts as positive when the cosine of the residuals exceeds the rounding error of their dtype, which makes λ
 independent of the residuals' scale.
 
+A second formula by the same group (arXiv 2511.22982, Eq. 3, for Ovis-Image), in which μ is the strength of the
+loser instead::
+
+    λ = clip(μ · Σ r_w·r_l / Σ r_l², 0, 1)
+
 The bound holds to first order for plain gradient descent. Preconditioned optimisers, gradient clipping and
-finite steps break it, so winner drift is to be measured, not assumed.
+finite steps break it, so winner drift is to be measured, not assumed; ``sdpo audit`` measures it step by step.
 """
 
 from __future__ import annotations
@@ -24,11 +29,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from artifacts.errors import InputError
 from artifacts.plugins import nearest
+from sdpo.residual_sums import ResidualSums, residual_sums
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.distributed import ProcessGroup
 
-Granularity = Literal["microbatch", "sample"]
+Granularity = Literal["microbatch", "sample", "global"]
+Formula = Literal["sdpo", "ovis"]
+
+PUBLISHED_EPSILON = 1e-9
+"""What the published code adds to the denominator."""
 
 
 class Safeguard(BaseModel):
@@ -46,7 +57,32 @@ class Safeguard(BaseModel):
     granularity: Granularity = Field(
         default="microbatch",
         description="`microbatch`: one λ for all pairs of a micro-batch, as published; it depends on the micro-batch "
-        "size. `sample`: one λ a pair, independent of it and larger on average.",
+        "size. `sample`: one λ a pair, independent of it and larger on average. `global`: one λ for all pairs of an "
+        "optimizer step, over all micro-batches and processes; independent of how they are split.",
+    )
+    formula: Formula = Field(
+        default="sdpo",
+        description="`sdpo`: the published bound. `ovis`: the formula of the Ovis-Image report, where μ is the loser's "
+        "strength: 0 switches it off.",
+    )
+    weights: Literal["none", "objective"] = Field(
+        default="none",
+        description="`none`: pairs count alike, as published. `objective`: each side of a pair counts by the weight "
+        "that the objective gives its gradient, so that the weighted winners are protected; exact where the weights of "
+        "winner and loser differ (MaPO, Diffusion-KTO).",
+    )
+    pulled_back: Literal["scale", "exempt"] = Field(
+        default="scale",
+        description="What becomes of pairs that the objective pulls back (DMPO beyond its target, IPO), where the "
+        "winner's error is meant to rise and the loser's to fall. `scale`: like all others, as published. `exempt`: "
+        "they take no part in λ and their gradient stays whole.",
+    )
+    added_epsilon: float = Field(
+        default=0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Added to the denominator, in units of gradients of the mean error. The published code has 1e-9, "
+        "which makes λ too small by per cents at large images or batches.",
     )
 
 
@@ -59,6 +95,10 @@ def safe_scale(
     winner_weight: Tensor | None = None,
     loser_weight: Tensor | None = None,
     max_scale: float = 1.0,
+    min_scale: float = 0.0,
+    formula: Formula = "sdpo",
+    added_epsilon: float = 0.0,
+    group: ProcessGroup | None = None,
 ) -> Tensor:
     """Largest factor on the loser's gradient that is safe for the winner.
 
@@ -77,30 +117,34 @@ def safe_scale(
     Args:
         winner_residual: prediction − target of the winners, (B, ...), any floating dtype.
         loser_residual: the same of the losers, of the same shape.
-        mu: slack μ in [0, 1].
-        granularity: ``microbatch`` for one λ over all pairs, ``sample`` for one a pair.
+        mu: slack μ in [0, 1]; for ``ovis`` the loser's strength.
+        granularity: ``microbatch`` for one λ over all pairs, ``sample`` for one a pair, ``global`` for one over all
+            pairs of all processes of ``group``; sums over several micro-batches go to :func:`scale_of_sums`.
         winner_weight: a_w ≥ 0, (B,); ones by default.
         loser_weight: a_l ≥ 0, (B,); ones by default.
         max_scale: upper end of the range of λ, and its value where the residuals do not agree; finite, ≥ 0.
+        min_scale: lower end of the range, in [0, max_scale].
+        formula: ``sdpo`` or ``ovis``.
+        added_epsilon: added to the denominator as the published code adds 1e-9, that is to ``Σ g·g`` of the gradients
+            ``g = 2r/N`` of an error averaged over all N values of the group (of the pair, for ``sample``).
+        group: processes that share λ under ``global``; all by default. Not used otherwise.
 
     Returns:
-        λ in [0, max_scale], detached and finite, in fp32 (fp64 for fp64 residuals): () for ``microbatch``,
-        (B,) for ``sample``. It is 0 or ``max_scale`` where the residuals' scales are too far apart for the dtype.
+        λ in [min_scale, max_scale], detached and finite, in fp32 (fp64 for fp64 residuals): (B,) for ``sample``, else
+        ().
 
     Raises:
         InputError: an argument is out of its range, of a wrong shape or not finite; the message names it.
     """
     import torch
 
-    if not 0.0 <= mu <= 1.0:
-        raise InputError(f"mu = {mu!r}: expected a number in [0, 1]")
     if not 0.0 <= max_scale < float("inf"):
         raise InputError(f"max_scale = {max_scale!r}: expected a finite number of at least 0")
-    if granularity not in get_args(Granularity):
-        known = list(get_args(Granularity))
-        raise InputError(
-            f"granularity = {granularity!r}: expected {' or '.join(known)}{nearest(str(granularity), known)}"
-        )
+    if not 0.0 <= min_scale <= max_scale:
+        raise InputError(f"min_scale = {min_scale!r}: expected a number in [0, max_scale = {max_scale!r}]")
+    if not 0.0 <= added_epsilon < float("inf"):
+        raise InputError(f"added_epsilon = {added_epsilon!r}: expected a finite number of at least 0")
+    _one_of("granularity", granularity, Granularity)
     if winner_residual.ndim == 0 or winner_residual.numel() == 0:
         raise InputError(f"winner_residual has shape {tuple(winner_residual.shape)}: expected (B, ...) with values")
     if loser_residual.shape != winner_residual.shape:
@@ -108,59 +152,91 @@ def safe_scale(
             f"loser_residual has shape {tuple(loser_residual.shape)}: "
             f"expected that of winner_residual, {tuple(winner_residual.shape)}"
         )
-
+    for name, residual in (("winner_residual", winner_residual), ("loser_residual", loser_residual)):
+        if not torch.isfinite(residual).all():
+            raise InputError(f"{name} has values that are not finite: expected finite numbers")
     with torch.no_grad():
-        # Every pair is written as peak × direction and only directions are multiplied: squares of very large or
-        # very small residuals leave the range of fp32.
-        winner, winner_peak = _direction("winner_residual", winner_residual)
-        loser, loser_peak = _direction("loser_residual", loser_residual)
-        winner_square = (winner * winner).sum(1)
-        loser_square = (loser * loser).sum(1)
-        product = (winner * loser).sum(1)
-        winner_weight = _weight("winner_weight", winner_weight, winner_peak)
-        loser_weight = _weight("loser_weight", loser_weight, loser_peak)
-
-        def total(values: Tensor) -> Tensor:
-            return values.sum() if granularity == "microbatch" else values
-
-        def relative(values: Tensor) -> tuple[Tensor, Tensor]:
-            size = values.amax() if granularity == "microbatch" else values
-            return torch.where(size > 0, values / size, 1.0), size
-
-        (a_w, weight_w), (a_l, weight_l) = relative(winner_weight), relative(loser_weight)
-        (n_w, size_w), (n_l, size_l) = relative(winner_peak), relative(loser_peak)
-        c_w, c_l = a_w * n_w, a_l * n_l
-        numerator, agreement = total(c_w * c_w * winner_square), total(c_w * c_l * product)
-        rounding = torch.finfo(agreement.dtype).eps
-        agrees = agreement > rounding * numerator.sqrt() * total(c_l * c_l * loser_square).sqrt()
-        largest = torch.finfo(agreement.dtype).max
-        safe = (1.0 - mu) * numerator / torch.where(agrees, agreement, 1.0)
-        for ratio in (size_w / size_l, weight_w / weight_l):  # kept finite, so that 0 · ∞ cannot arise
-            safe = (safe * ratio.nan_to_num(nan=largest, posinf=largest)).clamp(max=largest)
-        return torch.where(agrees, safe, max_scale).clamp(0.0, max_scale)
+        sums = residual_sums(
+            winner_residual,
+            loser_residual,
+            _weight("winner_weight", winner_weight, winner_residual),
+            _weight("loser_weight", loser_weight, winner_residual),
+        )
+        if granularity != "sample":
+            sums = sums.total()
+        if granularity == "global":
+            sums = sums.all_reduced(group)
+        dtype = torch.promote_types(winner_residual.dtype, torch.float32)
+        return scale_of_sums(
+            sums,
+            mu=mu,
+            formula=formula,
+            max_scale=max_scale,
+            min_scale=min_scale,
+            added_epsilon=added_epsilon,
+            rounding=torch.finfo(dtype).eps,
+        ).to(dtype)
 
 
-def _direction(name: str, residual: Tensor) -> tuple[Tensor, Tensor]:
-    """Residuals (B, N) divided by their largest magnitude, and that magnitude (B,); zero rows stay zero."""
+def scale_of_sums(
+    sums: ResidualSums,
+    *,
+    mu: float,
+    formula: Formula = "sdpo",
+    max_scale: float = 1.0,
+    min_scale: float = 0.0,
+    added_epsilon: float = 0.0,
+    rounding: float = 2.0**-23,
+) -> Tensor:
+    """λ from sums that may come from several micro-batches and processes; arguments as in :func:`safe_scale`.
+
+    Args:
+        rounding: cosine of the residuals up to which their product counts as zero; by default fp32's rounding error.
+
+    Raises:
+        InputError: ``mu`` or ``formula`` is not one of the allowed values.
+    """
     import torch
 
-    rows = residual.detach().reshape(len(residual), -1)
-    rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
-    peak = rows.abs().amax(1)
-    if not torch.isfinite(peak).all():
-        raise InputError(f"{name} has values that are not finite: expected finite numbers in the range of {rows.dtype}")
-    return rows / torch.where(peak > 0, peak, 1.0)[:, None], peak
+    if not 0.0 <= mu <= 1.0:
+        raise InputError(f"mu = {mu!r}: expected a number in [0, 1]")
+    _one_of("formula", formula, Formula)
+    largest = torch.finfo(sums.product.dtype).max
+
+    def quotient(above: Tensor, below: Tensor, zero: Tensor) -> Tensor:
+        """above / below, kept finite so that 0 · ∞ cannot arise; ``zero`` marks where it is not to be used."""
+        return (above / torch.where(zero, 1.0, below)).nan_to_num(nan=largest, posinf=largest)
+
+    # What is added to Σ g·g, g = 2r/N, counts N²/4 as much beside Σ r·r.
+    epsilon = added_epsilon * sums.values.square() / 4.0
+    if formula == "ovis":
+        none = sums.loser_square <= 0
+        added = quotient(quotient(epsilon, sums.loser_size, none), sums.loser_size, none) if added_epsilon else 0.0
+        share = mu * quotient(sums.product, sums.loser_square + added, none)
+        share = (share * quotient(sums.winner_size, sums.loser_size, none)).clamp(-largest, largest)
+        return torch.where(none, 0.0, share).clamp(min_scale, max_scale)
+    agrees = sums.product > rounding * sums.winner_square.sqrt() * sums.loser_square.sqrt()
+    added = quotient(quotient(epsilon, sums.winner_size, ~agrees), sums.loser_size, ~agrees) if added_epsilon else 0.0
+    safe = (1.0 - mu) * quotient(sums.winner_square, sums.product + added, ~agrees)
+    safe = (safe * quotient(sums.winner_size, sums.loser_size, ~agrees)).clamp(max=largest)
+    return torch.where(agrees, safe, max_scale).clamp(min_scale, max_scale)
 
 
-def _weight(name: str, weight: Tensor | None, like: Tensor) -> Tensor:
-    """The weights (B,) in the dtype and on the device of ``like``; ones by default."""
+def _one_of(name: str, value: str, allowed: object) -> None:
+    known = list(get_args(allowed))
+    if value not in known:
+        raise InputError(f"{name} = {value!r}: expected {' or '.join(known)}{nearest(str(value), known)}")
+
+
+def _weight(name: str, weight: Tensor | None, residual: Tensor) -> Tensor:
+    """The weights (B,) on the device of the residual; ones by default."""
     import torch
 
     if weight is None:
-        return torch.ones_like(like)
-    if weight.shape != like.shape:
-        raise InputError(f"{name} has shape {tuple(weight.shape)}: expected {tuple(like.shape)}, one value a pair")
-    weight = weight.detach().to(like)
+        return torch.ones(len(residual), dtype=torch.float32, device=residual.device)
+    if weight.shape != residual.shape[:1]:
+        raise InputError(f"{name} has shape {tuple(weight.shape)}: expected {(len(residual),)}, one value a pair")
+    weight = weight.detach().to(residual.device)
     if not (torch.isfinite(weight) & (weight >= 0)).all():
         raise InputError(f"{name} has negative values or values that are not finite: expected finite numbers ≥ 0")
     return weight

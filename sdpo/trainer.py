@@ -1,7 +1,6 @@
 """The training loop: pairs in, denoiser and log out.
 
-Everything random in step s of seed k is drawn from generators seeded with (k, s), and the order of the data
-from (k, epoch): a resumed run needs no random state and is the same run to the last bit.
+All that is random comes from :mod:`sdpo.drawing` by seed and step, so a resumed run is the same run to the last bit.
 """
 
 from __future__ import annotations
@@ -12,10 +11,9 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from artifacts import layout
 from artifacts.atomic import file_sha256, json_sha256, replaced_directory, tree_sha256, write_json
@@ -24,17 +22,19 @@ from artifacts.errors import InputError
 from artifacts.progress import progress
 from artifacts.provenance import describe
 from sdpo import checkpoint
+from sdpo.accumulation import accumulate_gradients
+from sdpo.drawing import Drawn, draw
+from sdpo.heldout_drift import HeldoutProbe
 
 if TYPE_CHECKING:
-    import torch
-
     from sdpo.bases import Base
-    from sdpo.objectives import Objective
+    from sdpo.objectives import Objective, PairPrediction
     from sdpo.pairs.cache import PairTensors
 
-# Domains of the random streams: two draws must never share a seed.
-_ORDER, _STEP, _HELDOUT = 1, 2, 3
-_HELDOUT_BATCH = 128
+_LOGGED = (
+    *("winner_drift", "loser_drift", "margin", "implicit_accuracy"),
+    *("safe_scale_mean", "safe_scale_min", "residual_cosine"),
+)
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class TrainingSettings:
     """Hyperparameters of the loop; one optimizer step sees ``batch_size`` pairs.
 
     Attributes:
+        micro_batch_size: pairs that pass through the denoiser at once; ``None`` for all of ``batch_size``.
         learning_rate: after ``warmup_steps`` of linear warm-up it stays constant.
         optimizer: ``adamw`` or ``adam``.
         max_grad_norm: L2 norm to which gradients are clipped.
@@ -64,6 +65,7 @@ class TrainingSettings:
     drift_every: int
     heldout_pairs: int
     threads: int = 1
+    micro_batch_size: int | None = None
 
 
 def train(spec: Mapping[str, Any]) -> None:
@@ -126,81 +128,6 @@ def _export(out: Path, base: Base, run: TrainingRun, provenance: dict[str, Any])
         write_json(folder / "provenance.json", {**provenance, "outputs": weights})
 
 
-def stream(*key: int) -> torch.Generator:
-    """A CPU generator seeded from a tuple of integers, independent of all other tuples."""
-    import torch
-
-    words = np.random.SeedSequence(key).generate_state(2, np.uint32)
-    return torch.Generator().manual_seed((int(words[0]) << 31) ^ int(words[1]))
-
-
-def chosen_pairs(count: int, batch_size: int, seed: int, step: int) -> list[int]:
-    """Indices of the pairs of step ``step`` (from 1): epochs of shuffled pairs, cut into batches without a gap."""
-    import torch
-
-    first = (step - 1) * batch_size
-    positions = range(first, first + batch_size)
-    orders = {
-        epoch: torch.randperm(count, generator=stream(_ORDER, seed, epoch)).tolist()
-        for epoch in {position // count for position in positions}
-    }
-    return [orders[position // count][position % count] for position in positions]
-
-
-class HeldoutProbe:
-    """Drift on held-out pairs, at fixed noise and timesteps that are the same for every model of a pair set.
-
-    Timesteps are spread evenly over the schedule. The reference's errors are computed once.
-    """
-
-    def __init__(self, base: Base, pairs: PairTensors, limit: int) -> None:
-        import torch
-
-        count = min(limit, len(pairs))
-        self.base = base
-        self.winner, self.loser = pairs.winner[:count], pairs.loser[:count]
-        self.embeddings = pairs.embeddings[pairs.prompt_index[:count]]
-        # Shuffled: pair i must not get the i-th timestep from below.
-        self.timesteps = base.spread_timesteps(count)[torch.randperm(count, generator=stream(_HELDOUT, 0))]
-        self.noise = torch.randn(self.winner.shape, generator=stream(_HELDOUT, 1))
-        self.reference = self._errors(base.load_denoiser().eval().requires_grad_(False))
-
-    def _errors(self, denoiser: torch.nn.Module) -> torch.Tensor:
-        """Denoising errors (2, N): winners, losers."""
-        import torch
-
-        from sdpo.noising import noised, target
-
-        alpha, sigma = self.base.coefficients(self.timesteps)
-        errors = []
-        with torch.inference_mode():
-            for latents in (self.winner, self.loser):
-                parts = []
-                for start in range(0, len(latents), _HELDOUT_BATCH):
-                    rows = slice(start, start + _HELDOUT_BATCH)
-                    process = latents[rows], self.noise[rows], alpha[rows], sigma[rows]
-                    predicted = self.base.predict(
-                        denoiser, noised(*process), self.timesteps[rows], self.embeddings[rows]
-                    )
-                    residual = predicted - target(self.base.parametrisation, *process)
-                    parts.append(residual.square().flatten(1).mean(1))
-                errors.append(torch.cat(parts))
-        return torch.stack(errors)
-
-    def measure(self, denoiser: torch.nn.Module, step: int) -> dict[str, float]:
-        """One row of contract ``drift``."""
-        winner, loser = (self._errors(denoiser) - self.reference).double()
-        margin = loser - winner
-        return {
-            "step": step,
-            "winner_drift": float(winner.mean()),
-            "loser_drift": float(loser.mean()),
-            "margin": float(margin.mean()),
-            "implicit_accuracy": float(((margin > 0).double() + (margin == 0).double() / 2).mean()),
-            "pairs": len(margin),
-        }
-
-
 class TrainingRun:
     """One model in training: policy, frozen reference, optimizer, and the log so far."""
 
@@ -224,6 +151,7 @@ class TrainingRun:
         self.pairs, self.probe, self.seed, self.label = pairs, probe, seed, label
         self.policy = base.load_denoiser().train()
         self.reference = base.load_denoiser().eval().requires_grad_(False)
+        self.reference_decay = float(getattr(objective.parameters, "reference_decay", 1.0))
         self.optimizer = optimizers[settings.optimizer](
             self.policy.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
@@ -237,6 +165,8 @@ class TrainingRun:
         if state is None:
             return
         self.policy.load_state_dict(state["policy"])
+        if "reference" in state:
+            self.reference.load_state_dict(state["reference"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = self.resumed_from = state["step"]
         self.rows, self.drift = state["rows"], state["drift"]
@@ -244,7 +174,9 @@ class TrainingRun:
 
     def state(self) -> dict[str, Any]:
         """Everything that :meth:`resume` needs."""
+        moving = {"reference": self.reference.state_dict()} if self.reference_decay < 1.0 else {}
         return {
+            **moving,
             "policy": self.policy.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
@@ -278,48 +210,84 @@ class TrainingRun:
     def _one_step(self, step: int) -> dict[str, Any]:
         import torch
 
-        from sdpo.noising import noised, target
-        from sdpo.objectives import PairPrediction
-
-        settings, pairs = self.settings, self.pairs
-        rows = torch.tensor(chosen_pairs(len(pairs), settings.batch_size, self.seed, step))
-        random = stream(_STEP, self.seed, step)
-        # Both members of a pair share noise and timestep: only what differs between the images is compared.
-        noise = torch.randn(pairs.winner[rows].shape, generator=random)
-        timesteps = self.base.draw_timesteps(len(rows), random)
-        alpha, sigma = self.base.coefficients(timesteps)
-        empty = torch.rand(len(rows), generator=random) < settings.empty_prompt_share
-        conditions = torch.where(empty[:, None, None], pairs.empty, pairs.embeddings[pairs.prompt_index[rows]])
-        branches = [pairs.winner[rows], pairs.loser[rows]]
-        noisy = torch.cat([noised(x, noise, alpha, sigma) for x in branches])
-        targets = [target(self.base.parametrisation, x, noise, alpha, sigma) for x in branches]
-        both_steps, both_conditions = torch.cat([timesteps] * 2), torch.cat([conditions] * 2)
-        with torch.no_grad():
-            reference = self.base.predict(self.reference, noisy, both_steps, both_conditions).chunk(2)
-        policy = self.base.predict(self.policy, noisy, both_steps, both_conditions).chunk(2)
-        out = self.objective(PairPrediction(policy[0], policy[1], reference[0], reference[1], targets[0], targets[1]))
+        settings = self.settings
         self.optimizer.zero_grad(set_to_none=True)
-        out.loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), settings.max_grad_norm)
-        loss = float(out.loss.detach())
-        if not (math.isfinite(loss) and math.isfinite(float(norm))):
+        loss, metrics = self._gradients(
+            draw(
+                self.base,
+                self.pairs,
+                batch_size=settings.batch_size,
+                empty_prompt_share=settings.empty_prompt_share,
+                seed=self.seed,
+                step=step,
+            )
+        )
+        norm = float(torch.nn.utils.clip_grad_norm_(self.policy.parameters(), settings.max_grad_norm))
+        if not (math.isfinite(loss) and math.isfinite(norm)):
             raise InputError(
-                f"{self.label}: loss {loss} or gradient norm {float(norm)} is not finite at step {step}; "
+                f"{self.label}: loss {loss} or gradient norm {norm} is not finite at step {step}; "
                 "lower training.learning_rate or the objective's beta"
             )
         rate = settings.learning_rate * min(1.0, step / max(settings.warmup_steps, 1))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
-        drifts = ("winner_drift", "loser_drift", "margin", "implicit_accuracy")
-        keys = (*drifts, "safe_scale_mean", "safe_scale_min", "residual_cosine")
-        return {
-            "step": step,
-            "loss": loss,
-            **{key: float(out.metrics[key]) if key in out.metrics else None for key in keys},
-            "grad_norm": float(norm),
-            "learning_rate": rate,
-        }
+        if self.reference_decay < 1.0:
+            with torch.no_grad():
+                for old, new in zip(self.reference.parameters(), self.policy.parameters(), strict=True):
+                    old.lerp_(new, 1.0 - self.reference_decay)
+        return {"step": step, "loss": loss, **metrics, "grad_norm": norm, "learning_rate": rate}
+
+    def _predicted(self, drawn: Drawn, *, apart: bool = False) -> PairPrediction:
+        """Predictions and targets; ``apart``: winners and losers pass through the policy one after the other."""
+        import torch
+
+        from sdpo.noising import noised, target
+        from sdpo.objectives import PairPrediction
+
+        alpha, sigma = self.base.coefficients(drawn.timesteps)
+        branches = [drawn.winner, drawn.loser]
+        noisy = [noised(x, drawn.noise, alpha, sigma) for x in branches]
+        targets = [target(self.base.parametrisation, x, drawn.noise, alpha, sigma) for x in branches]
+        both = torch.cat(noisy), torch.cat([drawn.timesteps] * 2), torch.cat([drawn.conditions] * 2)
+        with torch.no_grad():
+            reference = self.base.predict(self.reference, *both).chunk(2)
+        policy = (
+            [self.base.predict(self.policy, x, drawn.timesteps, drawn.conditions) for x in noisy]
+            if apart
+            else self.base.predict(self.policy, *both).chunk(2)
+        )
+        return PairPrediction(policy[0], policy[1], reference[0], reference[1], targets[0], targets[1])
+
+    def _gradients(self, drawn: Drawn) -> tuple[float, dict[str, float | None]]:
+        """Fill the policy's gradients; the loss and the logged metrics, means over the pairs of the step."""
+        parts = drawn.split(self.settings.micro_batch_size or len(drawn))
+        guard = self.objective.safeguard
+        if guard is not None and guard.granularity == "global":
+            outputs, scale = accumulate_gradients(
+                self.objective,
+                [partial(self._predicted, part, apart=True) for part in parts],
+                [p for p in self.policy.parameters() if p.requires_grad],
+                pairs=len(drawn),
+            )
+            for out in outputs:
+                out.metrics.update(safe_scale_mean=scale, safe_scale_min=scale)
+        else:
+            outputs = []
+            for part in parts:
+                out = self.objective(self._predicted(part))
+                (out.loss * (len(part) / len(drawn))).backward()
+                outputs.append(out)
+        shares = [len(part) / len(drawn) for part in parts]
+
+        def mean(values: list[float]) -> float:
+            return sum(share * value for share, value in zip(shares, values, strict=True))
+
+        metrics: dict[str, float | None] = {}
+        for key in _LOGGED:
+            values = [float(out.metrics[key]) for out in outputs if key in out.metrics]
+            metrics[key] = None if not values else min(values) if key == "safe_scale_min" else mean(values)
+        return mean([float(out.loss.detach()) for out in outputs]), metrics
 
 
 def _peak_memory_bytes() -> int:

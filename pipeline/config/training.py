@@ -14,6 +14,12 @@ class Training(Block):
 
     steps: int = Field(default=100, ge=1, description="Optimizer steps.")
     batch_size: int = Field(default=16, ge=1, description="Pairs an optimizer step sees.")
+    micro_batch_size: int | None = Field(
+        default=None,
+        ge=1,
+        description="Pairs that pass through the denoiser at once, and share a λ under `granularity: microbatch`; left "
+        "out, `batch_size`. Published: 8 of 2048.",
+    )
     learning_rate: float = Field(default=1e-4, gt=0, description="Learning rate after warm-up; then constant.")
     warmup_steps: int = Field(default=10, ge=0, description="Steps of linear warm-up, at most `steps`.")
     optimizer: Literal["adam", "adamw"] = Field(default="adamw", description="Optimizer.")

@@ -4,7 +4,11 @@ An objective is one module of this package, or of a plug-in in the entry-point g
 
 - ``Parameters``: a frozen pydantic model of its hyperparameters that forbids unknown ones;
 - ``HAS_LOSER``: whether the loss sees the loser;
-- ``loss(errors, parameters)``: the loss of each pair, (B,), from :class:`~sdpo.objectives.pair.PairErrors`.
+- ``loss(errors, parameters)``: the loss of each pair, (B,), from :class:`~sdpo.objectives.pair.PairErrors`;
+- if gradients reach the predictions otherwise than through ``errors.policy_winner`` and ``errors.policy_loser``:
+  ``weights(errors, parameters)``, what :func:`pair_weights` is to return.
+
+A parameter named ``reference_decay`` makes the reference an exponential moving average of the policy.
 
 Errors, the mean over pairs and the safeguard are common to all and applied here. Importing this package or an
 objective does not import torch, so a config can be checked against ``Parameters`` at no cost.
@@ -13,7 +17,7 @@ objective does not import torch, so a config can be checked against ``Parameters
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
@@ -21,7 +25,8 @@ from pydantic import BaseModel, ValidationError
 from artifacts.errors import InputError
 from artifacts.plugins import Registry, nearest
 from sdpo.objectives.pair import PairErrors, PairPrediction, pair_errors
-from sdpo.safeguard import Safeguard, safe_scale
+from sdpo.residual_sums import ResidualSums, residual_sums
+from sdpo.safeguard import Safeguard, safe_scale, scale_of_sums
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,7 +57,8 @@ class ObjectiveOutput:
     """Detached: ``winner_drift``, ``loser_drift``, ``margin`` (means over pairs), ``implicit_accuracy`` (share of
     pairs with a positive margin, ties half), ``residual_cosine`` (of the policy's winner and loser residuals over the
     whole micro-batch), ``safe_scale_mean`` and ``safe_scale_min`` (1 with the safeguard off), all (); and
-    ``safe_scale``, λ itself, () or (B,). Without losers the keys that need them are absent."""
+    ``safe_scale``, λ itself, () or, where it differs from pair to pair, (B,). Without losers the keys that need them
+    are absent."""
 
 
 @dataclass(frozen=True)
@@ -64,36 +70,134 @@ class Objective:
     safeguard: Safeguard | None
     module: ObjectiveModule
 
-    def __call__(self, pair: PairPrediction) -> ObjectiveOutput:
+    def __call__(self, pair: PairPrediction, *, scale: Tensor | None = None) -> ObjectiveOutput:
         """Loss and metrics of one micro-batch.
 
         The safeguard replaces the loser's error by ``L_l' = sg(L_l) + λ(L_l − sg(L_l))``: no value changes, only
         the gradient that passes through the loser's prediction, by the factor λ.
 
+        Args:
+            pair: predictions and targets of B pairs.
+            scale: λ to use instead of that of this micro-batch, () or (B,); for a λ of several micro-batches, see
+                :mod:`sdpo.accumulation`.
+
         Raises:
             InputError: the objective needs losers and the pair has none, or, with the safeguard on, a residual of
                 the policy is not finite.
+        """
+        errors = self.errors(pair)
+        guarded = errors
+        scaled = self.safeguard is not None or scale is not None
+        scale = self.scale(errors) if scale is None else scale
+        if scaled and errors.policy_loser is not None:
+            fixed = errors.policy_loser.detach()
+            guarded = replace(errors, policy_loser=fixed + scale.to(fixed) * (errors.policy_loser - fixed))
+        return ObjectiveOutput(
+            loss=self.module.loss(guarded, self.parameters).mean(),
+            metrics=_metrics(errors, scale),
+        )
+
+    def errors(self, pair: PairPrediction) -> PairErrors:
+        """Errors of a batch.
+
+        Raises:
+            InputError: the objective needs losers and the pair has none.
         """
         errors = pair_errors(pair)
         if self.module.HAS_LOSER and not errors.has_loser:
             raise InputError(
                 f"objective '{self.name}' needs losers: policy_loser, reference_loser and target_loser are None"
             )
-        scale = errors.policy_winner.new_ones(())
-        guarded = errors
-        if self.safeguard is not None and errors.policy_loser is not None and errors.loser_residual is not None:
-            scale = safe_scale(
-                errors.winner_residual,
-                errors.loser_residual,
-                mu=self.safeguard.mu,
-                granularity=self.safeguard.granularity,
-            )
-            fixed = errors.policy_loser.detach()
-            guarded = replace(errors, policy_loser=fixed + scale * (errors.policy_loser - fixed))
-        return ObjectiveOutput(
-            loss=self.module.loss(guarded, self.parameters).mean(),
-            metrics=_metrics(errors, scale),
+        return errors
+
+    def scale(self, errors: PairErrors) -> Tensor:
+        """λ of one micro-batch, () or (B,); 1 with the safeguard off."""
+        import torch
+
+        guard = self.safeguard
+        if guard is None or errors.loser_residual is None:
+            return errors.policy_winner.new_ones(())
+        winner_weight, loser_weight, exempt = self._counted(errors)
+        scale = safe_scale(
+            errors.winner_residual,
+            errors.loser_residual,
+            mu=guard.mu,
+            granularity=guard.granularity,
+            winner_weight=winner_weight,
+            loser_weight=loser_weight,
+            formula=guard.formula,
+            added_epsilon=guard.added_epsilon,
         )
+        return scale if exempt is None else torch.where(exempt, 1.0, scale)
+
+    def residual_sums(self, errors: PairErrors) -> tuple[ResidualSums, Tensor | None]:
+        """What a λ over several micro-batches has to know of this one, and its pairs that are exempt from λ, (B,).
+
+        Raises:
+            InputError: the safeguard is off, or there is no loser.
+        """
+        import torch
+
+        if self.safeguard is None or errors.loser_residual is None:
+            raise InputError(f"objective '{self.name}': expected a safeguard and losers")
+        winner_weight, loser_weight, exempt = self._counted(errors)
+        ones = torch.ones_like(errors.policy_winner.detach())
+        sums = residual_sums(
+            errors.winner_residual,
+            errors.loser_residual,
+            ones if winner_weight is None else winner_weight,
+            ones if loser_weight is None else loser_weight,
+        )
+        return sums.total(), exempt
+
+    def scale_of(self, sums: ResidualSums) -> Tensor:
+        """λ, (), from the sums of all micro-batches of a step.
+
+        Raises:
+            InputError: the safeguard is off.
+        """
+        guard = self.safeguard
+        if guard is None:
+            raise InputError(f"objective '{self.name}': expected a safeguard")
+        return scale_of_sums(sums, mu=guard.mu, formula=guard.formula, added_epsilon=guard.added_epsilon)
+
+    def _counted(self, errors: PairErrors) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """How much the winner and the loser of each pair count in λ, and which pairs are exempt; None: all, none."""
+        guard = self.safeguard
+        if guard is None or (guard.weights == "none" and guard.pulled_back == "scale"):
+            return None, None, None
+        winner, loser = pair_weights(self.module, errors, self.parameters)
+        exempt = loser < 0
+        counted = (~exempt).to(loser)
+        if guard.weights == "none":
+            winner, loser = counted, counted
+        winner, loser = (weight.clamp(min=0) * counted for weight in (winner, loser))
+        return winner, loser, exempt if guard.pulled_back == "exempt" else None
+
+
+def pair_weights(module: ObjectiveModule, errors: PairErrors, parameters: Any) -> tuple[Tensor, Tensor]:
+    """Weights a_w = ∂F/∂L_w and a_l = −∂F/∂L_l of each pair's gradients, (B,) each and detached.
+
+    A negative a_l marks a pair that the objective pulls back: its loser's error is to fall.
+    """
+    import torch
+
+    if hasattr(module, "weights"):
+        winner, loser = module.weights(errors, parameters)
+        return winner.detach(), loser.detach()
+    with torch.enable_grad():
+        leaves = [errors.policy_winner.detach().requires_grad_()]
+        fixed = {
+            field.name: value.detach() for field in fields(errors) if (value := getattr(errors, field.name)) is not None
+        }
+        if errors.policy_loser is not None:
+            leaves.append(errors.policy_loser.detach().requires_grad_())
+        free = dict(zip(("policy_winner", "policy_loser"), leaves, strict=False))
+        found = torch.autograd.grad(
+            module.loss(PairErrors(**{**fixed, **free}), parameters).sum(), leaves, allow_unused=True
+        )
+    weights = [torch.zeros_like(errors.policy_winner) if g is None else g for g in found]
+    return weights[0], -weights[1] if len(weights) > 1 else torch.zeros_like(weights[0])
 
 
 def names() -> list[str]:
@@ -119,7 +223,7 @@ def create(name: str, *, safeguard: Safeguard | Mapping[str, Any] | None = None,
 
     Args:
         name: one of :func:`names`.
-        safeguard: ``mu`` and ``granularity``, as a mapping or a :class:`~sdpo.safeguard.Safeguard`; None is off.
+        safeguard: fields of :class:`~sdpo.safeguard.Safeguard`, or one of these; None is off.
         **parameters: fields of the objective's ``Parameters``.
 
     Raises:

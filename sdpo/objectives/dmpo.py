@@ -5,9 +5,7 @@ Follows ``train.py`` of Diffusion-SDPO, branch ``dmpo``; the authors of DMPO pub
 The loss is least at ``u* = log((1 − α)/α)``: 4.595 for α = 0.01. Up to there it lowers the winner's error and raises
 the loser's; beyond, it does the reverse and pulls the pair back, and the premise of the safeguard (winner descends,
 loser ascends) no longer holds. The reference code scales the loser's gradient by λ on both sides of u*, and so does
-this module, which does not know λ. An exception for pairs beyond their target belongs where λ is applied, in
-:class:`sdpo.objectives.Objective`, as one more setting of :class:`sdpo.safeguard.Safeguard`; it needs one λ a pair
-there, and from here only ``u > u*``, for which :func:`target_logit` is given.
+the safeguard's setting ``pulled_back: scale``; with ``exempt``, pairs beyond u* take no part in λ.
 """
 
 from __future__ import annotations

@@ -62,3 +62,23 @@ def loss(errors: PairErrors, parameters: Parameters) -> Tensor:
         return mean((errors.winner_residual - parameters.beta * weight * shift).square())
     shifted = shift.detach().square().mean() >= SHIFT_THRESHOLD
     return doubt.square() * torch.where(shifted, mean(shift.square()), 1.0)
+
+
+def weights(errors: PairErrors, parameters: Parameters) -> tuple[Tensor, Tensor]:
+    """a_w and a_l of each pair, (B,); see :func:`sdpo.objectives.pair_weights`.
+
+    For ``sd15`` the winner's residual carries 1 and both sides β²·σ(u)·σ(−u)·mean(·) through u, of either sign; the
+    part of its gradient along Δ_w, which is no multiple of the residual, is left out.
+    """
+    import torch
+
+    doubt = torch.sigmoid(-errors.logit(parameters.beta))
+    shift = errors.winner_shift.reshape(len(doubt), -1)
+    if parameters.form == "sdxl":
+        shifted = shift.square().mean() >= SHIFT_THRESHOLD
+        weight = parameters.beta * doubt.square() * (1.0 - doubt)
+        return (weight := weight * torch.where(shifted, shift.square().mean(1), 1.0)), weight
+    residual = errors.winner_residual.reshape(len(doubt), -1)
+    along = ((residual - parameters.beta * doubt[:, None] * shift) * shift).mean(1)
+    through = -(parameters.beta**2) * doubt * (1.0 - doubt) * along
+    return 1.0 + through, through

@@ -56,8 +56,8 @@ CASES: dict[str, tuple[Callable[[Config], None], str]] = {
     "unknown key of a variant's training": (
         _set("variants", 1, "training", to={"learning_rates": 1e-3}),
         "variants[1].training.learning_rates (variant 'dmpo'): unknown key: expected one of steps, batch_size, "
-        "learning_rate, warmup_steps, optimizer, weight_decay, max_grad_norm, empty_prompt_share, log_every, "
-        "checkpoint_every, drift_every, heldout_pairs, threads; did you mean 'learning_rate'?",
+        "micro_batch_size, learning_rate, warmup_steps, optimizer, weight_decay, max_grad_norm, empty_prompt_share, "
+        "log_every, checkpoint_every, drift_every, heldout_pairs, threads; did you mean 'learning_rate'?",
     ),
     "unknown key of a scorer": (
         _set("scorers", "oracle", "dtpye", to="float32"),

@@ -104,7 +104,14 @@ def test_train_spec_is_resolved(config: Config) -> None:
     assert spec["objective"] == {
         "name": "dmpo",
         "parameters": {"beta": 2000.0, "alpha": 0.01},
-        "safeguard": {"mu": 0.9, "granularity": "microbatch"},
+        "safeguard": {
+            "mu": 0.9,
+            "granularity": "microbatch",
+            "formula": "sdpo",
+            "weights": "none",
+            "pulled_back": "scale",
+            "added_epsilon": 0.0,
+        },
     }
     assert (spec["training"]["learning_rate"], spec["training"]["steps"]) == (2e-5, 4)
     assert spec["pairs"] == "results/tiny/pairs/renders/miniature"

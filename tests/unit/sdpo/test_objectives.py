@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from sdpo import objectives
-from sdpo.objectives import PairPrediction, create, dmpo, load, names
+from sdpo.objectives import PairPrediction, create, dmpo, load, names, pair_weights
 from sdpo.safeguard import Safeguard, safe_scale
 
 ROOT = Path(__file__).parents[3]
@@ -35,6 +35,17 @@ HOSTS: list[tuple[str, dict[str, Any]]] = [
     ("dmpo", {"alpha": 0.01}),
 ]
 hosts = pytest.mark.parametrize(("name", "extra"), HOSTS, ids=["diffusion_dpo", "dspo-sd15", "dspo-sdxl", "dmpo"])
+ALL: list[tuple[str, dict[str, Any]]] = [
+    *HOSTS,
+    ("diffusion_dpo", {"loss_type": "hinge"}),
+    ("diffusion_dpo", {"loss_type": "ipo"}),
+    ("diffusion_kto", {"liked_weight": 0.8}),
+    ("diffusion_kto", {"utility": "loss_averse"}),
+    ("diffusion_kto", {"utility": "risk_seeking"}),
+    ("mapo", {}),
+    ("linear_dpo", {"eta": 0.01}),
+]
+every = pytest.mark.parametrize(("name", "extra"), ALL, ids=[f"{n}-{'-'.join(map(str, e.values()))}" for n, e in ALL])
 
 
 def prediction(
@@ -220,7 +231,7 @@ def test_dmpo_beyond_its_target_is_pulled_back_and_still_scaled() -> None:
     torch.testing.assert_close(gradients(guarded.loss, pair), [winner, scale * loser])
 
 
-@hosts
+@every
 @pytest.mark.parametrize("granularity", ["microbatch", "sample"])
 def test_only_the_losers_gradient_changes_and_by_the_scale(name: str, extra: dict[str, Any], granularity: str) -> None:
     pair = prediction(dtype=torch.float32)
@@ -242,7 +253,7 @@ def test_only_the_losers_gradient_changes_and_by_the_scale(name: str, extra: dic
     torch.testing.assert_close(loser_guarded, scale.reshape(-1, 1, 1, 1) * loser, rtol=1e-5, atol=0)
 
 
-@hosts
+@every
 def test_a_scale_of_one_is_no_safeguard_to_the_bit(name: str, extra: dict[str, Any]) -> None:
     pair = prediction(dtype=torch.float32, agreement=-1.0)
     plain = create(name, beta=20.0, **extra)(pair)
@@ -392,3 +403,178 @@ def test_every_hyperparameter_is_described_and_models_are_closed() -> None:
         model = load(name).Parameters
         assert all(field.description for field in model.model_fields.values())
         assert (model.model_config.get("frozen"), model.model_config.get("extra")) == (True, "forbid")
+
+
+def two_errors(winner: float, loser: float, reference_winner: float, reference_loser: float) -> PairPrediction:
+    """One pair with these errors."""
+    return numbers(*(math.sqrt(x) for x in (winner, loser, reference_winner, reference_loser)))
+
+
+@pytest.mark.parametrize(
+    ("name", "extra", "expected"),
+    [
+        ("diffusion_dpo", {"beta": 20.0, "loss_type": "hinge"}, 1.0),
+        ("diffusion_dpo", {"beta": 20.0, "loss_type": "ipo"}, 1 / (4 * 20.0**2)),
+        ("diffusion_kto", {"beta": 1000.0}, 0.5),
+        ("diffusion_kto", {"beta": 1000.0, "utility": "loss_averse"}, 1 + math.log(2)),
+        ("diffusion_kto", {"beta": 1000.0, "utility": "risk_seeking"}, 1 - math.log(2)),
+        ("linear_dpo", {"beta": 100.0}, 0.5 * (0.3 - 0.4)),
+    ],
+)
+def test_other_losses_where_policy_and_reference_agree(name: str, extra: dict[str, Any], expected: float) -> None:
+    loss = create(name, **extra)(two_errors(0.3, 0.4, 0.3, 0.4)).loss
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+
+
+def test_other_losses_by_hand() -> None:
+    # L_w = 0.30, L_l = 0.50, R_w = 0.31, R_l = 0.48: d_w = -0.01, d_l = 0.02, margin x = 0.03
+    pair = two_errors(0.30, 0.50, 0.31, 0.48)
+
+    def sigma(z: float) -> float:
+        return 1 / (1 + math.exp(-z))
+
+    def f(x: float) -> float:
+        return 0.5 * x / math.expm1(0.5 * x)
+
+    # Rewards 0.01 and -0.02: their mean is below 0, so the reference point is 0.
+    kto = 0.5 * (2.0 * (1 - sigma(0.1)) + 3.0 * (1 - sigma(0.2)))
+    expected: list[tuple[str, dict[str, Any], float]] = [
+        ("diffusion_dpo", {"beta": 20.0, "loss_type": "hinge"}, 1 - 20 * 0.03),
+        ("diffusion_dpo", {"beta": 50.0, "loss_type": "hinge"}, 0.0),
+        ("diffusion_dpo", {"beta": 20.0, "loss_type": "ipo"}, (0.03 - 0.025) ** 2),
+        ("diffusion_kto", {"beta": 10.0, "liked_weight": 2.0, "disliked_weight": 3.0}, kto),
+        ("mapo", {"timesteps": 10}, 0.3 - 0.1 * math.log(sigma(10 * (f(0.3) - f(0.5))))),
+        ("linear_dpo", {"beta": 50.0}, (0.5 - 0.2 * 50 * 0.03) * (0.3 - 0.5)),
+        ("linear_dpo", {"beta": 1000.0, "eta": 0.05}, 0.05 * (0.3 - 0.5)),
+    ]
+    for name, extra, value in expected:
+        assert float(create(name, **extra)(pair).loss) == pytest.approx(value, rel=2e-4, abs=1e-6), (name, extra)
+    wrong = two_errors(0.50, 0.30, 0.30, 0.50)  # margin -0.4: the weight is cut at the top
+    assert float(create("linear_dpo", beta=500.0, eta=0.1)(wrong).loss) == pytest.approx(0.9 * 0.2, rel=1e-4)
+    assert float(create("linear_dpo", beta=500.0, largest_weight=1.0)(wrong).loss) == pytest.approx(0.2, rel=1e-4)
+
+
+def test_reference_point_of_kto_is_the_mean_reward_where_positive() -> None:
+    pair = two_errors(0.30, 0.40, 0.34, 0.42)  # rewards 0.04 and 0.02, mean 0.03
+    expected = 0.5 * (1 - 1 / (1 + math.exp(-10 * 0.01)) + 1 - 1 / (1 + math.exp(-10 * 0.01)))
+    assert float(create("diffusion_kto", beta=10.0)(pair).loss) == pytest.approx(expected, rel=1e-4)
+
+
+def test_mapo_is_smooth_where_the_quotient_is_continued() -> None:
+    from sdpo.objectives.mapo import bounded
+
+    errors = torch.tensor([0.0, 1e-6, 1.9e-4, 2.1e-4, 1.0, 300.0], dtype=torch.float64, requires_grad=True)
+    values = bounded(errors, 0.5)
+    assert values[0] == 1.0 and values[4].item() == pytest.approx(0.5 / math.expm1(0.5))
+    (slope,) = torch.autograd.grad(values.sum(), errors)
+    assert torch.isfinite(slope).all() and slope[:4].tolist() == [pytest.approx(-0.25, abs=1e-4)] * 4
+
+
+@every
+@pytest.mark.parametrize("mu", [None, 0.7])
+def test_gradients_agree_with_finite_differences(name: str, extra: dict[str, Any], mu: float | None) -> None:
+    """Of the loss with λ, the weights of Linear-DPO and the reference point of KTO held where they are."""
+    pair = prediction(batch=2, shift=0.01)
+    beta = {} if name == "mapo" else {"beta": 30.0}
+    objective = create(name, safeguard=None if mu is None else {"mu": mu}, **beta, **extra)
+    found = gradients(objective(pair).loss, pair)
+    random = torch.Generator().manual_seed(1)
+    assert pair.policy_loser is not None
+    scale = float(objective.scale(objective.errors(pair)))
+    for side, gradient, factor in (("policy_winner", found[0], 1.0), ("policy_loser", found[1], scale)):
+        at = getattr(pair, side).detach()
+        direction = torch.randn(at.shape, generator=random, dtype=torch.float64)
+        step = 1e-6
+        weights = objective.module.loss(objective.errors(pair), objective.parameters) if name == "linear_dpo" else None
+
+        def value(
+            offset: float,
+            side: str = side,
+            at: torch.Tensor = at,
+            direction: torch.Tensor = direction,
+            weights: torch.Tensor | None = weights,
+        ) -> float:
+            errors = objective.errors(replace(pair, **{side: at + offset * direction}))
+            if weights is not None:
+                before = objective.errors(pair)
+                assert before.policy_loser is not None and errors.policy_loser is not None
+                held = weights / (before.policy_winner - before.policy_loser)
+                return (held * (errors.policy_winner - errors.policy_loser)).mean().item()
+            return objective.module.loss(errors, objective.parameters).mean().item()
+
+        numeric = (value(step) - value(-step)) / (2 * step)
+        if name == "diffusion_kto":
+            # The reference point moves with the errors in a difference; here it is at its floor of 0.
+            errors = objective.errors(pair)
+            assert (errors.winner_drift + errors.loser_drift).mean().item() > 0
+        assert float((gradient * direction).sum()) == pytest.approx(factor * numeric, rel=1e-5, abs=1e-9)
+
+
+@every
+def test_order_of_pairs_does_not_matter(name: str, extra: dict[str, Any]) -> None:
+    pair = prediction(batch=4)
+    order = torch.tensor([2, 0, 3, 1])
+    other = PairPrediction(*(getattr(pair, f.name)[order] for f in fields(pair)))
+    beta = {} if name == "mapo" else {"beta": 30.0}
+    objective = create(name, safeguard={"mu": 0.7}, **beta, **extra)
+    torch.testing.assert_close(objective(pair).loss, objective(other).loss)
+    torch.testing.assert_close(objective(pair).metrics["safe_scale"], objective(other).metrics["safe_scale"])
+
+
+@every
+def test_weights_are_the_gradients_of_the_errors(name: str, extra: dict[str, Any]) -> None:
+    """The loser's gradient at the output is −a_l·∇L_l, and the winner's a_w·∇L_w but for DSPO's shift."""
+    pair = prediction(batch=3, shift=0.01)
+    beta = {} if name == "mapo" else {"beta": 30.0}
+    objective = create(name, **beta, **extra)
+    errors = objective.errors(pair)
+    winner, loser = pair_weights(objective.module, errors, objective.parameters)
+    assert winner.shape == loser.shape == (3,) and not winner.requires_grad
+    assert errors.loser_residual is not None
+    found = gradients(objective(pair).loss * 3, pair)
+    values = errors.winner_residual[0].numel()
+    expected = -loser.reshape(-1, 1, 1, 1) * 2 * errors.loser_residual.detach() / values
+    torch.testing.assert_close(found[1], expected, rtol=1e-6, atol=1e-9)
+    if extra.get("form") != "sd15":
+        expected = winner.reshape(-1, 1, 1, 1) * 2 * errors.winner_residual.detach() / values
+        torch.testing.assert_close(found[0], expected, rtol=1e-6, atol=1e-9)
+
+
+def test_weighted_bound_protects_the_weighted_winners() -> None:
+    """For MaPO, whose weights differ, the unweighted λ is stricter than needed, and the weighted one exact."""
+    pair = prediction(batch=4, shift=0.01, agreement=4.0)
+    scales = {}
+    for weights in ("none", "objective"):
+        objective = create("mapo", timesteps=10, beta=5.0, safeguard={"mu": 0.0, "weights": weights})
+        out = objective(pair)
+        scales[weights] = float(out.metrics["safe_scale"])
+        winner, loser = gradients(out.loss, pair)
+        a_w, _ = pair_weights(objective.module, objective.errors(pair), objective.parameters)
+        protected = a_w.reshape(-1, 1, 1, 1) * objective.errors(pair).winner_residual.detach()
+        # A step along −gradient, both sides seen through the same (identity) Jacobian.
+        change = -float((protected * (winner + loser)).sum())
+        if weights == "objective":
+            assert change == pytest.approx(0.0, abs=1e-9 * float(protected.square().sum()))
+        else:
+            assert change < 0
+    assert 0 < scales["none"] < scales["objective"] < 1
+
+
+def test_exempt_pairs_keep_their_gradient_and_leave_lambda_to_the_others() -> None:
+    pair = prediction(batch=3, shift=0.0)
+    tensors = {f.name: getattr(pair, f.name).detach().clone() for f in fields(pair)}
+    tensors["reference_loser"][0] = tensors["target_loser"][0]  # R_l = 0: the first pair is far beyond its target
+    pair = PairPrediction(**tensors)
+    assert pair.policy_loser is not None and pair.target_loser is not None
+    pair.policy_winner.requires_grad_()
+    pair.policy_loser.requires_grad_()
+    settings = {"mu": 0.9, "pulled_back": "exempt"}
+    plain, guarded = create("dmpo", beta=60.0)(pair), create("dmpo", beta=60.0, safeguard=settings)(pair)
+    among_others = safe_scale(
+        (pair.policy_winner - pair.target_winner)[1:], (pair.policy_loser - pair.target_loser)[1:], mu=0.9
+    )
+    scale = guarded.metrics["safe_scale"]
+    assert scale.tolist() == [1.0, pytest.approx(float(among_others)), pytest.approx(float(among_others))]
+    (_, before), (_, after) = gradients(plain.loss, pair), gradients(guarded.loss, pair)
+    assert torch.equal(before[0], after[0]) and float(before[0].abs().max()) > 0
+    torch.testing.assert_close(after[1:], float(among_others) * before[1:])

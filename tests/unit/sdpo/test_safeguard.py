@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from sdpo.safeguard import Safeguard, safe_scale
+from sdpo.residual_sums import residual_sums
+from sdpo.safeguard import PUBLISHED_EPSILON, Safeguard, safe_scale, scale_of_sums
 
-GRANULARITIES = ("microbatch", "sample")
+GRANULARITIES = ("microbatch", "sample", "global")
 WINNER = torch.tensor([[1.0, 2.0], [3.0, 0.0]])
 LOSER = torch.tensor([[2.0, 2.0], [4.0, 7.0]])
 # squares of the winner: 5 and 9; products: 6 and 12
@@ -112,7 +113,7 @@ def test_winner_does_not_get_worse_to_first_order(seed: int, mu: float, granular
     scale = safe_scale(winner, loser, mu=mu, granularity=granularity, winner_weight=a_w, loser_weight=a_l)
     g_w, g_l = a_w[:, None] * winner.flatten(1), a_l[:, None] * loser.flatten(1)
     square, product = (g_w * g_w).sum(1), (g_w * g_l).sum(1)
-    if granularity == "microbatch":
+    if granularity != "sample":
         square, product = square.sum(), product.sum()
     slack = -mu * square - (-square + scale * product)
     assert (slack >= -1e-9 * square).all()
@@ -194,3 +195,71 @@ def test_bad_arguments_are_named(change: dict[str, Any], named: str) -> None:
 def test_settings_refuse(values: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Safeguard(**values)
+
+
+def test_ovis_formula_by_hand() -> None:
+    # Σ products 18, Σ losers² 8 + 65: λ = μ·18/73; one by one 6/8 and 12/65
+    assert safe_scale(WINNER, LOSER, mu=0.5, formula="ovis") == pytest.approx(0.5 * 18 / 73)
+    by_pair = safe_scale(WINNER, LOSER, mu=0.5, granularity="sample", formula="ovis")
+    assert by_pair.tolist() == [pytest.approx(0.5 * 6 / 8), pytest.approx(0.5 * 12 / 65)]
+    assert safe_scale(WINNER, -LOSER, mu=0.5, formula="ovis") == 0.0
+    assert safe_scale(WINNER, -LOSER, mu=0.5, formula="ovis", min_scale=0.1) == pytest.approx(0.1)
+    assert safe_scale(10 * LOSER, LOSER, mu=0.5, formula="ovis") == 1.0
+    assert safe_scale(WINNER, 0 * LOSER, mu=0.5, formula="ovis") == 0.0
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+@pytest.mark.parametrize("size", [1e-30, 1e-2, 1.0, 1e30])
+def test_ovis_formula_does_not_depend_on_the_scale(size: float, granularity: Any) -> None:
+    expected = safe_scale(WINNER, LOSER, mu=0.7, granularity=granularity, formula="ovis")
+    found = safe_scale(size * WINNER, size * LOSER, mu=0.7, granularity=granularity, formula="ovis")
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-3])
+def test_added_epsilon_is_that_of_the_published_code(size: float) -> None:
+    """λ = (1 − μ)·Σ g_w² / (Σ g_w·g_l + 1e-9) of gradients g by autograd of the mean errors."""
+    winner, loser = (size * x.double() for x in residuals(7, batch=3))
+    loser = winner + 0.3 * loser
+    output = torch.cat([winner, loser]).requires_grad_()
+    (g_w,) = torch.autograd.grad(output[:3].square().mean(), output)
+    (g_l,) = torch.autograd.grad(output[3:].square().mean(), output)
+    product = float((g_w[:3] * g_l[3:]).sum())
+    expected = 0.1 * float(g_w.square().sum()) / (product + 1e-9)
+    found = safe_scale(winner, loser, mu=0.9, added_epsilon=PUBLISHED_EPSILON)
+    assert found == pytest.approx(expected, rel=1e-9)
+    exact = safe_scale(winner, loser, mu=0.9)
+    assert float(found / exact) == pytest.approx(1 / (1 + 1e-9 / product), rel=1e-9)
+
+
+def test_range_of_the_scale() -> None:
+    assert safe_scale(WINNER, LOSER, mu=0.99, min_scale=0.2) == pytest.approx(0.2)
+    assert safe_scale(WINNER, 0.1 * LOSER, mu=0.0, max_scale=3.0) == 3.0
+    for change, named in (
+        ({"min_scale": 1.5}, "min_scale = 1.5"),
+        ({"formula": "ovi"}, "did you mean 'ovis'"),
+        ({"added_epsilon": -1.0}, "added_epsilon"),
+    ):
+        arguments: dict[str, Any] = {"mu": 0.5} | change
+        with pytest.raises(ValueError, match=named):
+            safe_scale(WINNER, LOSER, **arguments)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.lists(st.integers(1, 3), min_size=1, max_size=4), st.floats(-30, 30))
+def test_sums_of_parts_are_the_sums_of_the_whole(seed: int, sizes: list[int], exponent: float) -> None:
+    """However the pairs are split, and with parts of very different magnitude."""
+    winner, loser = residuals(seed, batch=sum(sizes))
+    factors = torch.logspace(0, exponent, sum(sizes)).reshape(-1, 1, 1, 1)
+    winner, loser = winner * factors, loser * factors
+    ones = torch.ones(sum(sizes))
+    whole = residual_sums(winner, loser, ones, ones).total()
+    parts = [
+        residual_sums(w, l_, o, o).total()
+        for w, l_, o in zip(winner.split(sizes), loser.split(sizes), ones.split(sizes), strict=True)
+    ]
+    joined = parts[0]
+    for part in parts[1:]:
+        joined = joined + part
+    torch.testing.assert_close(scale_of_sums(joined, mu=0.3), scale_of_sums(whole, mu=0.3), rtol=1e-6, atol=1e-9)
+    assert joined.values == whole.values == 12 * sum(sizes)

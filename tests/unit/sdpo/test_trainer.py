@@ -18,12 +18,17 @@ from artifacts.errors import InputError
 from sdpo import checkpoint, objectives
 from sdpo.bases import open_base
 from sdpo.bases.stable_diffusion import StableDiffusion
+from sdpo.drawing import chosen_pairs, stream
+from sdpo.heldout_drift import HeldoutProbe
 from sdpo.pairs import cache
-from sdpo.trainer import HeldoutProbe, TrainingRun, TrainingSettings, chosen_pairs, stream, train
+from sdpo.trainer import TrainingRun, TrainingSettings, train
 
 Job = Callable[..., dict[str, Any]]
 # What a clock or the operating system measures, not the training.
 MEASURED = ["samples_per_second", "peak_memory_bytes"]
+
+
+COMPARED = ["loss", "winner_drift", "loser_drift", "safe_scale_mean", "grad_norm"]
 
 
 def outcome(job: dict[str, Any], seed: int = 0) -> tuple[str, pd.DataFrame, pd.DataFrame, dict[str, Any]]:
@@ -322,3 +327,47 @@ def test_written_denoiser_is_the_trained_one(job: Job) -> None:
     assert {value.dtype for value in written.state_dict().values()} == {torch.float32}
     for name, value in run.policy.state_dict().items():
         assert torch.equal(value, written.state_dict()[name]), name
+
+
+def test_global_scale_does_not_depend_on_the_micro_batch_size(job: Job) -> None:
+    logs = []
+    for size in (None, 4, 3, 1):
+        guard = {"mu": 0.7, "granularity": "global"}
+        spec = job(root=f"size-{size}", safeguard=guard, steps=3, micro_batch_size=size, empty_prompt_share=0.5)
+        train(spec)
+        logs.append(outcome(spec)[1])
+    assert (logs[0]["safe_scale_mean"] < 0.9).all()
+    for log in logs[1:]:
+        pd.testing.assert_frame_equal(log[COMPARED], logs[0][COMPARED], rtol=2e-3, atol=1e-7)
+
+
+def test_scale_of_each_micro_batch_is_that_of_its_own_pairs(job: Job) -> None:
+    whole, split = (
+        job(root=f"size-{size}", safeguard={"mu": 0.7}, steps=1, micro_batch_size=size, batch_size=4) for size in (4, 2)
+    )
+    train(whole)
+    train(split)
+    (one,), (two,) = (outcome(spec)[1].to_dict("records") for spec in (whole, split))
+    assert one["loss"] == pytest.approx(two["loss"], rel=1e-5)
+    assert two["safe_scale_min"] < two["safe_scale_mean"]
+    assert one["safe_scale_min"] == one["safe_scale_mean"] != two["safe_scale_mean"]
+
+
+def test_reference_of_linear_dpo_follows_the_policy_and_is_resumed(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, broken = job(root="whole", objective="linear_dpo"), job(root="broken", objective="linear_dpo")
+    train(whole)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt_after(patch, 4)
+        train(broken)
+    train(broken)
+    assert_same(whole, broken)
+
+
+def test_reference_is_the_moving_average_of_the_policy(job: Job, tmp_path: Path) -> None:
+    run = one_run(job(objective="linear_dpo", steps=1, learning_rate=1e-2, warmup_steps=0))
+    before = {name: value.clone() for name, value in run.reference.named_parameters()}
+    run.go(tmp_path)
+    for name, value in run.policy.named_parameters():
+        expected = 0.99 * before[name] + 0.01 * value
+        torch.testing.assert_close(dict(run.reference.named_parameters())[name], expected, msg=name)
+    assert max(float((value - before[name]).abs().max()) for name, value in run.reference.named_parameters()) > 1e-5
