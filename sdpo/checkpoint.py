@@ -46,6 +46,13 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> None:
         old.unlink()
 
 
+def remove(folder: Path) -> None:
+    """Remove all states; waits for a process that still holds the folder."""
+    with owned(folder):
+        for path in _saved(folder):
+            path.unlink()
+
+
 def load_newest(folder: Path) -> dict[str, Any] | None:
     """The newest state that can be read, or ``None``. A damaged file is named on stderr and passed over."""
     import torch

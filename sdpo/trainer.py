@@ -91,18 +91,19 @@ def train(spec: Mapping[str, Any]) -> None:
     base_path, pairs = Path(spec["base"]["path"]), Path(spec["pairs"])
     base = open_base(spec["base"]["family"], base_path)
     training, heldout = cache.load(pairs, "train"), cache.load(pairs, "heldout")
-    inputs = {str(base_path): tree_sha256(base_path), str(pairs / "cache.json"): file_sha256(pairs / "cache.json")}
+    inputs = {str(base_path): tree_sha256(base_path), str(pairs): cache.content_sha256(pairs)}
     shaping = {key: spec[key] for key in ("stage_version", "base", "variant", "objective", "training")}
     probe = HeldoutProbe(base, heldout, settings.heldout_pairs)
+    states = []
     for seed in spec["seeds"]:
         started = time.time()
         name = layout.model_name(spec["base"]["name"], spec["variant"], seed)
         digest = json_sha256({**shaping, "pairs": list(inputs.values()), "seed": seed})
-        state = layout.checkpoints(spec["root"], name, digest)
-        with checkpoint.owned(state):
+        states.append(layout.checkpoints(spec["root"], name, digest))
+        with checkpoint.owned(states[-1]):
             run = TrainingRun(base, objective, settings, training, probe, seed, label=f"{spec['variant']} seed {seed}")
-            run.resume(checkpoint.load_newest(state))
-            run.go(state)
+            run.resume(checkpoint.load_newest(states[-1]))
+            run.go(states[-1])
             provenance = describe(
                 stage="train",
                 spec={**shaping, "pairs": str(pairs)},
@@ -113,8 +114,10 @@ def train(spec: Mapping[str, Any]) -> None:
                 resumed_from_step=run.resumed_from,
             )
             _export(layout.model(spec["root"], name), base, run, provenance)
-            for file in state.glob("step-*.pt"):
-                file.unlink()
+    # A workflow deletes all outputs of a job that was killed: until the last seed is done, finished ones keep their
+    # state, from which they are written again.
+    for state in states:
+        checkpoint.remove(state)
 
 
 def _export(out: Path, base: Base, run: TrainingRun, provenance: dict[str, Any]) -> None:
@@ -203,7 +206,7 @@ class TrainingRun:
                     clock, since = time.perf_counter(), self.step
                 if self.step % settings.drift_every == 0 or last:
                     self.drift.append(self.probe.measure(self.policy, self.step))
-                if self.step % settings.checkpoint_every == 0 and not last:
+                if self.step % settings.checkpoint_every == 0 or last:
                     checkpoint.save(state_folder, self.step, self.state())
                 bar.update()
 

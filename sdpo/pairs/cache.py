@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from artifacts.atomic import file_sha256, replaced_directory, tree_sha256, write_json
+from artifacts.atomic import file_sha256, json_sha256, replaced_directory, tree_sha256, write_json
 from artifacts.contracts import read_table, write_table
 from artifacts.errors import InputError
 from artifacts.progress import progress
@@ -85,6 +85,7 @@ def build(spec: Mapping[str, Any]) -> None:
         )
         digests["text.safetensors"] = file_sha256(folder / "text.safetensors")
         write_table(folder / "index.parquet", index, "pairs_index")
+        digests["index.parquet"] = file_sha256(folder / "index.parquet")
         shaping = {k: spec[k] for k in ("dataset", "source", "options", "base", "stage_version")}
         provenance = describe(
             stage="pairs", spec=shaping, inputs={str(base_path): tree_sha256(base_path)}, started=started
@@ -120,6 +121,26 @@ class PairTensors:
         return len(self.winner)
 
 
+def content_sha256(folder: Path) -> str:
+    """Digest of what a cache holds; that it was built again, at another time, does not show in it.
+
+    Raises:
+        InputError: ``cache.json`` is missing or damaged.
+    """
+    return json_sha256(_digests(folder))
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file of a cache."""
+    try:
+        digests: dict[str, str] = json.loads((folder / "cache.json").read_text())["files"]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{folder / 'cache.json'}: missing or damaged; delete {folder} and run snakemake again"
+        ) from error
+    return digests
+
+
 def load(folder: Path, split: str) -> PairTensors:
     """Read a cache.
 
@@ -133,16 +154,10 @@ def load(folder: Path, split: str) -> PairTensors:
     import torch
     from safetensors.torch import load_file
 
-    index: pd.DataFrame = read_table(folder / "index.parquet", "pairs_index")
-    try:
-        digests = json.loads((folder / "cache.json").read_text())["files"]
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            f"{folder / 'cache.json'}: missing or damaged; delete {folder} and run snakemake again"
-        ) from error
-    for name, digest in digests.items():
+    for name, digest in _digests(folder).items():
         if not (folder / name).is_file() or file_sha256(folder / name) != digest:
             raise InputError(f"{folder / name}: missing or damaged; delete {folder} and run snakemake again")
+    index: pd.DataFrame = read_table(folder / "index.parquet", "pairs_index")
     chosen = index[(index["split"] == split) & (index["label"] == 1)]
     if chosen.empty:
         raise InputError(f"{folder}: split '{split}' has no pair with a winner; raise the number of pairs")

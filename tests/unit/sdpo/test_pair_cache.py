@@ -77,13 +77,17 @@ def test_same_seed_makes_the_same_cache_and_another_seed_another(
     for name in ("shard-00000.safetensors", "text.safetensors", "index.parquet"):
         assert (tmp_path / "again" / name).read_bytes() == (pair_cache / name).read_bytes()
         assert (tmp_path / "other" / name).read_bytes() != (pair_cache / name).read_bytes()
+    # When it was built does not show in the digest that trainings are kept under.
+    assert (tmp_path / "again" / "cache.json").read_bytes() != (pair_cache / "cache.json").read_bytes()
+    assert cache.content_sha256(tmp_path / "again") == cache.content_sha256(pair_cache)
+    assert cache.content_sha256(tmp_path / "other") != cache.content_sha256(pair_cache)
 
 
 def test_description_names_the_base_and_the_options(cache_spec: CacheSpec, pair_cache: Path, base_path: Path) -> None:
     described = json.loads((pair_cache / "cache.json").read_text())
     assert described["provenance"]["inputs"] == {str(base_path): tree_sha256(base_path)}
     assert described["provenance"]["spec"]["options"] == cache_spec(Path("x"))["options"]
-    assert set(described["files"]) == {"shard-00000.safetensors", "text.safetensors"}
+    assert set(described["files"]) == {"shard-00000.safetensors", "text.safetensors", "index.parquet"}
     # Every held-out row is one of the last 8 pairs.
     index = read_table(pair_cache / "index.parquet", "pairs_index")
     assert index.loc[index["split"] == "heldout", "pair_id"].tolist() == list(range(32, 40))

@@ -286,7 +286,7 @@ def test_provenance_names_settings_inputs_seed_and_outputs(job: Job, base_path: 
     assert found["seed"] == 5
     assert found["inputs"] == {
         str(base_path): tree_sha256(base_path),
-        str(pair_cache / "cache.json"): file_sha256(pair_cache / "cache.json"),
+        str(pair_cache): cache.content_sha256(pair_cache),
     }
     assert found["spec"]["training"] == chosen["training"]
     assert found["config_sha256"] == json_sha256(found["spec"])
@@ -371,3 +371,31 @@ def test_reference_is_the_moving_average_of_the_policy(job: Job, tmp_path: Path)
         expected = 0.99 * before[name] + 0.01 * value
         torch.testing.assert_close(dict(run.reference.named_parameters())[name], expected, msg=name)
     assert max(float((value - before[name]).abs().max()) for name, value in run.reference.named_parameters()) > 1e-5
+
+
+def test_finished_seeds_of_a_killed_job_are_not_trained_again(
+    job: Job, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, broken = job(root="whole", seeds=(0, 1)), job(root="broken", seeds=(0, 1))
+    train(whole)
+    assert saved_states(whole) == []
+    saved: list[int] = []
+    original = checkpoint.save
+
+    def die_in_the_second_model(folder: Path, at: int, state: dict[str, Any]) -> None:
+        original(folder, at, state)
+        saved.append(at)
+        if saved.count(4) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(checkpoint, "save", die_in_the_second_model)
+        train(broken)
+    # The workflow deletes every output of the job before it runs it again.
+    shutil.rmtree(layout.model(broken["root"], "mini/variant/seed0"))
+    train(broken)
+    assert "variant seed 0: resumed at step 6 of 6" in capsys.readouterr().err
+    for seed in (0, 1):
+        assert outcome(broken, seed)[0] == outcome(whole, seed)[0]
+        pd.testing.assert_frame_equal(outcome(broken, seed)[1], outcome(whole, seed)[1], check_exact=True)
+    assert saved_states(broken) == []
