@@ -17,7 +17,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test mlflow miniature install-miniature lint generated lock clean distclean
+.PHONY: help demo test audit mlflow miniature install-miniature lint generated lock clean distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-18s %s\n", $$1, $$2 }'
@@ -29,6 +29,10 @@ demo: $(STAMP) ## run the miniature benchmark, print its table and where the rep
 
 test: lint ## check the code and run all tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+audit: $(STAMP) ## measure what the safeguard's bound is worth on the base and the models that the config names
+	@$(BIN)/sdpo-bench unlock
+	@$(BIN)/snakemake audit --configfile $(CONFIG)
 
 mlflow: $(STAMP) ## serve the runs on this computer only and print the address
 	@test -f results/mlflow/mlflow.db || { echo "No runs yet: run \`make demo\` first." >&2; exit 1; }

@@ -136,6 +136,38 @@ CONTRACTS: dict[str, Contract] = {
         },
         "delete the model's folder and run snakemake again",
     ),
+    "audit": Contract(
+        "Audit of the safeguard: one row a model, micro-batch, origin of λ, slack, optimizer and learning rate",
+        {
+            "model": Column("string", "name of the model, <base>/base for the untrained base"),
+            "batch": Column("int64", "micro-batch, from 0; the same pairs, noise and timesteps for every model"),
+            "guard": Column(
+                "string",
+                "origin of λ: off (λ = 1), output (the safeguard), parameter (gradients by the parameters of both "
+                "errors), objective (the same, of the objective's own parts)",
+            ),
+            "mu": Column("float64", "slack μ; empty with the safeguard off", nullable=True),
+            "optimizer": Column("string", "sgd, adamw (fresh state) or adamw_warmed"),
+            "learning_rate": Column("float64", "learning rate of the step"),
+            "safe_scale": Column("float64", "λ of the step; its mean where it differs between pairs"),
+            "output_cosine": Column("float64", "cosine of winner and loser residuals over the micro-batch"),
+            "parameter_cosine": Column("float64", "cosine of the gradients of mean winner and mean loser error"),
+            "output_limit": Column("float64", "largest λ by the residuals; empty: any λ", nullable=True),
+            "parameter_limit": Column("float64", "largest λ by those gradients; empty: any λ", nullable=True),
+            "objective_limit": Column("float64", "largest λ by the objective's parts; empty: any λ", nullable=True),
+            "winner_error": Column("float64", "mean winner error before the step"),
+            "loser_error": Column("float64", "mean loser error before the step"),
+            "winner_gradient_norm": Column("float64", "L2 norm of the mean winner error's gradient"),
+            "loser_gradient_norm": Column("float64", "L2 norm of the mean loser error's gradient"),
+            "update_norm": Column("float64", "L2 norm of the change of the parameters"),
+            "predicted_change": Column("float64", "winner error's change to first order: gradient times update"),
+            "real_change": Column("float64", "winner error after the step minus before, same noise and timesteps"),
+            "other_change": Column(
+                "float64", "the same for the winners of the next micro-batch, which the step did not see"
+            ),
+        },
+        "delete the file and run `snakemake audit` again",
+    ),
 }
 
 

@@ -13,6 +13,7 @@ from pipeline.config.checks import is_local
 PAIR_FILES = ("cache.json", "index.parquet")
 MODEL_FILES = ("provenance.json", "training.parquet", "drift.parquet", "unet/diffusion_pytorch_model.safetensors")
 TABLE_FILES = ("scores.csv", "win_rates.csv", "differences.csv", "drift.csv", "main.md", "main.tex", "main.html")
+AUDIT_FILES = ("audit.parquet", "audit.json", "audit.png")
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,10 @@ class Files:
     def tracking_marker(self) -> str:
         """Written when a benchmark has been imported into the store that all benchmarks share."""
         return (self.root / "mlflow.json").as_posix()
+
+    def audit_files(self) -> list[str]:
+        """Rows, figures and picture of the audit."""
+        return [(self.root / "audit" / name).as_posix() for name in AUDIT_FILES]
 
     def base_files(self) -> list[str]:
         """Small files of the base that change whenever its weights do."""

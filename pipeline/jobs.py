@@ -203,6 +203,38 @@ class Plan(Files):
             marker=self.tracking_marker(),
         )
 
+    @property
+    def audited_variant(self) -> str | None:
+        """The variant whose steps are audited; ``None`` if no objective has a loser."""
+        with_loser = [v for v in self.benchmark.variants if registries.objective(v.objective).HAS_LOSER]
+        first = [v.name for v in (*(v for v in with_loser if v.safeguard is not None), *with_loser)][:1]
+        return self.benchmark.audit.variant or (first[0] if first else None)
+
+    @property
+    def audited_models(self) -> list[str]:
+        """Trained models that are audited beside the base."""
+        return [m for v in self.benchmark.audit.trained for m in self.models(v, self.benchmark.seeds[:1])]
+
+    def audit_spec(self, variant: str) -> Spec:
+        """Spec of ``sdpo audit`` for the steps of one variant."""
+        own, training = self.variants[variant], self.training(variant)
+        folders = {model: layout.model(self.root, model).as_posix() for model in self.audited_models}
+        return self._spec(
+            "audit",
+            base=self._base,
+            models=[{"name": name, "path": path} for name, path in {self.base_model: None, **folders}.items()],
+            pairs=layout.pairs(self.root, own.pairs, self.benchmark.base.name).as_posix(),
+            objective={
+                "name": own.objective,
+                "parameters": self.parameters(variant),
+                "granularity": "microbatch" if own.safeguard is None else own.safeguard.granularity,
+            },
+            step={key: getattr(training, key) for key in ("batch_size", "max_grad_norm", "weight_decay")},
+            settings=self.benchmark.audit.model_dump(exclude={"variant", "trained"}),
+            threads=training.threads,
+            out=(self.root / "audit").as_posix(),
+        )
+
     def protocol(self, scorer: str) -> str:
         """Protocol of a scorer: as named, else the paper's, else the scorer's first."""
         protocols: Sequence[str] = registries.scorer(scorer).PROTOCOLS

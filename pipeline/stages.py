@@ -18,4 +18,5 @@ VERSIONS: Final = {
     "compare": 1,
     "report": 1,
     "track": 1,
+    "audit": 1,
 }

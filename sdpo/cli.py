@@ -1,4 +1,4 @@
-"""``sdpo``: make pair caches and train models.
+"""``sdpo``: make pair caches, train models and audit the safeguard.
 
 Every command takes one job description, ``--spec``: JSON given inline, a path to a JSON file, or ``-`` for
 standard input. ``snakemake -np`` prints the commands of a benchmark; ``sdpo-bench spec`` prints one description.
@@ -27,9 +27,16 @@ def _train(spec: Mapping[str, Any]) -> None:
     train(spec)
 
 
+def _audit(spec: Mapping[str, Any]) -> None:
+    from sdpo.audit.command import audit
+
+    audit(spec)
+
+
 COMMANDS: dict[str, tuple[str, Callable[[Mapping[str, Any]], None]]] = {
     "pairs": ("encode a preference data set into a pair cache", _pairs),
     "train": ("train one variant for some seeds", _train),
+    "audit": ("measure the safeguard's bound against gradients by the parameters and real steps", _audit),
 }
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from pipeline.config import registries
+from pipeline.config.audit import Audit
 from pipeline.config.base import Base
 from pipeline.config.block import Block, Name, Seed
 from pipeline.config.execution import Execution
@@ -47,4 +48,5 @@ class Benchmark(Block):
     ] = Field(description="Scorers by name.")
     statistics: Statistics = Field(default_factory=Statistics, description="Settings of the intervals.")
     report: Report = Field(default_factory=Report, description="What the page shows.")
+    audit: Audit = Field(default_factory=Audit, description="What the target `audit` measures.")
     execution: Execution = Field(default_factory=Execution, description="How the work is cut into jobs.")

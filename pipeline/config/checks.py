@@ -35,6 +35,7 @@ def cross_checks(data: Raw) -> Iterator[Problem]:
         _grid,
         _grid_seed,
         _options,
+        _audit,
     ):
         yield from check(data)
 
@@ -209,6 +210,22 @@ def _options(data: Raw) -> Iterator[Problem]:
             for option in options:
                 if option not in defaults:
                     yield Problem((key, name, "options", option), MISSING, unknown("key", str(option), defaults))
+
+
+def _audit(data: Raw) -> Iterator[Problem]:
+    variants = {variant.get("name"): variant.get("objective") for _, variant in _variant_blocks(data)}
+    names = [name for name in variants if isinstance(name, str)]
+    block = _block(data, "audit")
+    trained = block.get("trained")
+    named: list[tuple[tuple[str | int, ...], Any]] = [(("audit", "variant"), block.get("variant"))]
+    named += [(("audit", "trained", i), name) for i, name in enumerate(trained if isinstance(trained, list) else [])]
+    for path, name in named:
+        if isinstance(name, str) and name not in names:
+            yield Problem(path, name, unknown("variant", name, names))
+    objective = variants.get(block.get("variant"))
+    if objective in registries.objectives() and not registries.objective(str(objective)).HAS_LOSER:
+        expected = f"objective '{objective}' has no loser to be safeguarded; expected a variant that has one"
+        yield Problem(("audit", "variant"), block["variant"], expected)
 
 
 def _block(data: Raw, key: str) -> Raw:

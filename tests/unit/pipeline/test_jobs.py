@@ -49,6 +49,8 @@ def test_one_job_for_each_chunk(config: Config) -> None:
         "compare": 1,
         "report": 1,
         "track": 1,
+        # A target of its own, no part of the benchmark.
+        "audit": 0,
     }
     config["execution"] = {"seeds_per_job": 3, "prompt_sets_per_job": 3, "scorers_per_job": 6}
     stages = [job.stage for job in plan(config).jobs()]

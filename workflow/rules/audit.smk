@@ -1,0 +1,27 @@
+# Not part of the benchmark: only the target `audit` asks for it. Without an objective that has a loser there is none.
+if PLAN.audited_variant is not None:
+
+    rule audit:
+        input:
+            PLAN.base_files(),
+            PLAN.pair_files(PLAN.variants[PLAN.audited_variant].pairs),
+            PLAN.model_files(PLAN.audited_models),
+        output:
+            PLAN.audit_files(),
+        log:
+            f"{PLAN.root}/logs/audit.log",
+        benchmark:
+            f"{PLAN.root}/benchmarks/audit.tsv"
+        conda:
+            "../../environment.yml"
+        threads: PLAN.training(PLAN.audited_variant).threads
+        resources:
+            mem_mb=EXECUTION.memory_mb,
+            runtime=EXECUTION.runtime_minutes,
+            gpu=EXECUTION.gpu,
+        params:
+            spec=encode(PLAN.audit_spec(PLAN.audited_variant)),
+        message:
+            "Audit of the safeguard"
+        shell:
+            "sdpo audit --spec {params.spec:q} 2>&1 | tee {log:q}"
