@@ -92,21 +92,32 @@ class Auditor:
             measured = self.measure(batch)
             other = self.micro_batch(number + 1)
             other_error = self.winner_error(other)
+            # Guards that agree on λ share their gradient, and with it the steps: each is taken once.
+            taken: dict[tuple[int, int], list[dict[str, Any]]] = {}
             for (guard, mu), gradient in measured.gradients.items():
-                for optimizer, rate, update in self._updates(gradient, warmed.get((guard, mu))):
+                state = warmed.get((guard, mu))
+                key = id(gradient), id(state)
+                if key not in taken:
+                    taken[key] = [
+                        {
+                            "optimizer": optimizer,
+                            "learning_rate": rate,
+                            "update_norm": float(update.norm()),
+                            "predicted_change": predicted_change(measured.error_gradient, update),
+                            "real_change": self.winner_error(batch, update) - measured.figures["winner_error"],
+                            "other_change": self.winner_error(other, update) - other_error,
+                        }
+                        for optimizer, rate, update in self._updates(gradient, state)
+                    ]
+                for step in taken[key]:
                     yield {
                         "model": model,
                         "batch": number,
                         "guard": guard,
                         "mu": mu,
-                        "optimizer": optimizer,
-                        "learning_rate": rate,
                         "safe_scale": measured.scales[guard, mu],
                         **measured.figures,
-                        "update_norm": float(update.norm()),
-                        "predicted_change": predicted_change(measured.error_gradient, update),
-                        "real_change": self.winner_error(batch, update) - measured.figures["winner_error"],
-                        "other_change": self.winner_error(other, update) - other_error,
+                        **step,
                     }
 
     def micro_batch(self, number: int) -> MicroBatch:
@@ -158,11 +169,15 @@ class Auditor:
         scales: dict[Guard, float] = {("off", None): 1.0}
         for mu in self.settings.mu:
             guarded = self.objectives[mu](pair)
-            gradients["output", mu] = self._gradient(guarded.loss)
             scales["output", mu] = float(guarded.metrics["safe_scale_mean"])
+            everywhere = bool((guarded.metrics["safe_scale"] == 1).all())
+            gradients["output", mu] = whole if everywhere else self._gradient(guarded.loss)
+            by_scale = {1.0: whole}
             for space, largest in limits.items():
                 scales[space, mu] = scale(largest, mu)
-                gradients[space, mu] = winner_part + scales[space, mu] * loser_part
+                # The two limits are one but for rounding where the objective weights all pairs equally.
+                alike = round(scales[space, mu], 12)
+                gradients[space, mu] = by_scale.setdefault(alike, winner_part + scales[space, mu] * loser_part)
         figures = {
             "output_cosine": cosine(*residuals),
             "parameter_cosine": cosine(error_gradient, loser_gradient),
@@ -180,9 +195,16 @@ class Auditor:
         states: dict[Guard, Moments] = {}
         first = self.settings.batches
         for number in range(first, first + self.settings.warmed_batches):
-            for guard, gradient in self.measure(self.micro_batch(number)).gradients.items():
-                gradient = clipped(gradient, self.step.max_grad_norm)
-                states[guard] = states.get(guard, Moments.fresh(gradient)).after(gradient)
+            gradients = self.measure(self.micro_batch(number)).gradients
+            fresh = Moments.fresh(gradients["off", None])
+            # As for steps: guards that have agreed so far share their state.
+            shared: dict[tuple[int, int], Moments] = {}
+            for guard, gradient in gradients.items():
+                before = states.get(guard, fresh)
+                key = id(before), id(gradient)
+                if key not in shared:
+                    shared[key] = before.after(clipped(gradient, self.step.max_grad_norm))
+                states[guard] = shared[key]
         return states
 
     def winner_error(self, batch: MicroBatch, update: Tensor | None = None) -> float:

@@ -25,7 +25,7 @@ class AuditSettings(_Block):
     sgd: list[_Rate] = Field(default=[1e-4, 1e-3, 1e-2], description="Learning rates of plain gradient descent.")
     adamw: list[_Rate] = Field(default=[1e-5, 1e-4, 1e-3], description="Learning rates of AdamW.")
     warmed_batches: int = Field(
-        default=20,
+        default=10,
         ge=0,
         description="Other micro-batches whose gradients fill AdamW's state for its second measurement, at unchanged "
         "weights; 0 leaves that measurement out.",
