@@ -227,9 +227,13 @@ class Plan(Files):
             objective={
                 "name": own.objective,
                 "parameters": self.parameters(variant),
-                "granularity": "microbatch" if own.safeguard is None else own.safeguard.granularity,
+                "safeguard": {} if own.safeguard is None else own.safeguard.model_dump(mode="json", exclude={"mu"}),
             },
-            step={key: getattr(training, key) for key in ("batch_size", "max_grad_norm", "weight_decay")},
+            step={
+                "batch_size": training.micro_batch_size or training.batch_size,
+                "max_grad_norm": training.max_grad_norm,
+                "weight_decay": training.weight_decay,
+            },
             settings=self.benchmark.audit.model_dump(exclude={"variant", "trained"}),
             threads=training.threads,
             out=(self.root / "audit").as_posix(),

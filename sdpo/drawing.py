@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sdpo.pairs.cache import PairTensors
 
 # Domains of the random streams: two draws must never share a seed.
-ORDER, STEP, HELDOUT = 1, 2, 3
+ORDER, STEP, HELDOUT, AUDIT = 1, 2, 3, 4
 
 
 def stream(*key: int) -> torch.Generator:

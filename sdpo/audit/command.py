@@ -104,7 +104,7 @@ def guarded_objectives(job: AuditSpec) -> dict[float | None, Objective]:
         )
     guards: dict[float | None, dict[str, Any] | None] = {
         None: None,
-        **{mu: {"mu": mu, "granularity": asked.granularity} for mu in job.settings.mu},
+        **{mu: {**asked.safeguard, "mu": mu} for mu in job.settings.mu},
     }
     return {mu: objectives.create(asked.name, safeguard=guard, **asked.parameters) for mu, guard in guards.items()}
 

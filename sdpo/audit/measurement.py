@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from sdpo.objectives import Objective, PairPrediction
     from sdpo.pairs.cache import PairTensors
 
-# Domain of the random streams; 1 to 3 are the trainer's.
-_AUDIT = 4
-
 Guard = tuple[str, float | None]
 """Where λ of a step comes from, and its slack: ``off`` (λ = 1, no slack), ``output`` (the safeguard as it is trained
 with), ``parameter`` (‖∇A‖²/⟨∇A, ∇B⟩ by the parameters), ``objective`` (the exact limit of the objective's own gradient,
@@ -124,12 +121,12 @@ class Auditor:
         """Micro-batch ``number``, the same for every model of a pair set."""
         import torch
 
+        from sdpo.drawing import AUDIT, chosen_pairs, stream
         from sdpo.noising import noised, target
-        from sdpo.trainer import chosen_pairs, stream
 
         pairs, seed = self.pairs, self.settings.seed
         rows = torch.tensor(chosen_pairs(len(pairs), self.step.batch_size, seed, number + 1))
-        random = stream(_AUDIT, seed, number)
+        random = stream(AUDIT, seed, number)
         noise = torch.randn(pairs.winner[rows].shape, generator=random).double()
         timesteps = self.base.draw_timesteps(len(rows), random)
         process = noise, *self.base.coefficients(timesteps)

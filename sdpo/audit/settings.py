@@ -59,11 +59,11 @@ class AuditedModel(_Block):
 
 
 class AuditedObjective(_Block):
-    """The objective whose steps are taken, with and without safeguard."""
+    """The objective whose steps are taken; ``safeguard`` has fields of :class:`sdpo.safeguard.Safeguard` but μ."""
 
     name: str
     parameters: dict[str, Any] = {}
-    granularity: str = "microbatch"
+    safeguard: dict[str, Any] = {}
 
 
 class AuditSpec(_Block):
