@@ -213,8 +213,12 @@ def _options(data: Raw) -> Iterator[Problem]:
 
 
 def _audit(data: Raw) -> Iterator[Problem]:
-    variants = {variant.get("name"): variant.get("objective") for _, variant in _variant_blocks(data)}
-    names = [name for name in variants if isinstance(name, str)]
+    variants = {
+        variant["name"]: variant.get("objective")
+        for _, variant in _variant_blocks(data)
+        if isinstance(variant.get("name"), str)
+    }
+    names = list(variants)
     block = _block(data, "audit")
     trained = block.get("trained")
     named: list[tuple[tuple[str | int, ...], Any]] = [(("audit", "variant"), block.get("variant"))]
@@ -222,10 +226,11 @@ def _audit(data: Raw) -> Iterator[Problem]:
     for path, name in named:
         if isinstance(name, str) and name not in names:
             yield Problem(path, name, unknown("variant", name, names))
-    objective = variants.get(block.get("variant"))
+    chosen = block.get("variant")
+    objective = variants.get(chosen) if isinstance(chosen, str) else None
     if objective in registries.objectives() and not registries.objective(str(objective)).HAS_LOSER:
         expected = f"objective '{objective}' has no loser to be safeguarded; expected a variant that has one"
-        yield Problem(("audit", "variant"), block["variant"], expected)
+        yield Problem(("audit", "variant"), chosen, expected)
 
 
 def _block(data: Raw, key: str) -> Raw:

@@ -46,7 +46,7 @@ def draw(rows: pd.DataFrame) -> bytes:
     models = list(dict.fromkeys(rows["model"]))
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE)
+        matplotlib.rcParams.update(_STYLE)  # type: ignore[arg-type]  # keys are a Literal in its stubs
         figure = Figure(figsize=(10.5, 3.2 * (1 + len(models))), layout="constrained")
         panels = figure.subplots(1 + len(models), 3, squeeze=False)
         _spaces(panels[0][0], rows, models, "cosine")

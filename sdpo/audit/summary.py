@@ -82,7 +82,7 @@ def steps(rows: pd.DataFrame) -> list[dict[str, Any]]:
         found.append(
             {
                 **entry,
-                "mu": None if math.isnan(entry["mu"]) else entry["mu"],
+                "mu": None if math.isnan(mu := float(str(entry["mu"]))) else mu,
                 "batches": len(group),
                 **{name: float(group[name].mean()) for name in ("safe_scale", "update_norm")},
                 "predicted_change": float(predicted.mean()),
