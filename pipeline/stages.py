@@ -12,7 +12,7 @@ from typing import Final
 VERSIONS: Final = {
     "prompts": 1,
     "pairs": 1,
-    "train": 1,
+    "train": 2,
     "generate": 1,
     "score": 1,
     "compare": 1,

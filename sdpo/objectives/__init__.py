@@ -52,7 +52,7 @@ class ObjectiveOutput:
     """Result of an objective on one micro-batch."""
 
     loss: Tensor
-    """(), mean over pairs, differentiable with respect to the policy's predictions."""
+    """(), mean over pairs in the residuals' dtype, differentiable with respect to the policy's predictions."""
     metrics: dict[str, Tensor]
     """Detached: ``winner_drift``, ``loser_drift``, ``margin`` (means over pairs), ``implicit_accuracy`` (share of
     pairs with a positive margin, ties half), ``residual_cosine`` (of the policy's winner and loser residuals over the
@@ -93,7 +93,7 @@ class Objective:
             fixed = errors.policy_loser.detach()
             guarded = replace(errors, policy_loser=fixed + scale.to(fixed) * (errors.policy_loser - fixed))
         return ObjectiveOutput(
-            loss=self.module.loss(guarded, self.parameters).mean(),
+            loss=self.module.loss(guarded, self.parameters).mean().to(errors.winner_residual.dtype),
             metrics=_metrics(errors, scale),
         )
 

@@ -58,7 +58,7 @@ def loss(errors: PairErrors, parameters: Parameters) -> Tensor:
         return values.reshape(len(values), -1).mean(1)
 
     if parameters.form == "sd15":
-        weight = doubt.reshape(-1, *[1] * (shift.ndim - 1))
+        weight = doubt.to(shift.dtype).reshape(-1, *[1] * (shift.ndim - 1))
         return mean((errors.winner_residual - parameters.beta * weight * shift).square())
     shifted = shift.detach().square().mean() >= SHIFT_THRESHOLD
     return doubt.square() * torch.where(shifted, mean(shift.square()), 1.0)

@@ -2,8 +2,9 @@
 
 Notation: residual ``r = prediction − target``; error ``L = mean(r²)`` of the policy over all but the first
 dimension, ``R`` the same of the frozen reference; drift ``d = L − R``; margin ``d_l − d_w``; ``w`` winner, ``l``
-loser. Everything is computed in fp32 (fp64 for fp64 predictions): the reference code keeps its reference errors in
-bf16, which at β = 5000 is noise of order 1 on the logit.
+loser. Residuals are fp32 (fp64 for fp64 predictions) and errors fp64, as a drift is a small difference of errors and β
+multiplies it: at β = 5000 rounding errors to fp32 moves the logit by about 1e-4. The reference code keeps its
+reference errors in bf16, which moves it by order 1.
 """
 
 from __future__ import annotations
@@ -108,14 +109,16 @@ class PairErrors:
 
 
 def pair_errors(pair: PairPrediction) -> PairErrors:
-    """Residuals and errors of a batch of pairs, in fp32 at least."""
+    """Residuals of a batch of pairs, in fp32 at least, and errors, in fp64 where the device has it."""
     import torch
+
+    wide = torch.float32 if pair.policy_winner.device.type == "mps" else torch.float64
 
     def precise(x: Tensor) -> Tensor:
         return x.to(torch.promote_types(x.dtype, torch.float32))
 
     def error(residual: Tensor) -> Tensor:
-        return residual.square().reshape(len(residual), -1).mean(1)
+        return residual.to(wide).square().reshape(len(residual), -1).mean(1)
 
     policy, target = precise(pair.policy_winner), precise(pair.target_winner).detach()
     reference = precise(pair.reference_winner).detach()

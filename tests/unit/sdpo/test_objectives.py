@@ -137,15 +137,21 @@ def test_published_rule(name: str, extra: dict[str, Any], beta: float, mu: float
 
 
 @hosts
-@pytest.mark.parametrize("mu", [None, 0.9])
-def test_published_rule_in_fp32(name: str, extra: dict[str, Any], mu: float | None) -> None:
-    pair = prediction(dtype=torch.float32)
-    ours = create(name, beta=20.0, safeguard=None if mu is None else {"mu": mu}, **extra)(pair)
-    theirs = published(name, pair, 20.0, mu, **extra)
+@pytest.mark.parametrize("mu", [None, 0.0, 0.2, 0.9, 1.0])
+@pytest.mark.parametrize("beta", [1e-3, 20.0, 5000.0])
+def test_published_rule_in_fp32(name: str, extra: dict[str, Any], beta: float, mu: float | None) -> None:
+    """fp32 predictions, judged by the same rule in fp64: β multiplies what errors in fp32 would have lost."""
+    pair = prediction(dtype=torch.float32, shift=0.005)
+    exact = PairPrediction(*(getattr(pair, f.name).detach().double() for f in fields(pair)))
+    assert exact.policy_loser is not None
+    exact.policy_winner.requires_grad_()
+    exact.policy_loser.requires_grad_()
+    ours = create(name, beta=beta, safeguard=None if mu is None else {"mu": mu}, **extra)(pair)
+    theirs = published(name, exact, beta, mu, **extra)
     assert ours.loss.dtype == torch.float32
-    torch.testing.assert_close(ours.loss, theirs, rtol=1e-5, atol=0)
-    for ours_, theirs_ in zip(gradients(ours.loss, pair), gradients(theirs, pair), strict=True):
-        torch.testing.assert_close(ours_, theirs_, rtol=1e-4, atol=1e-5 * float(theirs_.abs().max()))
+    assert ours.loss.item() == pytest.approx(theirs.item(), rel=1e-5)
+    for ours_, theirs_ in zip(gradients(ours.loss, pair), gradients(theirs, exact), strict=True):
+        torch.testing.assert_close(ours_.double(), theirs_, rtol=1e-5, atol=1e-5 * float(theirs_.abs().max()))
 
 
 @pytest.mark.parametrize("mu", [None, 0.9])
