@@ -34,6 +34,24 @@ except InputError as error:
 EXECUTION = PLAN.benchmark.execution
 
 
+def named(variants, wildcards):
+    """Variants of a job: those of its rule, or the one that the wildcard stands for."""
+    return [
+        variant.format(variant=getattr(wildcards, "variant", ""))
+        for variant in variants
+    ]
+
+
+def threads_of(variants):
+    """Threads of a job that trains some variants, as a function of the wildcards."""
+    return lambda wildcards: PLAN.training_threads(named(variants, wildcards))
+
+
+def title(variants):
+    """Variants of a job in messages, which Snakemake fills in."""
+    return ", ".join(variants).replace("{variant}", "{wildcards.variant}")
+
+
 wildcard_constraints:
     variant="|".join(map(re.escape, PLAN.variants)),
     prompt_set="|".join(map(re.escape, PLAN.benchmark.prompt_sets)),

@@ -11,20 +11,26 @@ from typing import TYPE_CHECKING, Any
 from artifacts import layout
 from artifacts.atomic import replaced_directory, write_json
 from artifacts.contracts import read_table, write_table
+from artifacts.plugins import Registry
 from artifacts.provenance import describe
 from evals.sampling import Pipeline, SamplingSettings, noise_seed, sample_prompts
 
 if TYPE_CHECKING:
     import pandas as pd
     from PIL.Image import Image
+    from PIL.PngImagePlugin import PngInfo
+
+GENERATORS = Registry(kind="generator", package=None, group="evals.generators")
+"""Families whose models are not drawn by :mod:`evals.sampling`: modules with a function ``generate(spec)`` that writes
+the same files."""
 
 
 def generate(spec: Mapping[str, Any]) -> None:
-    """Generate images.
+    """Generate images, by the family's own generator if it has one.
 
     Args:
-        spec: ``root``; ``base`` (``name``, ``path``); ``models`` (names; ``<base>/base`` is the base itself);
-            ``prompt_sets`` (names); ``generation`` (:class:`evals.sampling.SamplingSettings`); ``threads``.
+        spec: ``root``; ``base`` (``name``, ``family``, ``path``); ``models`` (names; ``<base>/base`` is the base
+            itself); ``prompt_sets`` (names); ``generation`` (:class:`evals.sampling.SamplingSettings`); ``threads``.
 
     Raises:
         InputError: a prompt set or a model is missing or damaged.
@@ -33,6 +39,9 @@ def generate(spec: Mapping[str, Any]) -> None:
 
     import torch
 
+    if (family := spec["base"].get("family")) in GENERATORS.names():
+        GENERATORS.load(family).generate(spec)
+        return
     torch.set_num_threads(int(spec.get("threads", 1)))
     settings = SamplingSettings(**spec["generation"])
     base_path = Path(spec["base"]["path"])
@@ -62,7 +71,7 @@ def write_images(
     Args:
         folder: where they go.
         prompts: contract ``prompts``, one row an image.
-        images: in the order of the prompts.
+        images: in the order of the prompts; texts in their ``info`` go into the files.
         settings: for the seed of each prompt.
         provenance: content of ``provenance.json``.
     """
@@ -72,7 +81,7 @@ def write_images(
     with replaced_directory(folder) as temporary:
         for i, (prompt_id, image) in enumerate(zip(prompts["prompt_id"], images, strict=True)):
             buffer = io.BytesIO()
-            image.save(buffer, format="PNG")
+            image.save(buffer, format="PNG", pnginfo=_texts(image))
             file = f"{i:05d}.png"
             (temporary / file).write_bytes(buffer.getvalue())
             rows.append(
@@ -85,3 +94,13 @@ def write_images(
             )
         write_table(temporary / "manifest.parquet", pd.DataFrame(rows), "manifest")
         write_json(temporary / "provenance.json", provenance)
+
+
+def _texts(image: Image) -> PngInfo:
+    from PIL.PngImagePlugin import PngInfo
+
+    texts = PngInfo()
+    for key, value in image.info.items():
+        if isinstance(key, str) and isinstance(value, str):
+            texts.add_text(key, value)
+    return texts

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from artifacts import layout
-from pipeline.config import Benchmark
+from pipeline.config import Benchmark, registries
 from pipeline.config.checks import is_local
 
 PAIR_FILES = ("cache.json", "index.parquet")
-MODEL_FILES = ("provenance.json", "training.parquet", "drift.parquet", "unet/diffusion_pytorch_model.safetensors")
+MODEL_FILES = ("provenance.json", "training.parquet", "drift.parquet")
 TABLE_FILES = ("scores.csv", "win_rates.csv", "differences.csv", "drift.csv", "main.md", "main.tex", "main.html")
 AUDIT_FILES = ("audit.parquet", "audit.json", "audit.png")
 
@@ -42,6 +42,10 @@ class Files:
         """Models of one variant; ``variant`` may be a wildcard."""
         return [layout.model_name(self.benchmark.base.name, variant, seed) for seed in seeds]
 
+    def models_of(self, variants: Sequence[str], seeds: Sequence[int]) -> list[str]:
+        """Models of several variants."""
+        return [model for variant in variants for model in self.models(variant, seeds)]
+
     def prompt_files(self, prompt_sets: Sequence[str]) -> list[str]:
         """Prompt sets."""
         return [layout.prompts(self.root, name).as_posix() for name in prompt_sets]
@@ -53,7 +57,8 @@ class Files:
 
     def model_files(self, models: Sequence[str]) -> list[str]:
         """Files of trained models."""
-        return [(layout.model(self.root, m) / name).as_posix() for m in models for name in MODEL_FILES]
+        names = (*MODEL_FILES, registries.weights_file(self.benchmark.base.family))
+        return [(layout.model(self.root, m) / name).as_posix() for m in models for name in names]
 
     def trained_model_files(self) -> list[str]:
         """Files of all trained models."""

@@ -65,6 +65,12 @@ class Plan(Files):
         return chunks(self.benchmark.seeds, self.benchmark.execution.seeds_per_job)
 
     @property
+    def variant_chunks(self) -> list[tuple[str, ...]]:
+        """Variants that one job handles; for single ones the wildcard that stands for each of them."""
+        size = self.benchmark.execution.variants_per_job
+        return [("{variant}",)] if size == 1 else chunks(list(self.variants), size)
+
+    @property
     def prompt_set_chunks(self) -> list[tuple[str, ...]]:
         """Prompt sets that one job handles."""
         return chunks(list(self.benchmark.prompt_sets), self.benchmark.execution.prompt_sets_per_job)
@@ -78,6 +84,7 @@ class Plan(Files):
         self,
         stage: str,
         *,
+        variants: tuple[str, ...] | None = None,
         seeds: tuple[int, ...] | None = None,
         prompt_sets: tuple[str, ...] | None = None,
         scorers: tuple[str, ...] | None = None,
@@ -85,6 +92,7 @@ class Plan(Files):
         """Name of the rule that handles these chunks: the stage, and a number wherever there is more than one."""
         name = stage
         for kind, chunk, all_chunks in (
+            ("variants", variants, self.variant_chunks),
             ("seeds", seeds, self.seed_chunks),
             ("prompts", prompt_sets, self.prompt_set_chunks),
             ("scorers", scorers, self.scorer_chunks),
@@ -96,6 +104,16 @@ class Plan(Files):
     def training(self, variant: str) -> Training:
         """The variant's hyperparameters after merging with the defaults."""
         return merged_training(self.benchmark.training, self.variants[variant].training)
+
+    def training_threads(self, variants: Sequence[str]) -> int:
+        """Threads of a job that trains some variants: the most that one of them asks for."""
+        return max(self.training(variant).threads for variant in variants)
+
+    def pair_files_of(self, variants: Sequence[str]) -> list[str]:
+        """Pair caches of some variants."""
+        return [
+            file for name in dict.fromkeys(self.variants[v].pairs for v in variants) for file in self.pair_files(name)
+        ]
 
     def parameters(self, variant: str) -> dict[str, Any]:
         """Hyperparameters of the variant's objective, defaults filled in."""
@@ -135,8 +153,13 @@ class Plan(Files):
             "pairs", dataset=dataset, **self.benchmark.pairs[dataset].model_dump(), base=self._base, out=out
         )
 
+    def joint_train_spec(self, variants: Sequence[str], seeds: Sequence[int]) -> Spec:
+        """Spec of ``sdpo train`` for a job: that of its one variant, or those of several under ``together``."""
+        specs = [self.train_spec(variant, seeds) for variant in variants]
+        return specs[0] if len(specs) == 1 else {"together": specs}
+
     def train_spec(self, variant: str, seeds: Sequence[int]) -> Spec:
-        """Spec of ``sdpo train``."""
+        """Spec of ``sdpo train`` for one variant."""
         own = self.variants[variant]
         return self._spec(
             "train",
@@ -276,14 +299,15 @@ class Plan(Files):
             yield Job("prompts", name, self.prompts_spec(name))
         for name in (name for name in self.benchmark.pairs if name in used):
             yield Job("pairs", name, self.pairs_spec(name))
-        shared = [(v, seeds) for v in self.variants for seeds in self.seed_chunks]
-        for variant, seeds in shared:
-            yield Job("train", label(variant, seeds), self.train_spec(variant, seeds))
-        groups = [("base", [self.base_model])] + [(label(v, s), self.models(v, s)) for v, s in shared]
-        for name, models in groups:
+        groups = chunks(list(self.variants), self.benchmark.execution.variants_per_job)
+        shared = [(variants, seeds) for variants in groups for seeds in self.seed_chunks]
+        for variants, seeds in shared:
+            yield Job("train", label(variants, seeds), self.joint_train_spec(variants, seeds))
+        drawn = [("base", [self.base_model])] + [(label(v, s), self.models_of(v, s)) for v, s in shared]
+        for name, models in drawn:
             for sets in self.prompt_set_chunks:
                 yield Job("generate", label(name, sets), self.generate_spec(models, sets))
-        for name, models in groups:
+        for name, models in drawn:
             for sets in self.prompt_set_chunks:
                 for scorers in self.scorer_chunks:
                     yield Job("score", label(name, sets, scorers), self.score_spec(models, sets, scorers))

@@ -22,9 +22,9 @@ def _pairs(spec: Mapping[str, Any]) -> None:
 
 
 def _train(spec: Mapping[str, Any]) -> None:
-    from sdpo.trainer import train
+    from sdpo.bases import train_together
 
-    train(spec)
+    train_together(spec.get("together", [spec]))
 
 
 def _audit(spec: Mapping[str, Any]) -> None:
@@ -35,7 +35,7 @@ def _audit(spec: Mapping[str, Any]) -> None:
 
 COMMANDS: dict[str, tuple[str, Callable[[Mapping[str, Any]], None]]] = {
     "pairs": ("encode a preference data set into a pair cache", _pairs),
-    "train": ("train one variant for some seeds", _train),
+    "train": ("train one variant, or several, for some seeds", _train),
     "audit": ("measure the safeguard's bound against gradients by the parameters and real steps", _audit),
 }
 

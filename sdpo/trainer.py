@@ -199,7 +199,7 @@ class TrainingRun:
                 if self.step % settings.log_every == 0 or last:
                     elapsed = max(time.perf_counter() - clock, 1e-9)
                     row["samples_per_second"] = (self.step - since) * settings.batch_size / elapsed
-                    row["peak_memory_bytes"] = _peak_memory_bytes()
+                    row["peak_memory_bytes"] = peak_memory_bytes()
                     self.rows.append(row)
                     shown = {"loss": f"{row['loss']:.4f}", "winner_drift": f"{row['winner_drift']:+.4f}"}
                     bar.set_postfix(shown, refresh=False)
@@ -293,7 +293,8 @@ class TrainingRun:
         return mean([float(out.loss.detach()) for out in outputs]), metrics
 
 
-def _peak_memory_bytes() -> int:
+def peak_memory_bytes() -> int:
+    """Largest resident memory of this process so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # Linux counts kibibytes, macOS bytes.
     return peak if sys.platform == "darwin" else peak * 1024

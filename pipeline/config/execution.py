@@ -13,6 +13,12 @@ class Execution(Block):
     seeds_per_job: int = Field(
         default=1, ge=1, description="Seeds of one variant that one job trains, draws from and scores."
     )
+    variants_per_job: int = Field(
+        default=1,
+        ge=1,
+        description="Consecutive variants that one job trains, draws from and scores; a family that can trains them "
+        "at once.",
+    )
     prompt_sets_per_job: int = Field(default=1, ge=1, description="Prompt sets that one job draws or scores.")
     scorers_per_job: int = Field(default=1, ge=1, description="Scorers that share one job and its preprocessing.")
     score_batch_size: int = Field(default=64, ge=1, description="Images a scorer rates at once.")

@@ -28,6 +28,11 @@ def base_families() -> list[str]:
     return sdpo.bases.names()
 
 
+def weights_file(family: str) -> str:
+    """File of a trained model's weights in its folder."""
+    return sdpo.bases.weights_file(family)
+
+
 def pair_sources() -> list[str]:
     """Names of all pair sources."""
     return sdpo.pairs.names()

@@ -1,13 +1,17 @@
 """Bases: pretrained text-to-image models that training starts from.
 
-A base family is one module with a function ``open_base(path, *, device) -> Base``.
+A base family is one module with a function ``open_base(path, *, device) -> Base``. It may also have
+
+- ``WEIGHTS``: the file of a trained model's weights in its folder, by default :data:`WEIGHTS`;
+- ``train(specs)``: its own training of several variants at once, instead of one after another by
+  :mod:`sdpo.trainer`. It writes the same files. Of :class:`Base` such a family needs only what the pair cache uses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from artifacts.plugins import Registry
 
@@ -18,6 +22,8 @@ if TYPE_CHECKING:
     from sdpo.noising import Parametrisation
 
 REGISTRY = Registry(kind="base family", package="sdpo.bases", group="sdpo.bases")
+
+WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 
 
 class Base(Protocol):
@@ -76,3 +82,32 @@ def open_base(family: str, path: str | Path, *, device: str = "cpu") -> Base:
     """
     base: Base = REGISTRY.load(family).open_base(Path(path), device=device)
     return base
+
+
+def weights_file(family: str) -> str:
+    """File of a trained model's weights, relative to the model's folder.
+
+    Raises:
+        InputError: unknown family.
+    """
+    name: str = getattr(REGISTRY.load(family), "WEIGHTS", WEIGHTS)
+    return name
+
+
+def train_together(specs: Sequence[Mapping[str, Any]]) -> None:
+    """Train variants of one base: at once if its family can, else one after another.
+
+    Args:
+        specs: one a variant, as for :func:`sdpo.trainer.train`.
+
+    Raises:
+        InputError: unknown family, bad settings, or damaged input files.
+    """
+    own = getattr(REGISTRY.load(specs[0]["base"]["family"]), "train", None)
+    if own is not None:
+        own(specs)
+        return
+    from sdpo.trainer import train
+
+    for spec in specs:
+        train(spec)

@@ -9,7 +9,7 @@ reference errors in bf16, which moves it by order 1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 from artifacts.errors import InputError
@@ -24,7 +24,8 @@ class PairPrediction:
 
     All tensors are (B, ...) of one shape. Members of a pair share noise and timestep. Targets are given per branch
     because in v- and flow-parametrisation they differ between winner and loser. The loser's three fields
-    may be None, together, for objectives without a loser.
+    may be None, together, for objectives without a loser. ``time`` is the share of noise t from 0 to 1, (B,), for
+    objectives that depend on it.
     """
 
     policy_winner: Tensor
@@ -33,6 +34,7 @@ class PairPrediction:
     reference_loser: Tensor | None
     target_winner: Tensor
     target_loser: Tensor | None
+    time: Tensor | None = None
 
     def __post_init__(self) -> None:
         losers = (self.policy_loser, self.reference_loser, self.target_loser)
@@ -45,10 +47,12 @@ class PairPrediction:
             raise InputError(f"policy_winner has shape {tuple(shape)}: expected (B, ...) with values")
         for field in fields(self):
             value = getattr(self, field.name)
-            if value is not None and value.shape != shape:
+            if field.name != "time" and value is not None and value.shape != shape:
                 raise InputError(
                     f"{field.name} has shape {tuple(value.shape)}: expected that of policy_winner, {tuple(shape)}"
                 )
+        if self.time is not None and self.time.shape != shape[:1]:
+            raise InputError(f"time has shape {tuple(self.time.shape)}: expected {tuple(shape[:1])}, one value a pair")
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,10 @@ class PairErrors:
     """R_l, (B,)."""
     loser_residual: Tensor | None = None
     """Policy's prediction − target of the losers, (B, ...)."""
+    loser_shift: Tensor | None = None
+    """Policy's − reference's prediction for the losers, (B, ...)."""
+    time: Tensor | None = None
+    """Share of noise t of each pair, (B,), from 0 (data) to 1 (noise); None where the caller has none."""
 
     @property
     def has_loser(self) -> bool:
@@ -93,6 +101,17 @@ class PairErrors:
         if self.policy_loser is None or self.reference_loser is None:
             raise InputError("the pair has no loser: expected policy_loser, reference_loser and target_loser")
         return self.policy_loser - self.reference_loser
+
+    @property
+    def known_time(self) -> Tensor:
+        """t, (B,).
+
+        Raises:
+            InputError: the pair has no time.
+        """
+        if self.time is None:
+            raise InputError("the pair has no time: expected time, (B,), from 0 (data) to 1 (noise)")
+        return self.time
 
     @property
     def margin(self) -> Tensor:
@@ -128,17 +147,17 @@ def pair_errors(pair: PairPrediction) -> PairErrors:
         reference_winner=error(reference - target),
         winner_residual=residual,
         winner_shift=policy - reference,
+        time=None if pair.time is None else precise(pair.time).detach(),
     )
     if pair.policy_loser is None or pair.reference_loser is None or pair.target_loser is None:
         return errors
     target = precise(pair.target_loser).detach()
-    residual = precise(pair.policy_loser) - target
-    return PairErrors(
-        policy_winner=errors.policy_winner,
-        reference_winner=errors.reference_winner,
-        winner_residual=errors.winner_residual,
-        winner_shift=errors.winner_shift,
+    policy, reference = precise(pair.policy_loser), precise(pair.reference_loser).detach()
+    residual = policy - target
+    return replace(
+        errors,
         policy_loser=error(residual),
-        reference_loser=error(precise(pair.reference_loser).detach() - target),
+        reference_loser=error(reference - target),
         loser_residual=residual,
+        loser_shift=policy - reference,
     )

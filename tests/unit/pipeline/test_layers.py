@@ -16,7 +16,8 @@ MAY_IMPORT = {
     "sdpo": {"artifacts", "sdpo"},
     "evals": {"artifacts", "evals"},
     "miniature": {"artifacts", "sdpo", "evals", "miniature"},
-    "pipeline": {"artifacts", "sdpo", "evals", "miniature", "pipeline"},
+    "toy_surface": {"artifacts", "sdpo", "evals", "toy_surface"},
+    "pipeline": {"artifacts", "sdpo", "evals", "miniature", "toy_surface", "pipeline"},
 }
 HEAVY = {"torch", "diffusers", "transformers", "open_clip", "mlflow", "matplotlib", "pandas", "scipy", "snakemake"}
 
@@ -45,7 +46,7 @@ def test_layers_import_only_what_lies_below(package: str) -> None:
     assert wrong == set()
 
 
-@pytest.mark.parametrize("command", ["sdpo.cli", "evals.cli", "miniature.cli", "pipeline.cli"])
+@pytest.mark.parametrize("command", ["sdpo.cli", "evals.cli", "miniature.cli", "toy_surface.cli", "pipeline.cli"])
 def test_help_imports_nothing_heavy(command: str) -> None:
     code = (
         f"import sys, {command} as cli\n"

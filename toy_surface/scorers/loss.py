@@ -1,0 +1,9 @@
+"""Scorer ``surface_loss``: share of a cloud's points in the valley, by x alone. Lower is better."""
+
+from toy_surface.share_scorer import PROTOCOLS, creator
+from toy_surface.surface import VERSION
+
+__all__ = ["NEEDS_WEIGHTS", "PROTOCOLS", "VERSION", "create"]
+
+NEEDS_WEIGHTS = False
+create = creator("loss")
