@@ -38,7 +38,10 @@ def _compare(spec: Mapping[str, Any]) -> None:
     from evals.comparison import Comparison
     from evals.tables import write_tables
 
-    write_tables(Comparison.from_spec(spec), spec.get("generation"))
+    published = spec.get("published")
+    write_tables(
+        Comparison.from_spec(spec), spec.get("generation"), published=Path(published["file"]) if published else None
+    )
 
 
 def _table(spec: Mapping[str, Any]) -> None:

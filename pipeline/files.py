@@ -15,6 +15,8 @@ MODEL_FILES = ("provenance.json", "training.parquet", "drift.parquet")
 TABLE_FILES = ("scores.csv", "win_rates.csv", "differences.csv", "drift.csv", "main.md", "main.tex", "main.html")
 AUDIT_FILES = ("audit.parquet", "audit.json", "audit.png")
 
+PUBLISHED_FILES = ("published.csv", "published.md")
+
 
 @dataclass(frozen=True)
 class Files:
@@ -75,7 +77,12 @@ class Files:
 
     def table_files(self) -> list[str]:
         """Tables."""
-        return [(self.root / "tables" / name).as_posix() for name in TABLE_FILES]
+        names = (*TABLE_FILES, *(PUBLISHED_FILES if self.benchmark.published else ()))
+        return [(self.root / "tables" / name).as_posix() for name in names]
+
+    def published_files(self) -> list[str]:
+        """The file of published figures, if the config names one."""
+        return [] if self.benchmark.published is None else [self.benchmark.published.file]
 
     def report_files(self) -> list[str]:
         """The report page and its figures."""

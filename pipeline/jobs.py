@@ -203,7 +203,9 @@ class Plan(Files):
 
     def compare_spec(self) -> Spec:
         """Spec of ``evals compare`` and ``evals table``."""
-        return self._spec("compare", **self._comparison())
+        block = self.benchmark.published
+        published = {} if block is None else {"published": block.model_dump()}
+        return self._spec("compare", **self._comparison(), **published)
 
     def report_spec(self) -> Spec:
         """Spec of ``evals report``."""

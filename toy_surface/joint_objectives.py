@@ -13,8 +13,6 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from sdpo.objectives import Objective, PairPrediction
-from sdpo.objectives.pair import pair_errors
-from sdpo.safeguard import safe_scale
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,7 +62,7 @@ class JointObjectives:
         import torch
 
         self.batch = batch
-        self._groups: list[tuple[slice, Objective]] = []
+        self._groups: list[tuple[slice, Objective, list[Objective]]] = []
         start = 0
         for _, group in groupby(objectives, key=_kind):
             alike = list(group)
@@ -77,7 +75,8 @@ class JointObjectives:
             # Checked one by one already: tensors would not pass for numbers.
             values = {name: getattr(alike[0].parameters, name) for name in type(alike[0].parameters).model_fields}
             joint = type(alike[0].parameters).model_construct(**{**values, **numbers})
-            self._groups.append((slice(start, stop), replace(alike[0], parameters=joint)))
+            own = [objective for objective in alike for _ in range(seeds)]
+            self._groups.append((slice(start, stop), replace(alike[0], parameters=joint), own))
             start = stop
 
     def gradient(self, predictions: Predictions) -> Tensor:
@@ -85,35 +84,24 @@ class JointObjectives:
         import torch
 
         gradient = torch.empty_like(predictions.policy)
-        for models, objective in self._groups:
+        for models, objective, own in self._groups:
             part = predictions.of(models)
             policy = part.policy.detach().requires_grad_()
-            losses = self._losses(replace(part, policy=policy), objective)
-            (gradient[models],) = torch.autograd.grad(losses.sum() / self.batch, policy)
+            scale = None if objective.safeguard is None else self._scales(part, own)
+            mean = objective(replace(part, policy=policy).pairs(), scale=scale).loss
+            (gradient[models],) = torch.autograd.grad(mean * len(policy), policy)
         return gradient
 
-    def _losses(self, part: Predictions, objective: Objective) -> Tensor:
-        """Loss of each pair, (models · B,)."""
-        errors = pair_errors(part.pairs())
-        if objective.safeguard is not None and errors.policy_loser is not None:
-            fixed = errors.policy_loser.detach()
-            scale = self._scales(part, objective)
-            errors = replace(errors, policy_loser=fixed + scale * (errors.policy_loser - fixed))
-        return objective.module.loss(errors, objective.parameters)
-
-    def _scales(self, part: Predictions, objective: Objective) -> Tensor:
-        """λ of each pair from the micro-batch of its own model, (models · B,)."""
+    def _scales(self, part: Predictions, own: Sequence[Objective]) -> Tensor:
+        """λ of each pair from the micro-batch of its own model and by its own objective, (models · B,)."""
         import torch
 
-        guard = objective.safeguard
-        assert guard is not None
-        residual = (part.policy - part.target).detach()
-        return torch.cat(
-            [
-                safe_scale(winner, loser, mu=guard.mu, granularity=guard.granularity).expand(self.batch)
-                for winner, loser in residual.unbind()
-            ]
-        )
+        scales = []
+        with torch.no_grad():
+            for model, objective in enumerate(own):
+                errors = objective.errors(part.of(slice(model, model + 1)).pairs())
+                scales.append(objective.scale(errors).expand(self.batch))
+        return torch.cat(scales)
 
 
 def _numbers(objective: Objective) -> list[str]:

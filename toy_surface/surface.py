@@ -62,7 +62,8 @@ def is_on_manifold(points: Floats) -> NDArray[np.bool_]:
     """Whether each point lies over the domain and within :data:`TOLERANCE` of the surface, (N,)."""
     x, y, z = points.T
     near: NDArray[np.bool_] = np.abs(z - height(x, y)) <= TOLERANCE
-    return near & (np.abs(x) <= X_LIMIT) & (np.abs(y) <= Y_LIMIT)
+    over: NDArray[np.bool_] = (np.abs(x) <= X_LIMIT) & (np.abs(y) <= Y_LIMIT)
+    return near & over
 
 
 def shares(points: Floats) -> dict[str, float]:

@@ -21,7 +21,8 @@ from artifacts.errors import InputError
 from artifacts.progress import progress
 from artifacts.provenance import describe
 from sdpo import checkpoint
-from sdpo.trainer import TrainingSettings, peak_memory_bytes, stream
+from sdpo.drawing import stream
+from sdpo.trainer import TrainingSettings, peak_memory_bytes
 from toy_surface.base import WEIGHTS, SurfaceBase
 from toy_surface.joint_objectives import JointObjectives, Predictions
 from toy_surface.mlp_stack import Activations, MlpStack
@@ -173,8 +174,8 @@ class StackRun:
             [self.parameter], lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
         # Reference s is the s-th seed's base; a variant whose reference follows its policy has one a seed of its own.
-        self.decays = [getattr(o.parameters, "reference_decay", None) for o in self.objectives]
-        moving = [v for v, decay in enumerate(self.decays) if decay is not None]
+        self.decays = [float(getattr(o.parameters, "reference_decay", 1.0)) for o in self.objectives]
+        moving = [v for v, decay in enumerate(self.decays) if decay < 1.0]
         self.reference = MlpStack(start.repeat(1 + len(moving), 1), base.sizes)
         self.reference_of = [
             (1 + moving.index(v) if v in moving else 0) * len(self.seeds) + s
@@ -289,7 +290,7 @@ class StackRun:
         """Exponential moving average of the policy, for variants whose reference follows it."""
         seeds = len(self.seeds)
         for variant, decay in enumerate(self.decays):
-            if decay is not None:
+            if decay < 1.0:
                 first = self.reference_of[variant * seeds]
                 policy = self.stack.parameters[variant * seeds : (variant + 1) * seeds]
                 self.reference.parameters[first : first + seeds].lerp_(policy, 1.0 - decay)

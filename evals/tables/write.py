@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from artifacts.atomic import write_text
 from artifacts.errors import InputError
 from evals.tables.formats import to_html, to_latex, to_markdown, to_text
-from evals.tables.main_table import main_table
+from evals.tables.main_table import main_table, percent
 from evals.tables.rows import (
     POOLED,
     DifferenceRow,
@@ -29,7 +29,9 @@ def tables_folder(comparison: Comparison) -> Path:
     return comparison.root / "tables"
 
 
-def write_tables(comparison: Comparison, generation: Mapping[str, Any] | None = None) -> None:
+def write_tables(
+    comparison: Comparison, generation: Mapping[str, Any] | None = None, *, published: Path | None = None
+) -> None:
     """Write ``scores.csv``, ``win_rates.csv``, ``differences.csv``, ``drift.csv`` and ``main.{md,tex,html}``.
 
     Nothing is written before everything is computed, and each file atomically. Equal inputs give equal bytes.
@@ -37,6 +39,7 @@ def write_tables(comparison: Comparison, generation: Mapping[str, Any] | None = 
     Args:
         comparison: what is compared with what.
         generation: protocol and settings of the generation, stated in the notes of the main table.
+        published: CSV file of published figures, for which ``published.{csv,md}`` are written too.
 
     Raises:
         InputError: an input is missing, malformed, or does not match the others (see ``read_matrices``).
@@ -44,6 +47,8 @@ def write_tables(comparison: Comparison, generation: Mapping[str, Any] | None = 
     from evals.tables.comparisons import comparison_rows
     from evals.tables.drift import drift_rows
     from evals.tables.matrices import read_matrices
+    from evals.tables.published import PublishedRow, published_rows, read_figures
+    from evals.tables.published import to_markdown as published_markdown
     from evals.tables.resampling import Resampling
     from evals.tables.scores import score_rows
 
@@ -63,6 +68,10 @@ def write_tables(comparison: Comparison, generation: Mapping[str, Any] | None = 
         "main.tex": to_latex(table),
         "main.html": to_html(table),
     }
+    if published is not None:
+        rows = published_rows(comparison, matrices, read_figures(published))
+        texts["published.csv"] = to_csv(PublishedRow, rows)
+        texts["published.md"] = published_markdown(rows, percent(comparison.statistics.confidence))
     for name, text in texts.items():
         write_text(tables_folder(comparison) / name, text)
 

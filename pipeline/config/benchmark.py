@@ -14,6 +14,7 @@ from pipeline.config.execution import Execution
 from pipeline.config.generation import Generation
 from pipeline.config.pairs import PairSet
 from pipeline.config.prompt_sets import PromptSet
+from pipeline.config.published import Published
 from pipeline.config.report import Report
 from pipeline.config.scorers import Scorer
 from pipeline.config.statistics import Statistics
@@ -47,6 +48,7 @@ class Benchmark(Block):
         dict[Annotated[str, registries.known("scorer", registries.scorers)], Scorer], Field(min_length=1)
     ] = Field(description="Scorers by name.")
     statistics: Statistics = Field(default_factory=Statistics, description="Settings of the intervals.")
+    published: Published | None = Field(default=None, description="Published figures to set beside ours.")
     report: Report = Field(default_factory=Report, description="What the page shows.")
     audit: Audit = Field(default_factory=Audit, description="What the target `audit` measures.")
     execution: Execution = Field(default_factory=Execution, description="How the work is cut into jobs.")

@@ -50,6 +50,7 @@ def missing_files(data: Raw, folder: Path) -> Iterator[Problem]:
         (("base", "path"), _block(data, "base").get("path")),
         *((("scorers", name, "weights"), s.get("weights")) for name, s in _blocks(data, "scorers")),
         (("report", "scorer_agreement"), _block(data, "report").get("scorer_agreement")),
+        (("published", "file"), _block(data, "published").get("file")),
     ]
     for path, value in named:
         if isinstance(value, str) and is_local(value) and not (folder / value).exists():

@@ -1,8 +1,9 @@
 """Scorer ``surface_win_quality``: share of a cloud's points on the hills that lie on the surface.
 
 Given the number of points on the hills, the share is binomial with the model's own quality as its mean. So the mean
-over clouds estimates that quality without bias, and its interval is the bootstrap's as for every other score. It is 0 for a
-cloud without a point on the hills."""
+over clouds estimates that quality without bias, and its interval is the bootstrap's as for every other score. It is 0
+for a cloud without a point on the hills.
+"""
 
 from toy_surface.share_scorer import PROTOCOLS, creator
 from toy_surface.surface import VERSION

@@ -6,6 +6,7 @@ rule compare:
     input:
         PLAN.prompt_files(list(PLAN.benchmark.prompt_sets)),
         PLAN.trained_model_files(),
+        PLAN.published_files(),
         PLAN.score_files(
             PLAN.all_models(),
             list(PLAN.benchmark.prompt_sets),

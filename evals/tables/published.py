@@ -1,0 +1,205 @@
+"""``published.csv`` and ``published.md``: our means beside published figures.
+
+A published figure is mostly that of one run, so two intervals over our seeds are given: that of the mean, and that in
+which one more seed of ours would lie. Both are Student intervals of the means of single seeds, and take the prompts
+as they are.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from artifacts.errors import InputError
+from artifacts.plugins import nearest
+from evals.statistics import t_interval
+from evals.tables.formats import escape_markdown
+from evals.tables.resampling import pooled
+from evals.tables.rows import POOLED
+
+if TYPE_CHECKING:
+    from evals.comparison import Comparison
+    from evals.tables.matrices import ScoreMatrices
+
+COLUMNS = ("variant", "prompt_set", "scorer", "value", "source")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One published figure; ``prompt_set`` is ``all`` for all prompt sets, ``unit`` the unit of its last digit."""
+
+    variant: str
+    prompt_set: str
+    scorer: str
+    value: float
+    unit: float
+    source: str
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """Ours against published.
+
+    ``ci_low`` to ``ci_high`` is the interval of our mean over seeds, ``seed_low`` to ``seed_high`` that of one more
+    seed; both are empty for a single seed. Inside means inside up to the rounding of the published figure; it is
+    empty where there is no interval.
+    """
+
+    variant: str
+    prompt_set: str
+    scorer: str
+    ours: float
+    ci_low: float | None
+    ci_high: float | None
+    seed_low: float | None
+    seed_high: float | None
+    n_seeds: int
+    published: float
+    difference: float
+    inside_interval: bool | None
+    inside_seed_interval: bool | None
+    source: str
+
+
+def read_figures(path: Path) -> list[Figure]:
+    """Read a file of published figures: UTF-8 CSV with the columns :data:`COLUMNS`.
+
+    Raises:
+        InputError: the file is missing, lacks a column, or a value is no number or stands there twice.
+    """
+    figures: list[Figure] = []
+    seen: set[tuple[str, str, str]] = set()
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            missing = [name for name in COLUMNS if name not in (reader.fieldnames or [])]
+            if missing:
+                raise InputError(f"{path}: column '{missing[0]}' is missing; expected {', '.join(COLUMNS)}")
+            for line, row in enumerate(reader, start=2):
+                if not row["source"]:
+                    raise InputError(f"{path}: line {line} has no source; say where the figure stands")
+                key = row["variant"], row["prompt_set"] or POOLED, row["scorer"]
+                if key in seen:
+                    raise InputError(f"{path}: line {line}: {', '.join(key)} stands there twice; keep one")
+                seen.add(key)
+                decimals = len(row["value"].partition(".")[2])
+                figures.append(Figure(*key, _finite(row["value"]), 10.0**-decimals, row["source"]))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); correct published.file") from error
+    except (TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: line {line}: {error}; expected a number") from error
+    return figures
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"value is '{text}'")
+    return value
+
+
+def published_rows(comparison: Comparison, matrices: ScoreMatrices, figures: Sequence[Figure]) -> list[PublishedRow]:
+    """Figures of variants and scorers that are in the comparison, in the order of the file.
+
+    Raises:
+        InputError: a figure names a prompt set that is not compared, or none of the figures is of this comparison.
+    """
+    rows = []
+    for figure in figures:
+        if figure.variant not in comparison.variants or figure.scorer not in comparison.scorers:
+            continue
+        if figure.prompt_set != POOLED and figure.prompt_set not in comparison.prompt_sets:
+            known = list(comparison.prompt_sets)
+            raise InputError(
+                f"published figure of '{figure.variant}': unknown prompt set '{figure.prompt_set}': expected one of "
+                f"{', '.join(known)}, or an empty cell for all{nearest(figure.prompt_set, known)}"
+            )
+        sets = comparison.prompt_sets if figure.prompt_set == POOLED else (figure.prompt_set,)
+        values = pooled([matrices.values[figure.variant, name, figure.scorer] for name in sets])
+        rows.append(compared(figure, values.mean(axis=1).tolist(), comparison.statistics.confidence))
+    if not rows:
+        raise InputError(
+            "published.file: none of its figures is of a variant and scorer of this benchmark; expected variants "
+            f"{', '.join(comparison.variants)} and scorers {', '.join(comparison.scorers)}"
+        )
+    return rows
+
+
+def compared(figure: Figure, seeds: Sequence[float], confidence: float) -> PublishedRow:
+    """One row from the means of single seeds."""
+    ours = math.fsum(seeds) / len(seeds)
+    interval = t_interval(seeds, confidence)
+    low = high = seed_low = seed_high = None
+    inside = inside_seed = None
+    if interval is not None:
+        low, high = interval
+        # The mean's half width is t·s/√n; one more seed lies within t·s·√(1 + 1/n) of the mean.
+        half = (high - low) / 2 * math.sqrt(len(seeds) + 1)
+        seed_low, seed_high = ours - half, ours + half
+        rounding = figure.unit / 2 * (1 + 1e-9)
+        inside = low - rounding <= figure.value <= high + rounding
+        inside_seed = seed_low - rounding <= figure.value <= seed_high + rounding
+    return PublishedRow(
+        variant=figure.variant,
+        prompt_set=figure.prompt_set,
+        scorer=figure.scorer,
+        ours=ours,
+        ci_low=low,
+        ci_high=high,
+        seed_low=seed_low,
+        seed_high=seed_high,
+        n_seeds=len(seeds),
+        published=figure.value,
+        difference=ours - figure.value,
+        inside_interval=inside,
+        inside_seed_interval=inside_seed,
+        source=figure.source,
+    )
+
+
+def to_markdown(rows: Sequence[PublishedRow], confidence: str) -> str:
+    """One table a prompt set and scorer, with how many published figures lie in our intervals."""
+    lines = ["# Published figures", ""]
+    for prompt_set, scorer in dict.fromkeys((row.prompt_set, row.scorer) for row in rows):
+        chosen = [row for row in rows if (row.prompt_set, row.scorer) == (prompt_set, scorer)]
+        inside = [sum(bool(getattr(r, k)) for r in chosen) for k in ("inside_interval", "inside_seed_interval")]
+        title = scorer if prompt_set == POOLED else f"{scorer}, {prompt_set}"
+        lines += [
+            f"## {escape_markdown(title)}",
+            "",
+            f"Of {len(chosen)} published figures, {inside[0]} lie in the {confidence} interval of our mean over seeds "
+            f"and {inside[1]} in that of one more seed.",
+            "",
+            "| variant | ours | mean over seeds | one more seed | published | ours − published | in mean | in seed |",
+            "| --- | ---: | --- | --- | ---: | ---: | --- | --- |",
+        ]
+        for row in chosen:
+            cells = [
+                escape_markdown(row.variant),
+                f"{row.ours:.3f}",
+                _interval(row.ci_low, row.ci_high),
+                _interval(row.seed_low, row.seed_high),
+                f"{row.published:g}",
+                f"{row.difference:+.3f}",
+                _yes(row.inside_interval),
+                _yes(row.inside_seed_interval),
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+        lines.append("")
+    lines += ["Sources:", ""]
+    lines += [f"- {escape_markdown(source)}" for source in dict.fromkeys(row.source for row in rows)]
+    return "\n".join(lines) + "\n"
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"[{low:.3f}, {high:.3f}]"
+
+
+def _yes(inside: bool | None) -> str:
+    return "" if inside is None else "yes" if inside else "no"
