@@ -44,7 +44,8 @@ class Statistics:
 class Comparison:
     """Everything that tables, report and tracking need to find their files.
 
-    ``scorers`` maps a scorer's name to its protocol; ``root`` is ``results/<benchmark>``.
+    ``scorers`` maps a scorer's name to its protocol; ``lower_is_better`` names those whose low scores are good;
+    ``root`` is ``results/<benchmark>``.
     """
 
     benchmark: str
@@ -53,6 +54,7 @@ class Comparison:
     prompt_sets: tuple[str, ...]
     scorers: Mapping[str, str]
     statistics: Statistics
+    lower_is_better: frozenset[str] = frozenset()
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> Comparison:
@@ -64,6 +66,7 @@ class Comparison:
             prompt_sets=tuple(spec["prompt_sets"]),
             scorers=dict(spec["scorers"]),
             statistics=Statistics(**spec["statistics"]),
+            lower_is_better=frozenset(spec.get("lower_is_better", ())),
         )
 
     @property

@@ -322,7 +322,9 @@ class Plan(Files):
         return self.benchmark.base.model_dump()
 
     def _comparison(self) -> Spec:
+        lower = [name for name in self.benchmark.scorers if getattr(registries.scorer(name), "LOWER_IS_BETTER", False)]
         return {
+            **({"lower_is_better": lower} if lower else {}),
             "benchmark": self.benchmark.benchmark,
             "root": self.root.as_posix(),
             "models": [asdict(model) for model in self.compared_models()],

@@ -58,13 +58,15 @@ def layers_of(row: Tensor, sizes: Sequence[int]) -> Layers:
 
 
 class Activations:
-    """Buffers for what one model's forward pass leaves for its backward pass, for batches of ``rows`` inputs."""
+    """Buffers for what one model's forward pass leaves for its backward pass, for batches of ``rows`` inputs.
+
+    Only what enters each SiLU is kept: to compute its output anew is cheaper than to fetch it from memory.
+    """
 
     def __init__(self, rows: int, sizes: Sequence[int], dtype: torch.dtype) -> None:
         import torch
 
         self.before = [torch.empty(rows, width, dtype=dtype) for width in sizes[1:-1]]
-        self.after = [torch.empty(rows, width, dtype=dtype) for width in sizes[1:-1]]
 
 
 class MlpStack:
@@ -101,10 +103,9 @@ class MlpStack:
         silu = torch.ops.aten.silu.out
         *hidden, (weight, bias) = self._layers[model]
         values = inputs
-        for (w, b), before, after in zip(hidden, kept.before, kept.after, strict=True):
+        for (w, b), before in zip(hidden, kept.before, strict=True):
             torch.addmm(b, values, w, out=before)
-            silu(before, out=after)
-            values = after
+            values = silu(before, out=self._buffers(len(inputs), before.shape[1])[0])
         torch.addmm(bias, values, weight, out=out)
 
     def backward(self, model: int, inputs: Tensor, kept: Activations, gradient: Tensor) -> None:
@@ -118,18 +119,19 @@ class MlpStack:
         """
         import torch
 
-        silu_backward = torch.ops.aten.silu_backward.grad_input
+        silu, silu_backward = torch.ops.aten.silu.out, torch.ops.aten.silu_backward.grad_input
         current = gradient
         for layer in reversed(range(len(self.sizes) - 1)):
             weight, (weight_out, bias_out) = self._layers[model][layer][0], self._gradients[model][layer]
-            values = kept.after[layer - 1] if layer else inputs
+            values = inputs
+            if layer:
+                first, second = self._buffers(len(inputs), self.sizes[layer])
+                values = silu(kept.before[layer - 1], out=first)
             torch.mm(values.t(), current, out=weight_out)
             torch.sum(current, 0, out=bias_out)
             if layer:
-                first, second = self._buffers(len(inputs), self.sizes[layer])
                 torch.mm(current, weight.t(), out=first)
-                silu_backward(first, kept.before[layer - 1], grad_input=second)
-                current = second
+                current = silu_backward(first, kept.before[layer - 1], grad_input=second)
 
     def _buffers(self, rows: int, width: int) -> tuple[Tensor, Tensor]:
         if (rows, width) not in self._scratch:

@@ -60,7 +60,8 @@ def is_loser(points: Floats) -> NDArray[np.bool_]:
 
 def is_on_manifold(points: Floats) -> NDArray[np.bool_]:
     """Whether each point lies over the domain and within :data:`TOLERANCE` of the surface, (N,)."""
-    x, y, z = points.T
+    # Points far away: their height is irrelevant, and its arithmetic must not warn.
+    x, y, z = np.clip(np.nan_to_num(points, nan=1e3), -1e3, 1e3).T
     near: NDArray[np.bool_] = np.abs(z - height(x, y)) <= TOLERANCE
     over: NDArray[np.bool_] = (np.abs(x) <= X_LIMIT) & (np.abs(y) <= Y_LIMIT)
     return near & over
@@ -77,7 +78,7 @@ def shares(points: Floats) -> dict[str, float]:
         ``strict_win``: in the winners' region and on the manifold; ``win_quality``: ``strict_win / win``, 0 where
         nothing wins; ``strict``: mean of ``strict_win`` and ``on_manifold``.
     """
-    points = np.where(np.isfinite(points).all(axis=1, keepdims=True), points, 1e9)
+    points = np.where(np.isfinite(points).all(axis=1, keepdims=True), points, 1e3)
     win, near = is_winner(points), is_on_manifold(points)
     strict_win = float((win & near).mean())
     return {

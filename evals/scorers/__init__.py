@@ -5,6 +5,7 @@ A scorer module, built in or announced by an entry point of the group ``evals.sc
 - ``PROTOCOLS: tuple[str, ...]``, the protocols it implements;
 - ``NEEDS_WEIGHTS: bool``, whether ``create`` must be given weights;
 - ``VERSION: int``, raised when its numbers would change;
+- ``LOWER_IS_BETTER: bool``, true where low scores are good (optional);
 - ``WEIGHTS: str``, what ``create`` expects as weights, for messages (optional);
 - ``create(*, protocol, weights, device, dtype, batch_size) -> Scorer``.
 """

@@ -61,9 +61,10 @@ def comparison_rows(
             of_scorer = {
                 scorer: _difference(comparison, matrices, a, b, prompt_set, scorer) for scorer in comparison.scorers
             }
-            p_values = [sign_test(*prompt_signs(difference)) for difference in of_scorer.values()]
+            better = {s: -d if s in comparison.lower_is_better else d for s, d in of_scorer.items()}
+            p_values = [sign_test(*prompt_signs(difference)) for difference in better.values()]
             for (scorer, difference), p_value, p_holm in zip(of_scorer.items(), p_values, holm(p_values), strict=True):
-                outcome = preferences(difference)
+                outcome = preferences(better[scorer])
                 # Both statistics in one product: the resampled counts are widened once.
                 draws = resampling.seed_means(np.concatenate([outcome, difference]), prompt_set)
                 seeds, prompts = difference.shape

@@ -18,7 +18,7 @@ FEW_SEEDS = 5
 
 @dataclass(frozen=True)
 class Cell:
-    """Mean and half width as printed, the interval's ends as printed, and whether the mean is the column's highest."""
+    """Mean and half width as printed, the interval's ends as printed, and whether the mean is the column's best."""
 
     mean: str
     half_width: str
@@ -59,8 +59,10 @@ def main_table(rows: Sequence[ScoreRow], comparison: Comparison, generation: Map
     pooled = {(row.variant, row.prompt_set, row.scorer): row for row in rows if row.seed == POOLED}
     order = row_order(comparison)
     decimals = {s: _decimals([row for row in pooled.values() if row.scorer == s]) for s in comparison.scorers}
-    highest = {
-        (name, scorer): max(pooled[variant, name, scorer].mean for variant in order)
+    best_means = {
+        (name, scorer): (min if scorer in comparison.lower_is_better else max)(
+            pooled[variant, name, scorer].mean for variant in order
+        )
         for name in comparison.prompt_sets
         for scorer in comparison.scorers
     }
@@ -71,7 +73,7 @@ def main_table(rows: Sequence[ScoreRow], comparison: Comparison, generation: Map
         labels = [variant, "on" if first.safeguard else ""]
         if len(pair_sets) > 1:
             labels.append(first.pairs or "")
-        cells = {key: _cell(pooled[variant, *key], decimals[key[1]], best) for key, best in highest.items()}
+        cells = {key: _cell(pooled[variant, *key], decimals[key[1]], best) for key, best in best_means.items()}
         table_rows.append(TableRow(tuple(labels), cells))
     return MainTable(
         title=comparison.benchmark,
@@ -112,12 +114,12 @@ def _decimals(rows: Sequence[ScoreRow]) -> int:
     return min(max(decimals, 0), 8)
 
 
-def _cell(row: ScoreRow, decimals: int, highest: float) -> Cell:
+def _cell(row: ScoreRow, decimals: int, best: float) -> Cell:
     def printed(value: float) -> str:
         return f"{round(value, decimals) + 0.0:.{decimals}f}"
 
     half = (row.ci_high - row.ci_low) / 2
-    return Cell(printed(row.mean), printed(half), printed(row.ci_low), printed(row.ci_high), row.mean == highest)
+    return Cell(printed(row.mean), printed(half), printed(row.ci_low), printed(row.ci_high), row.mean == best)
 
 
 def _notes(
@@ -132,8 +134,9 @@ def _notes(
     notes = [
         f"Mean ± half the width of the {level} percentile bootstrap interval over prompts and seeds (crossed, "
         + f"{resamples} resamples); its ends are in scores.csv.",
-        "Bold (* in plain text) is the highest mean of a column, before rounding, and no claim of significance; "
-        + "for that see win_rates.csv and differences.csv. Higher is better for every scorer.",
+        "Bold (* in plain text) is the best mean of a column, before rounding, and no claim of significance; "
+        + "for that see win_rates.csv and differences.csv. "
+        + _direction_note(comparison),
         "Scorers and protocols: " + ", ".join(f"{name} ({how})" for name, how in comparison.scorers.items()) + ".",
         "Prompts: " + ", ".join(f"{name} {count}" for name, count in prompts.items()) + ". " + _seed_note(seeds),
     ]
@@ -145,6 +148,11 @@ def _notes(
     if generation:
         notes.append("Generation: " + ", ".join(_settings(generation)) + ".")
     return tuple(notes)
+
+
+def _direction_note(comparison: Comparison) -> str:
+    lower = [name for name in comparison.scorers if name in comparison.lower_is_better]
+    return f"Higher is better, lower for {', '.join(lower)}." if lower else "Higher is better for every scorer."
 
 
 def _seed_note(seeds: Mapping[str, int]) -> str:

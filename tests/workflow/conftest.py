@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from pipeline.files import MODEL_FILES, PAIR_FILES, TABLE_FILES
+from sdpo.bases import WEIGHTS
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -54,7 +55,7 @@ class Workflow:
         # The interpreter's own folder is in PATH, behind the stubs, so that the workflow does not put it in front.
         paths = [str(self.folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]]
         report = ["report/index.html", *(f"figures/{name}.png" for name in ("grid", "drift", "win_rates"))]
-        names = {"pairs": PAIR_FILES, "train": MODEL_FILES, "compare": TABLE_FILES, "report": report}
+        names = {"pairs": PAIR_FILES, "train": (*MODEL_FILES, WEIGHTS), "compare": TABLE_FILES, "report": report}
         return {**os.environ, "PATH": os.pathsep.join(paths), "STUB_FILES": json.dumps(names)}
 
     def run(self, *arguments: str, fails: bool = False) -> str:

@@ -3,7 +3,8 @@
 from toy_surface.share_scorer import PROTOCOLS, creator
 from toy_surface.surface import VERSION
 
-__all__ = ["NEEDS_WEIGHTS", "PROTOCOLS", "VERSION", "create"]
+__all__ = ["LOWER_IS_BETTER", "NEEDS_WEIGHTS", "PROTOCOLS", "VERSION", "create"]
 
 NEEDS_WEIGHTS = False
+LOWER_IS_BETTER = True
 create = creator("loss")

@@ -15,7 +15,7 @@ from sdpo.bases.stable_diffusion import StableDiffusion
 
 
 def test_known_families() -> None:
-    assert bases.names() == ["miniature", "stable_diffusion"]
+    assert bases.names() == ["miniature", "stable_diffusion", "toy_surface"]
     with pytest.raises(InputError, match=r"unknown base family 'stable_difusion'.*did you mean 'stable_diffusion'"):
         bases.open_base("stable_difusion", Path())
 

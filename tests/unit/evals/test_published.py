@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from artifacts.errors import InputError
+from evals.comparison import ComparedModel, Comparison, Statistics
+from evals.tables.matrices import ScoreMatrices
+from evals.tables.published import Figure, compared, published_rows, read_figures, to_markdown
+
+HEAD = "variant,prompt_set,scorer,value,source\n"
+
+
+def file(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "published.csv"
+    path.write_text(HEAD + text, encoding="utf-8")
+    return path
+
+
+def test_intervals_of_three_seeds_worked_out_by_hand() -> None:
+    # Mean 0.5, standard deviation 0.1, t(2; 97.5 %) = 4.302653: half widths t·s/√3 and t·s·√(4/3).
+    row = compared(Figure("dpo", "all", "oracle", 0.8, 0.1, "here"), [0.4, 0.5, 0.6], 0.95)
+    assert (row.ours, row.difference) == (pytest.approx(0.5), pytest.approx(-0.3))
+    assert row.ci_high == pytest.approx(0.5 + 4.302653 * 0.1 / math.sqrt(3), abs=1e-6)
+    assert row.seed_low == pytest.approx(0.5 - 4.302653 * 0.1 * math.sqrt(4 / 3), abs=1e-6)
+    # 0.8 with a last digit of 0.1 stands for 0.75 to 0.85, and the mean's interval ends at 0.748.
+    assert (row.inside_interval, row.inside_seed_interval) == (False, True)
+
+
+def test_a_figure_is_inside_up_to_its_own_rounding() -> None:
+    seeds = [0.70, 0.70, 0.70]
+    assert compared(Figure("dpo", "all", "oracle", 0.7, 0.1, "x"), seeds, 0.95).inside_interval
+    assert compared(Figure("dpo", "all", "oracle", 0.75, 0.1, "x"), seeds, 0.95).inside_interval
+    assert not compared(Figure("dpo", "all", "oracle", 0.75, 0.01, "x"), seeds, 0.95).inside_interval
+
+
+def test_one_seed_has_no_interval() -> None:
+    row = compared(Figure("dpo", "all", "oracle", 0.8, 0.1, "here"), [0.4], 0.95)
+    assert (row.ci_low, row.seed_high, row.inside_interval, row.inside_seed_interval) == (None, None, None, None)
+
+
+def test_rows_pool_prompt_sets_and_leave_out_what_is_not_compared(tmp_path: Path) -> None:
+    models = tuple(ComparedModel(f"b/dpo/seed{s}", "b", "dpo", "dmpo", False, s, "p", None) for s in range(2))
+    comparison = Comparison("x", tmp_path, models, ("one", "two"), {"oracle": "exact"}, Statistics())
+    values = {
+        ("dpo", "one", "oracle"): np.array([[0.0], [1.0]]),
+        ("dpo", "two", "oracle"): np.array([[1, 1], [1, 1.0]]),
+    }
+    matrices = ScoreMatrices({"dpo": models}, {"one": 1, "two": 2}, values)
+    figures = read_figures(
+        file(tmp_path, "dpo,,oracle,0.80,a\ndpo,one,oracle,0.5,b\nother,,oracle,1,c\ndpo,,clip,1,d\n")
+    )
+    rows = published_rows(comparison, matrices, figures)
+    assert [(r.prompt_set, r.source, r.ours) for r in rows] == [
+        ("all", "a", pytest.approx((2 / 3 + 1) / 2)),
+        ("one", "b", pytest.approx(0.5)),
+    ]
+    assert "| dpo | 0.833 |" in to_markdown(rows, "95%")
+    with pytest.raises(InputError, match=r"unknown prompt set 'ona'.*did you mean 'one'"):
+        published_rows(comparison, matrices, read_figures(file(tmp_path, "dpo,ona,oracle,0.5,b\n")))
+    with pytest.raises(InputError, match="none of its figures"):
+        published_rows(comparison, matrices, read_figures(file(tmp_path, "other,,oracle,0.5,b\n")))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("dpo,,oracle,high,a\n", "line 2: could not convert"),
+        ("dpo,,oracle,nan,a\n", "line 2: value is 'nan'"),
+        ("dpo,,oracle,0.5,\n", "line 2 has no source"),
+        ("dpo,,oracle,0.5,a\ndpo,all,oracle,0.6,a\n", "line 3: dpo, all, oracle stands there twice"),
+    ],
+)
+def test_a_bad_file_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        read_figures(file(tmp_path, text))
+
+
+def test_the_shipped_table_obeys_its_own_definitions() -> None:
+    """Strict = ½(StrictWin + OnManifold) and WinQ = StrictWin / Win, up to rounding."""
+    path = Path(__file__).parents[3] / "results/published/toy_surface.csv"
+    table: dict[str, dict[str, float]] = {}
+    for figure in read_figures(path):
+        table.setdefault(figure.variant, {})[figure.scorer.removeprefix("surface_")] = figure.value
+    assert len(table) == 33
+    for row in table.values():
+        assert row["strict"] == pytest.approx((row["strict_win"] + row["on_manifold"]) / 2, abs=0.0015)
+        # The share of THERMoDPO at β = 10 is printed with two digits: .87, where the columns give .868.
+        assert row["win_quality"] == pytest.approx(row["strict_win"] / row["win"], abs=0.0025)

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sdpo import objectives
+from sdpo.trainer import TrainingSettings
+from toy_surface.mlp_stack import Activations, MlpStack, initial, layer_sizes, layers_of
+from toy_surface.surface import sample
+from toy_surface.training import Points, StackRun
+
+SIZES = layer_sizes(hidden=16)
+SETTINGS = TrainingSettings(
+    steps=6, batch_size=32, learning_rate=1e-3, warmup_steps=0, optimizer="adam", weight_decay=0.0, max_grad_norm=1.0,
+    empty_prompt_share=0.0, log_every=2, checkpoint_every=3, drift_every=3, heldout_pairs=64,
+)  # fmt: skip
+OBJECTIVES: list[tuple[str, dict[str, Any], dict[str, Any] | None]] = [
+    ("diffusion_dpo", {"beta": 6.0}, None),
+    ("diffusion_dpo", {"beta": 600.0}, None),
+    ("diffusion_dpo", {"beta": 6.0}, {"mu": 0.99}),
+    ("diffusion_dpo", {"beta": 600.0}, {"mu": 0.5, "granularity": "sample"}),
+    ("linear_dpo", {"beta": 30.0, "eta": 0.01, "largest_weight": 1.0, "reference_decay": 0.9}, None),
+    ("chi_po", {"beta": 10.0, "values": 3.0}, None),
+    ("thermo_dpo", {"beta": 3.0, "form": "winner_weighted"}, None),
+    ("thermo_dpo", {"beta": 30.0, "form": "plain"}, None),
+    ("anchored_dpo", {"beta": 6.0, "anchor": "reference", "weight": 1.7}, None),
+    ("anchored_dpo", {"beta": 60.0, "anchor": "winner", "weight": 3.0}, None),
+    ("sft", {}, None),
+]
+
+
+def made() -> list[objectives.Objective]:
+    return [objectives.create(name, safeguard=guard, **values) for name, values, guard in OBJECTIVES]
+
+
+def base() -> Any:
+    rows = torch.stack([initial(SIZES, torch.Generator().manual_seed(seed)) for seed in range(2)])
+    return SimpleNamespace(sizes=SIZES, parameters=rows, pretrained=lambda seed: rows[seed % 2])
+
+
+def points(count: int) -> Points:
+    rng = np.random.default_rng(count)
+    return Points(*(torch.from_numpy(sample(r, count, rng)).float() for r in ("winner", "loser")))  # type: ignore[arg-type]
+
+
+def run(chosen: list[objectives.Objective], seeds: list[int], settings: TrainingSettings = SETTINGS) -> StackRun:
+    return StackRun(base(), chosen, settings, points(200), points(80), seeds, label=None)
+
+
+def test_gradients_by_hand_are_those_of_autograd() -> None:
+    generator = torch.Generator().manual_seed(3)
+    stack = MlpStack(torch.stack([initial(SIZES, generator).double() for _ in range(3)]), SIZES)
+    inputs = torch.randn(10, 4, generator=generator, dtype=torch.float64)
+    upstream = torch.randn(10, 3, generator=generator, dtype=torch.float64)
+    kept, out = Activations(10, SIZES, torch.float64), torch.empty(10, 3, dtype=torch.float64)
+    for model in range(3):
+        stack.forward(model, inputs, kept, out)
+        stack.backward(model, inputs, kept, upstream)
+        row = stack.parameters[model].clone().requires_grad_()
+        values = inputs
+        *hidden, (weight, bias) = layers_of(row, SIZES)
+        for w, b in hidden:
+            values = torch.nn.functional.silu(values @ w + b)
+        expected = values @ weight + bias
+        (gradient,) = torch.autograd.grad((expected * upstream).sum(), row)
+        assert torch.allclose(out, expected.detach(), rtol=1e-12, atol=1e-13)
+        assert torch.allclose(stack.predict(model, inputs), expected.detach(), rtol=1e-12, atol=1e-13)
+        assert torch.allclose(stack.gradient[model], gradient, rtol=1e-12, atol=1e-13)
+
+
+def test_models_trained_together_are_those_trained_alone_by_autograd() -> None:
+    """Against torch's own modules, clipping and Adam, with one call of the objective a model."""
+    seeds = [0, 1, 7]
+    together = run(made(), seeds)
+    together.go(None)
+    for variant, objective in enumerate(made()):
+        for place, seed in enumerate(seeds):
+            row = base().pretrained(seed).clone().requires_grad_()
+            reference = row.detach().clone()
+            decay = float(getattr(objective.parameters, "reference_decay", 1.0))
+            optimizer = torch.optim.Adam([row], lr=SETTINGS.learning_rate)
+            for step in range(1, SETTINGS.steps + 1):
+                batch = together.batch(seed, step)
+
+                def predict(parameters: torch.Tensor, inputs: torch.Tensor = batch.inputs) -> torch.Tensor:
+                    *hidden, (weight, bias) = layers_of(parameters, SIZES)
+                    for w, b in hidden:
+                        inputs = torch.nn.functional.silu(inputs @ w + b)
+                    return (inputs @ weight + bias).view(2, -1, 3)
+
+                target = batch.target.view(2, -1, 3)
+                parts = (*predict(row), *predict(reference).detach(), *target)
+                optimizer.zero_grad()
+                objective(objectives.PairPrediction(*parts, time=batch.time)).loss.backward()
+                torch.nn.utils.clip_grad_norm_([row], SETTINGS.max_grad_norm)
+                optimizer.step()
+                reference.lerp_(row.detach(), 1.0 - decay)
+            found = together.stack.parameters[variant * len(seeds) + place]
+            assert (found - row.detach()).abs().max() < 1e-6, (objective.name, seed)
+            assert (found - base().pretrained(seed)).abs().max() > 1e-3
+
+
+def test_a_resumed_run_ends_in_the_same_bits(tmp_path: Path) -> None:
+    whole = run(made(), [0, 1])
+    whole.go(None)
+    first = run(made(), [0, 1], replace(SETTINGS, steps=4))
+    first.go(tmp_path)
+    from sdpo import checkpoint
+
+    second = run(made(), [0, 1])
+    second.resume(checkpoint.load_newest(tmp_path))
+    assert second.resumed_from == 3
+    second.go(None)
+    assert second.stack.parameters.numpy().tobytes() == whole.stack.parameters.numpy().tobytes()
+    assert second.drift == whole.drift
+    kept = ("step", "loss", "winner_drift", "grad_norm", "safe_scale_mean")
+    assert [[{k: r[k] for k in kept} for r in log] for log in second.rows] == [
+        [{k: r[k] for k in kept} for r in log] for log in whole.rows
+    ]
+
+
+def test_a_stack_without_losers_trains_on_winners_alone() -> None:
+    only = run([objectives.create("sft")], [0, 1])
+    only.go(None)
+    mixed = run([objectives.create("sft"), objectives.create("diffusion_dpo", beta=6.0)], [0, 1])
+    mixed.go(None)
+    assert (only.stack.parameters - mixed.stack.parameters[:2]).abs().max() < 1e-6
+    assert only.rows[0][-1]["margin"] is None
+    assert only.drift[0][-1]["winner_drift"] != 0.0
+
+
+def test_a_step_that_is_not_finite_is_refused_with_the_model_that_took_it() -> None:
+    from artifacts.errors import InputError
+
+    broken = run(made()[:2], [0, 1])
+    broken.stack.parameters[3] = torch.nan
+    with pytest.raises(InputError, match=r"model 3 \(variant 1, seed 1\) is not finite at step 1"):
+        broken.go(None)
