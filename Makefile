@@ -17,7 +17,8 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test audit mlflow miniature install-miniature lint generated lock clean distclean
+.PHONY: help demo toy-surface toy-surface-base test audit mlflow miniature install-miniature lint generated lock clean \
+	distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-18s %s\n", $$1, $$2 }'
@@ -26,6 +27,13 @@ demo: $(STAMP) ## run the miniature benchmark, print its table and where the rep
 	@$(BIN)/sdpo-bench unlock
 	@$(BIN)/snakemake --configfile $(CONFIG)
 	@$(BIN)/sdpo-bench show $(CONFIG)
+
+toy-surface: CONFIG := config/toy-surface.yaml
+toy-surface: demo ## run the toy surface of arXiv 2608.20011 and print its table; published.md has it beside the paper's
+	@echo "Beside the published figures: results/toy-surface/tables/published.md"
+
+toy-surface-base: $(STAMP) ## pretrain the toy surface's base from a seed, in place of the shipped one
+	@$(BIN)/toy-surface base --out resources/toy_surface/base
 
 test: lint ## check the code and run all tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
