@@ -45,11 +45,16 @@ def train_together(specs: Sequence[Mapping[str, Any]]) -> None:
     Raises:
         InputError: bad settings or damaged input files.
     """
-    for _, group in groupby(specs, key=lambda s: json_sha256([s[k] for k in ("base", "pairs", "training", "seeds")])):
-        _train_stack(list(group))
+    groups = groupby(specs, key=lambda s: json_sha256([s[k] for k in ("base", "pairs", "training", "seeds")]))
+    states = [_train_stack(list(group)) for _, group in groups]
+    # A workflow deletes all outputs of a job that was killed: until the last stack is done, finished ones keep their
+    # state, from which they are written again.
+    for state in states:
+        checkpoint.remove(state)
 
 
-def _train_stack(specs: Sequence[Mapping[str, Any]]) -> None:
+def _train_stack(specs: Sequence[Mapping[str, Any]]) -> Path:
+    """Train one stack and write its models; the folder of its state."""
     import torch
 
     from sdpo import objectives
@@ -63,7 +68,7 @@ def _train_stack(specs: Sequence[Mapping[str, Any]]) -> None:
     asked = [spec["objective"] for spec in specs]
     made = [objectives.create(a["name"], safeguard=a["safeguard"], **a["parameters"]) for a in asked]
     points = [Points.of(cache.load(pairs, split)) for split in ("train", "heldout")]
-    inputs = {str(base_path): tree_sha256(base_path), str(pairs / "cache.json"): file_sha256(pairs / "cache.json")}
+    inputs = {str(base_path): tree_sha256(base_path), str(pairs): cache.content_sha256(pairs)}
     keys = ("stage_version", "base", "variant", "objective", "training")
     shaping = [{key: spec[key] for key in keys} for spec in specs]
     digest = json_sha256([shaping, list(inputs.values()), list(first["seeds"])])
@@ -87,8 +92,7 @@ def _train_stack(specs: Sequence[Mapping[str, Any]]) -> None:
             )
             _export(layout.model(first["root"], layout.model_name(base_name(first), names[variant], seed)), run, model,
                     provenance)  # fmt: skip
-        for file in state.glob("step-*.pt"):
-            file.unlink()
+    return state
 
 
 def base_name(spec: Mapping[str, Any]) -> str:
@@ -236,7 +240,7 @@ class StackRun:
                 if self.step % settings.drift_every == 0 or last:
                     for model, drift in enumerate(self.drift):
                         drift.append(self.probe.measure(self.stack, model, model % len(self.seeds), self.step))
-                if state_folder is not None and self.step % settings.checkpoint_every == 0 and not last:
+                if state_folder is not None and (self.step % settings.checkpoint_every == 0 or last):
                     checkpoint.save(state_folder, self.step, self.state())
                 bar.update()
 
