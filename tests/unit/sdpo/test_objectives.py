@@ -280,7 +280,8 @@ def test_loser_off_leaves_a_quarter_beta_of_the_winners_gradient() -> None:
 
 def test_no_gradient_reaches_reference_or_target() -> None:
     pair = prediction()
-    tensors = {f.name: getattr(pair, f.name).detach().requires_grad_() for f in fields(PairPrediction)}
+    given = {f.name: getattr(pair, f.name) for f in fields(PairPrediction) if getattr(pair, f.name) is not None}
+    tensors = {name: tensor.detach().requires_grad_() for name, tensor in given.items()}
     create("dspo", beta=1.0, safeguard={"mu": 0.5})(PairPrediction(**tensors)).loss.backward()  # type: ignore[no-untyped-call]
     assert {n for n, x in tensors.items() if x.grad is not None} == {"policy_winner", "policy_loser"}
 
