@@ -88,5 +88,5 @@ def test_the_shipped_table_obeys_its_own_definitions() -> None:
     assert len(table) == 33
     for row in table.values():
         assert row["strict"] == pytest.approx((row["strict_win"] + row["on_manifold"]) / 2, abs=0.0015)
-        # The share of THERMoDPO at β = 10 is printed with two digits: .87, where the columns give .868.
+        # A quotient of shares of three digits is good to two units of the third.
         assert row["win_quality"] == pytest.approx(row["strict_win"] / row["win"], abs=0.0025)
