@@ -261,7 +261,7 @@ class TrainingRun:
             else self.base.predict(self.policy, *both).chunk(2)
         )
         time = sigma if self.base.parametrisation == "flow" else None
-        return PairPrediction(*policy, *reference, *targets, time=time)
+        return PairPrediction(policy[0], policy[1], reference[0], reference[1], targets[0], targets[1], time)
 
     def _gradients(self, drawn: Drawn) -> tuple[float, dict[str, float | None]]:
         """Fill the policy's gradients; the loss and the logged metrics, means over the pairs of the step."""

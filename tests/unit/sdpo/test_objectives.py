@@ -69,6 +69,11 @@ def prediction(
     return pair
 
 
+def tensors_of(pair: PairPrediction) -> dict[str, torch.Tensor]:
+    """The tensors that a pair has, by name."""
+    return {f.name: value for f in fields(pair) if (value := getattr(pair, f.name)) is not None}
+
+
 def numbers(winner: float, loser: float, reference_winner: float, reference_loser: float) -> PairPrediction:
     """One pair of one value with these residuals (targets 0), so that L = residual²."""
     values = (torch.tensor([[x]]) for x in (winner, loser, reference_winner, reference_loser, 0.0, 0.0))
@@ -84,7 +89,7 @@ def gradients(loss: torch.Tensor, pair: PairPrediction) -> list[torch.Tensor]:
 def published(name: str, pair: PairPrediction, beta: float, mu: float | None, **extra: Any) -> torch.Tensor:
     """The published micro-batch rule and losses: winners stacked on losers, λ by autograd at the output."""
     pairs = len(pair.policy_winner)
-    tensors: dict[str, torch.Tensor] = {f.name: getattr(pair, f.name) for f in fields(pair)}
+    tensors = tensors_of(pair)
     policy, reference, target = (
         torch.cat([tensors[f"{side}_winner"], tensors[f"{side}_loser"]]) for side in ("policy", "reference", "target")
     )
@@ -142,7 +147,7 @@ def test_published_rule(name: str, extra: dict[str, Any], beta: float, mu: float
 def test_published_rule_in_fp32(name: str, extra: dict[str, Any], beta: float, mu: float | None) -> None:
     """fp32 predictions, judged by the same rule in fp64: β multiplies what errors in fp32 would have lost."""
     pair = prediction(dtype=torch.float32, shift=0.005)
-    exact = PairPrediction(*(getattr(pair, f.name).detach().double() for f in fields(pair)))
+    exact = PairPrediction(**{name: x.detach().double() for name, x in tensors_of(pair).items()})
     assert exact.policy_loser is not None
     exact.policy_winner.requires_grad_()
     exact.policy_loser.requires_grad_()
@@ -333,7 +338,7 @@ def test_sft_reports_losers_but_does_not_train_on_them() -> None:
 
 def test_bf16_predictions_are_compared_in_fp32() -> None:
     pair = prediction(dtype=torch.bfloat16)
-    exact = PairPrediction(*(getattr(pair, f.name).float() for f in fields(pair)))
+    exact = PairPrediction(**{name: x.float() for name, x in tensors_of(pair).items()})
     objective = create("diffusion_dpo", beta=5000.0)
     assert objective(pair).loss.dtype == torch.float32
     assert objective(pair).loss == objective(exact).loss
@@ -521,7 +526,7 @@ def test_gradients_agree_with_finite_differences(name: str, extra: dict[str, Any
 def test_order_of_pairs_does_not_matter(name: str, extra: dict[str, Any]) -> None:
     pair = prediction(batch=4)
     order = torch.tensor([2, 0, 3, 1])
-    other = PairPrediction(*(getattr(pair, f.name)[order] for f in fields(pair)))
+    other = PairPrediction(**{name: x[order] for name, x in tensors_of(pair).items()})
     beta = {} if name == "mapo" else {"beta": 30.0}
     objective = create(name, safeguard={"mu": 0.7}, **beta, **extra)
     torch.testing.assert_close(objective(pair).loss, objective(other).loss)
@@ -569,7 +574,7 @@ def test_weighted_bound_protects_the_weighted_winners() -> None:
 
 def test_exempt_pairs_keep_their_gradient_and_leave_lambda_to_the_others() -> None:
     pair = prediction(batch=3, shift=0.0)
-    tensors = {f.name: getattr(pair, f.name).detach().clone() for f in fields(pair)}
+    tensors = {name: x.detach().clone() for name, x in tensors_of(pair).items()}
     tensors["reference_loser"][0] = tensors["target_loser"][0]  # R_l = 0: the first pair is far beyond its target
     pair = PairPrediction(**tensors)
     assert pair.policy_loser is not None and pair.target_loser is not None
