@@ -17,14 +17,12 @@ _GUARDS = {
     "off": ("#000000", ":"),
     "output": ("#d55e00", "--"),
     "parameter": ("#0072b2", "-"),
-    "objective": ("#009e73", "-."),
 }
 _OPTIMIZERS = {"sgd": "SGD", "adamw": "AdamW, fresh state", "adamw_warmed": "AdamW, warmed state"}
 _MARKERS = ("o", "s", "^", "v", "D", "P")
 _STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
-    "text.parse_math": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "savefig.facecolor": "#ffffff",
@@ -55,9 +53,9 @@ def draw(rows: pd.DataFrame) -> bytes:
         for model, line in zip(models, panels[1:], strict=True):
             for axes, optimizer in zip(line, _OPTIMIZERS, strict=True):
                 chosen = rows[(rows["model"] == model) & (rows["optimizer"] == optimizer)]
-                _rises(axes, chosen, f"{model}: {_OPTIMIZERS[optimizer]}")
-            if handles := line[0].get_legend_handles_labels()[0]:
-                line[0].legend(handles=handles, frameon=False, fontsize=7.5, loc="best")
+                _rises(axes, chosen, f"{model}\n{_OPTIMIZERS[optimizer]}")
+        if handles := panels[1][0].get_legend_handles_labels()[0]:
+            figure.legend(handles=handles, frameon=False, loc="outside lower center", ncols=4)
         file = io.BytesIO()
         figure.savefig(file, format="png", dpi=130, metadata={"Software": None})
     return file.getvalue()
@@ -70,12 +68,14 @@ def _spaces(axes: Axes, rows: pd.DataFrame, models: list[str], quantity: str) ->
     for index, model in enumerate(models):
         colour, marker = _MODELS[index % len(_MODELS)]
         shown = batches[batches["model"] == model].dropna(subset=columns)
-        axes.scatter(shown[columns[0]], shown[columns[1]], s=14, color=colour, marker=marker, alpha=0.7, label=model)
+        label = model.replace("$", r"\$")
+        axes.scatter(shown[columns[0]], shown[columns[1]], s=14, color=colour, marker=marker, alpha=0.7, label=label)
     known = batches[columns].dropna()
     if not known.empty:
         ends = [float(known.min().min()), float(known.max().max())]
         axes.plot(ends, ends, color="#888888", linewidth=0.8)
-        axes.legend(frameon=False, fontsize=7.5)
+        if quantity == "cosine":
+            axes.legend(frameon=False, fontsize=7.5)
     names = {"cosine": "cosine of winner and loser", "limit": "limit of λ (before slack and clipping)"}
     axes.set_title(names[quantity], loc="left", fontsize=9.5)
     axes.set_xlabel("at the output (residuals)")
@@ -100,16 +100,16 @@ def _ratios(axes: Axes, rows: pd.DataFrame) -> None:
             )  # fmt: skip
     axes.axhline(1, color="#888888", linewidth=0.8)
     axes.set_xscale("log")
-    axes.set_yscale("symlog", linthresh=2)
+    axes.set_ylim(-1.5, 1.5)
     axes.set_title("real / predicted change: median, quartiles", loc="left", fontsize=9.5)
     axes.set_xlabel("length of the step ‖Δθ‖")
     axes.legend(frameon=False, fontsize=7.5)
 
 
 def _rises(axes: Axes, rows: pd.DataFrame, title: str) -> None:
-    """Share of batches whose winner error rose, one line a guard and μ."""
+    """Share of batches whose winner error rose, one line a guard and μ; the objective's own limit is in the tables."""
     slacks = sorted(rows["mu"].dropna().unique())
-    for (guard, mu), chosen in rows.groupby(["guard", "mu"], sort=False, dropna=False):
+    for (guard, mu), chosen in rows[rows["guard"] != "objective"].groupby(["guard", "mu"], sort=False, dropna=False):
         rose = (chosen["real_change"] > 0).groupby(chosen["learning_rate"]).mean()
         colour, dash = _GUARDS[str(guard)]
         marker = _MARKERS[slacks.index(mu) % len(_MARKERS)] if mu in slacks else "x"
@@ -120,6 +120,6 @@ def _rises(axes: Axes, rows: pd.DataFrame, title: str) -> None:
     if not rows.empty:
         axes.set_xscale("log")
     axes.set_ylim(-0.04, 1.04)
-    axes.set_title(title, loc="left", fontsize=9.5)
+    axes.set_title(title.replace("$", r"\$"), loc="left", fontsize=9.5)
     axes.set_xlabel("learning rate")
     axes.set_ylabel("share of batches that rose")
