@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from artifacts import layout
 from artifacts.contracts import CONTRACTS, read_table, write_table
 from artifacts.errors import InputError
 from artifacts.progress import progress
+from evals.image_decoding import BrokenImageError, decode
 from evals.scorers import create
 
 if TYPE_CHECKING:
@@ -112,8 +112,6 @@ def read_image(path: Path, sha256: str) -> Image.Image:
     Raises:
         InputError: the file is missing, its digest is another (truncated or replaced), or it is no image.
     """
-    from PIL import Image, UnidentifiedImageError
-
     remedy = CONTRACTS["manifest"].remedy
     try:
         content = path.read_bytes()
@@ -122,11 +120,9 @@ def read_image(path: Path, sha256: str) -> Image.Image:
     if hashlib.sha256(content).hexdigest() != sha256:
         raise InputError(f"{path}: truncated or changed, its sha256 is not the manifest's; {remedy}")
     try:
-        image = Image.open(io.BytesIO(content))
-        image.load()
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        return decode(content)
+    except BrokenImageError as error:
         raise InputError(f"{path}: not a readable image ({error}); {remedy}") from error
-    return image
 
 
 def _check_match(manifest: pd.DataFrame, manifest_file: Path, prompts: pd.DataFrame, prompts_file: Path) -> None:
