@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from artifacts.contracts import write_table
+from artifacts.errors import InputError
+from evals.image_matching import Matching, list_images, match
+from evals.prompt_file import FilePrompt
+
+SOURCE = "prompts.csv"
+
+
+def folder_of(folder: Path, names: Sequence[str]) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+def prompts(count: int, files: Sequence[str] = (), ids: Sequence[str] = ()) -> list[FilePrompt]:
+    return [
+        FilePrompt(f"prompt {i}", f"row {i + 1}", files[i] if files else None, ids[i] if ids else None)
+        for i in range(count)
+    ]
+
+
+def by_prompt(matching: Matching) -> list[str]:
+    assert [image.prompt for image in matching.images] == [f"prompt {i}" for i in range(len(matching.images))]
+    return [image.file for image in matching.images]
+
+
+def test_numbers_are_sorted_as_numbers(tmp_path: Path) -> None:
+    names = [f"{i}.png" for i in range(12)]
+    matching = match(folder_of(tmp_path, [*reversed(names), "notes.txt", ".hidden.png"]), prompts(12), SOURCE)
+    assert by_prompt(matching) == names
+    assert matching.how == "by the running number in the names"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["img_1.jpg", "img_2.jpg", "img_10.jpg", *(f"img_{i}.jpg" for i in range(3, 10))],
+        [f"{i:05d}_seed42.png" for i in range(10)],
+        [f"{i}_{word}.png" for i, word in enumerate("zyxwvutsrq")],
+    ],
+)
+def test_a_number_anywhere_in_the_name_may_run(tmp_path: Path, names: list[str]) -> None:
+    found = by_prompt(match(folder_of(tmp_path, names), prompts(10), SOURCE))
+    assert found == sorted(names, key=lambda name: int("".join(c for c in name.split("_seed")[0] if c.isdigit())))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["0.png", "1.png", "3.png"],  # one is missing, and everything after it would shift
+        ["7.png", "8.png", "9.png"],  # a shard of something larger
+        ["cat.png", "dog.png", "owl.png"],
+        ["dog_0.png", "cat_1.png", "owl_2.png"],  # alphabet and number disagree
+    ],
+)
+def test_names_that_do_not_say_the_order_are_refused_unless_told(tmp_path: Path, names: list[str]) -> None:
+    folder = folder_of(tmp_path, names)
+    with pytest.raises(InputError, match=r"do not say which prompt is whose; give a \.csv .* or say --in-order"):
+        match(folder, prompts(3), SOURCE)
+    assert by_prompt(match(folder, prompts(3), SOURCE, in_order=True)) == sorted(names)
+
+
+def test_counts_must_match_also_in_order(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, ["0.png", "1.png"])
+    with pytest.raises(InputError, match=r"2 images \(0\.png … 1\.png\), but prompts\.csv has 3 prompts"):
+        match(folder, prompts(3), SOURCE, in_order=True)
+
+
+def test_names_in_the_file_come_first(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, ["0.png", "1.png", "sub/2.png"])
+    matching = match(folder, prompts(2, ["./1.png", "sub/2.png"]), SOURCE)
+    assert by_prompt(matching) == ["1.png", "sub/2.png"]
+    assert matching.unused == ("0.png",)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["0.png", "5.png"], r"5\.png: no such image, but prompts\.csv has its prompt \(row 2; 1 missing in all\)"),
+        (["0.png", "./0.png"], r"prompts\.csv: image '0\.png' stands at row 1 and at row 2; expected once"),
+        (["0.png", "../1.png"], r"prompts\.csv: row 2: '\.\./1\.png' leads out of"),
+        (["0.png", "/etc/1.png"], r"row 2: '/etc/1\.png' leads out of"),
+    ],
+)
+def test_wrong_names_in_the_file(tmp_path: Path, files: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        match(folder_of(tmp_path, ["0.png", "1.png"]), prompts(2, files), SOURCE)
+
+
+def test_images_named_by_prompt_id(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, ["s-00000.png", "s-00001.png"])
+    assert by_prompt(match(folder, prompts(2, ids=["s-00001", "s-00000"]), SOURCE)) == ["s-00001.png", "s-00000.png"]
+    with pytest.raises(InputError, match=r"s-00007\.png: no such image"):
+        match(folder, prompts(2, ids=["s-00001", "s-00007"]), SOURCE)
+    with pytest.raises(InputError, match="prompt_id 's-00001' stands at row 1 and at row 2"):
+        match(folder, prompts(2, ids=["s-00001", "s-00001"]), SOURCE)
+
+
+def test_manifest_of_our_own_folders_beats_the_number(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, ["00000.png", "00001.png"])
+    manifest = pd.DataFrame(
+        {"prompt_id": ["s-0", "s-1"], "file": ["00001.png", "00000.png"], "seed": [0, 1], "sha256": ["", ""]}
+    )
+    write_table(folder / "manifest.parquet", manifest, "manifest")
+    assert by_prompt(match(folder, prompts(2, ids=["s-0", "s-1"]), SOURCE)) == ["00001.png", "00000.png"]
+    with pytest.raises(InputError, match="lists no image for prompt_id 's-2'"):
+        match(folder, prompts(2, ids=["s-0", "s-2"]), SOURCE)
+
+
+def test_names_that_differ_by_suffix_only(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"0\.jpg, 0\.png have one name; keep one"):
+        match(folder_of(tmp_path, ["0.png", "0.jpg"]), prompts(2), SOURCE)
+
+
+def test_no_images(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"holds no images \(\.png"):
+        list_images(tmp_path)
+    with pytest.raises(InputError, match="no such folder"):
+        list_images(tmp_path / "x")
