@@ -105,6 +105,22 @@ CONTRACTS: dict[str, Contract] = {
         },
         "delete the file and run snakemake again",
     ),
+    "folder_scores": Contract(
+        "Scores of a folder of images in long form: one row an image and scorer, in the order of the prompt file",
+        {
+            "file": Column("string", "image, relative to the folder, with / between parts"),
+            "prompt": Column("string", "the text that the image was scored with"),
+            "scorer": Column("string", "name of the scorer"),
+            "protocol": Column("string", "how exactly the scorer was run"),
+            "score": Column(
+                "float64", "raw scale of the scorer and protocol; empty if the image is broken", nullable=True
+            ),
+            "image_sha256": Column("string", "digest of the image file; empty if it cannot be read", nullable=True),
+            "fingerprint": Column("string", "digest of scorer, protocol, weights, preprocessing and dtype"),
+            "problem": Column("string", "why the image has no score (--skip-broken); empty if it has", nullable=True),
+        },
+        "run `evals score --images … --prompts … --out …` again",
+    ),
     "training": Contract(
         "Training log of one model: one row a logged optimizer step",
         {

@@ -11,9 +11,11 @@ from typing import Any
 from artifacts.errors import InputError
 
 
-def add_spec(parser: argparse.ArgumentParser) -> None:
+def add_spec(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """Add the option ``--spec``."""
-    parser.add_argument("--spec", required=True, metavar="JSON", help="job: inline JSON, a JSON file, or - for stdin")
+    parser.add_argument(
+        "--spec", required=required, metavar="JSON", help="job: inline JSON, a JSON file, or - for stdin"
+    )
 
 
 def read_spec(text: str) -> dict[str, Any]:

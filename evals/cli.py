@@ -1,7 +1,10 @@
 """``evals``: prompts, images, scores, tables, report and tracking, from files to files.
 
-Every command takes one job description, ``--spec``: JSON given inline, a path to a JSON file, or ``-`` for
+The stages of a benchmark take one job description, ``--spec``: JSON given inline, a path to a JSON file, or ``-`` for
 standard input. ``snakemake -np`` prints the commands of a benchmark; ``sdpo-bench spec`` prints one description.
+
+``score`` and ``compare`` also work alone, on a folder of images and on two files of scores; ``doctor``, ``weights``
+and ``cache`` help with that (docs/scoring-images.md).
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from artifacts.errors import run_command
+from artifacts.errors import InputError, run_command
 from artifacts.job import add_spec, read_spec
 
 
@@ -68,25 +71,142 @@ def _track(spec: Mapping[str, Any]) -> None:
     write_json(spec["marker"], {"database": spec["database"], "experiment": spec["benchmark"]})
 
 
-COMMANDS: dict[str, tuple[str, Callable[[Mapping[str, Any]], None]]] = {
+STAGES: dict[str, tuple[str, Callable[[Mapping[str, Any]], None]]] = {
     "prompts": ("write a prompt set", _prompts),
     "generate": ("generate the images of models on prompt sets", _generate),
-    "score": ("score generated images", _score),
-    "compare": ("write the tables of a benchmark", _compare),
+    "score": ("score generated images, or a folder of images", _score),
+    "compare": ("write the tables of a benchmark, or compare two files of scores", _compare),
     "table": ("print the main table of a benchmark", _table),
     "report": ("write the report page of a benchmark", _report),
     "track": ("import a benchmark into MLflow", _track),
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit status."""
+def _folder_score(arguments: argparse.Namespace) -> None:
+    from evals.folder_commands import score
+
+    score(arguments)
+
+
+def _folder_compare(arguments: argparse.Namespace) -> None:
+    from evals.folder_commands import compare
+
+    compare(arguments)
+
+
+def _cache(arguments: argparse.Namespace) -> None:
+    from evals.folder_commands import cache
+
+    cache(arguments)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from evals.doctor import doctor
+
+    return doctor(arguments.config, arguments.weights_dir, verify=arguments.verify)
+
+
+def _fetch(arguments: argparse.Namespace) -> None:
+    from evals.weights_fetch import fetch
+
+    fetch(arguments.name, arguments.to, offline=arguments.offline, trust=arguments.trust_first_download)
+
+
+def _add_score(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("a folder of images").add_argument
+    add("--images", metavar="DIR", help="folder of images")
+    add("--prompts", metavar="FILE", help="their prompts: .txt, .json, .jsonl, .csv, .tsv or .parquet")
+    add("--out", metavar="FILE", help="scores in long form, .parquet")
+    add("--scorers", metavar="NAMES", default="all", help="all, or names with commas, e.g. pickscore,hpsv2")
+    add("--weights", metavar="NAME=PATH", action="append", default=[], help="weights of a scorer; may be repeated")
+    add("--weights-dir", metavar="DIR", help="folder with one folder of weights a scorer, named as the scorer")
+    add("--config", metavar="FILE", help="take scorers and weights from a benchmark's config")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1 …; auto takes a GPU if there is one")
+    add("--dtype", help="precision of the models: float32 (what protocols are defined for), bfloat16 or float16")
+    add("--batch-size", metavar="N", type=int, default=64, help="images a forward pass (default 64)")
+    add("--workers", metavar="N", type=int, help="threads that read and decode images (default: one a core)")
+    add("--cache", metavar="DIR", help="keep scores there, and take those that are known")
+    add("--prompt-column", metavar="NAME", help="column of the prompts (default: prompt)")
+    add("--file-column", metavar="NAME", help="column of the image names (default: file, file_name, image, …)")
+    add("--in-order", action="store_true", help="the images' sorted order is the prompts', whatever their names")
+    add("--skip-broken", action="store_true", help="list broken images without a score rather than stop")
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="*", metavar="FILE", help="A.parquet B.parquet, both from evals score --images")
+    add = parser.add_argument_group("two files of scores").add_argument
+    add("--out", metavar="FILE", help="also write the table as .csv")
+    add("--scorers", metavar="NAMES", help="only these, with commas")
+    add("--confidence", metavar="SHARE", type=float, default=0.95, help="level of the intervals (default 0.95)")
+    add("--resamples", metavar="N", type=int, default=2000, help="bootstrap resamples (default 2000)")
+    add("--seed", metavar="N", type=int, default=0, help="seed of the resampling (default 0)")
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="evals", description="Evaluate text-to-image models.")
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, (summary, _) in COMMANDS.items():
-        add_spec(commands.add_parser(name, help=summary, description=summary))
-    chosen = parser.parse_args(arguments)
-    return run_command(lambda: COMMANDS[chosen.command][1](read_spec(chosen.spec)))
+    for name, (summary, stage) in STAGES.items():
+        command = commands.add_parser(name, help=summary, description=summary)
+        alone = {"score": (_add_score, _folder_score), "compare": (_add_compare, _folder_compare)}.get(name)
+        add_spec(command, required=alone is None)
+        command.set_defaults(run=None if alone is None else alone[1], stage=stage)
+        if alone is not None:
+            alone[0](command)
+
+    def add(name: str, summary: str, run: Callable[[argparse.Namespace], int | None]) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=summary, description=summary)
+        command.set_defaults(run=run, spec=None)
+        return command
+
+    doctor = add("doctor", "say which weights are here, which are missing and how to get them", _doctor)
+    doctor.add_argument("--config", metavar="FILE", help="what this config needs; exit status 1 if it is missing")
+    doctor.add_argument("--weights-dir", metavar="DIR", default="weights", help="fetched weights (default: weights)")
+    doctor.add_argument("--verify", action="store_true", help="compare digests too (reads all weights)")
+
+    weights = add("weights", "fetch the published weights of the scorers", _fetch)
+    actions = weights.add_subparsers(dest="action", required=True)
+    fetch = actions.add_parser("fetch", help="download, verify and convert weights")
+    fetch.add_argument("name", help="a scorer, or all; `evals doctor` lists what there is")
+    fetch.add_argument("--to", metavar="DIR", required=True, help="gets one folder a scorer")
+    fetch.add_argument("--offline", action="store_true", help="touch no network: verify and convert what is there")
+    fetch.add_argument(
+        "--trust-first-download",
+        action="store_true",
+        help="accept files whose digest nobody has published, and record it; later fetches must match",
+    )
+
+    cache = add("cache", "look at or prune a score cache", _cache)
+    actions = cache.add_subparsers(dest="action", required=True)
+    size = actions.add_parser("size", help="print how much is stored")
+    prune = actions.add_parser("prune", help="remove scores")
+    for action in (size, prune):
+        action.add_argument("cache", metavar="DIR", help="folder given to evals score --cache")
+    prune.add_argument("--unused-days", metavar="N", type=int, help="scores not used for N days")
+    prune.add_argument("--fingerprint", action="append", default=[], help="scores of this scorer; may be repeated")
+    return parser
+
+
+def _run(chosen: argparse.Namespace) -> int | None:
+    if chosen.run is None:
+        chosen.stage(read_spec(chosen.spec))
+        return None
+    alone = [f"--{name}" for name in ("images", "prompts", "out") if hasattr(chosen, name)]
+    given = [option for option in alone if getattr(chosen, option[2:])] + list(getattr(chosen, "files", []))
+    if chosen.spec is not None:
+        if given:
+            raise InputError(f"evals {chosen.command}: --spec describes the whole job; leave {given[0]} out")
+        chosen.stage(read_spec(chosen.spec))
+        return None
+    if chosen.command == "score" and (without := [option for option in alone if option not in given]):
+        raise InputError(f"evals score: {without[0]} is missing; give --images, --prompts and --out, or --spec alone")
+    status: int | None = chosen.run(chosen)
+    return status
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    chosen = _parser().parse_args(arguments)
+    return run_command(lambda: _run(chosen))
 
 
 if __name__ == "__main__":

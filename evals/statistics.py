@@ -97,6 +97,25 @@ def crossed_bootstrap_mean(
     return percentile_interval(crossed_means(resampled_means(values, prompt_counts), seed_counts), confidence)
 
 
+def clustered_means(values: Floats, groups: NDArray[np.int64], resamples: int, rng: np.random.Generator) -> Floats:
+    """Bootstrap draws of the mean of ``values`` when whole groups are resampled, e.g. all images of one prompt.
+
+    With groups of one this is the plain bootstrap. A draw is a ratio, the resampled groups' sum by their size.
+
+    Args:
+        values: ``(n,)``.
+        groups: ``(n,)``, the group of each value, numbered 0, 1, 2, … without a gap.
+
+    Returns:
+        ``(resamples,)``.
+    """
+    sums, sizes = np.bincount(groups, weights=values), np.bincount(groups).astype(np.float64)
+    counts = resample_counts(len(sizes), resamples, rng)
+    totals = resampled_means(np.stack([sums, sizes]), counts)
+    draws: Floats = totals[0] / totals[1]
+    return draws
+
+
 def preferences(difference: Floats) -> Floats:
     """1 where the first side is better (difference > 0), 0 where it is worse, 0.5 for a tie."""
     outcome: Floats = (np.sign(difference) + 1.0) / 2.0

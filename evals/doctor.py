@@ -1,0 +1,160 @@
+"""``evals doctor``: which weights are here, which are missing and how to get them; versions, device, disk.
+
+Nothing is loaded and no network is touched: a folder counts as complete when the files that its scorer's loader needs
+are there. Digests are compared with ``verify`` only, since that reads gigabytes.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from artifacts.atomic import file_sha256
+from artifacts.errors import InputError
+from artifacts.provenance import package_versions
+from evals import scorers
+from evals.published_weights import NEEDED, WEIGHTS, PublishedFile
+from evals.scorer_settings import read_config, scorer_blocks
+from evals.weights_fetch import RECORD, read_record
+
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "transformers",
+    "open_clip_torch",
+    "safetensors",
+    "pillow",
+    "numpy",
+    "pyarrow",
+    "image-reward",
+    "hpsv2",
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the answer; ``problem`` is empty if all is well."""
+
+    what: str
+    where: str
+    problem: str = ""
+
+
+def doctor(config: str | Path | None, weights_dir: str | Path, *, verify: bool = False) -> int:
+    """Print the state of this machine; 1 if something that ``config`` needs is missing, 0 otherwise.
+
+    Raises:
+        InputError: the config cannot be read or names unknown scorers.
+    """
+    if config is not None:
+        content = read_config(config)
+        findings = [*_config_findings(content, config, verify)]
+        print(f"Needed by {config}:")
+    else:
+        findings = [_folder_finding(name, Path(weights_dir) / name, verify) for name in WEIGHTS]
+        print(f"Weights in {weights_dir}:")
+    for finding in findings:
+        print(f"  {'missing' if finding.problem else 'ok     '}  {finding.what}: {finding.where}")
+        if finding.problem:
+            print(f"           {finding.problem}")
+    lacking = [finding.what for finding in findings if finding.problem]
+    for name in (name for name in WEIGHTS if name in lacking):
+        print(f"\nTo get {name}: evals weights fetch {name} --to {weights_dir}; or by hand:")
+        for file in WEIGHTS[name]:
+            print(f"  {_how(file)}")
+    print("\nPackages: " + ", ".join(_versions()))
+    print(f"Device:   {_device()}")
+    print(f"Disk:     {_disk(Path(weights_dir))}")
+    if config is not None and lacking:
+        print(f"\n{len(lacking)} of {len(findings)} missing: {', '.join(lacking)}")
+        return 1
+    return 0
+
+
+def _config_findings(config: Mapping[str, Any], source: str | Path, verify: bool) -> Iterator[Finding]:
+    base = config.get("base")
+    if isinstance(base, dict) and isinstance(base.get("path"), str):
+        there = Path(base["path"]).exists()
+        yield Finding("base", base["path"], "" if there else "no such folder; give base.path a local folder")
+    for name, block in scorer_blocks(config, source).items():
+        module = scorers.load(name)
+        weights = block.get("weights")
+        if weights is None:
+            problem = f"expected {getattr(module, 'WEIGHTS', 'a local folder')}" if module.NEEDS_WEIGHTS else ""
+            yield Finding(name, "no weights named" if module.NEEDS_WEIGHTS else "needs no weights", problem)
+        else:
+            yield _folder_finding(name, Path(weights), verify)
+    sets = config.get("prompt_sets")
+    for name, block in (sets if isinstance(sets, dict) else {}).items():
+        options = block.get("options") if isinstance(block, dict) else None
+        path = options.get("path") if isinstance(options, dict) else None
+        if isinstance(path, str):
+            problem = "" if Path(path).is_file() else "no such file; give the path of the prompts"
+            yield Finding(f"prompt set {name}", path, problem)
+
+
+def _folder_finding(name: str, path: Path, verify: bool) -> Finding:
+    if not path.exists():
+        return Finding(name, str(path), "no such file or folder")
+    if path.is_file():
+        return Finding(name, str(path))
+    lacking = []
+    for groups in NEEDED.get(name, ()):
+        if not any(all(any(path.glob(file)) for file in group) for group in groups):
+            lacking.append(" or ".join(" + ".join(group) for group in groups))
+    if lacking:
+        return Finding(name, str(path), f"incomplete: no {'; no '.join(lacking)}")
+    if verify:
+        if problem := _digest_problem(path):
+            return Finding(name, str(path), problem)
+        recorded = "digests as recorded" if read_record(path) else f"no {RECORD}, digests not known"
+        return Finding(name, f"{path} ({recorded})")
+    return Finding(name, str(path))
+
+
+def _digest_problem(folder: Path) -> str:
+    try:
+        record = read_record(folder)
+    except InputError as error:
+        return str(error)
+    for target, known in record.items():
+        if (folder / target).is_file() and file_sha256(folder / target) != known.get("sha256"):
+            return f"{target} has changed since it was fetched; delete it and fetch it again"
+    return ""
+
+
+def _how(file: PublishedFile) -> str:
+    size = f"{file.bytes / 1e6:.1f} MB" if file.bytes is not None else "size not known"
+    digest = f"sha256 {file.sha256}" if file.sha256 is not None else "sha256 not known"
+    pinned = "" if file.pinned else ", revision not pinned"
+    return f"{file.url()} ({size}, {digest}{pinned})"
+
+
+def _versions() -> list[str]:
+    found = package_versions(PACKAGES)
+    return [f"python {platform.python_version()}", *(f"{name} {found.get(name, 'not installed')}" for name in PACKAGES)]
+
+
+def _device() -> str:
+    import torch
+
+    if not torch.cuda.is_available():
+        return f"cpu, {torch.get_num_threads()} threads; torch finds no GPU"
+    found = []
+    for index in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(index)
+        found.append(f"cuda:{index} {torch.cuda.get_device_name(index)}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free")
+    return "; ".join(found)
+
+
+def _disk(folder: Path) -> str:
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    needed = sum(file.bytes or 0 for files in WEIGHTS.values() for file in files)
+    return (
+        f"{shutil.disk_usage(existing).free / 1e9:.1f} GB free for {folder}; the published files of known size take "
+        f"{needed / 1e9:.1f} GB, all of them about 13 GB"
+    )

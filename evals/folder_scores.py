@@ -1,0 +1,215 @@
+"""Scores of a folder of images from any model: each file is read and decoded once for all scorers.
+
+Reading, digests, decoding and cropping run in threads beside the models; Pillow and hashlib release the interpreter's
+lock for all of it. Two batches of images are held at a time, whatever the folder's size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from artifacts.errors import InputError
+from artifacts.progress import progress
+from evals.image_decoding import BrokenImageError, decode
+from evals.image_matching import PromptedImage
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+    from PIL import Image
+
+    from evals.score_cache import ScoreCache
+    from evals.scorers.interface import Scorer
+
+NOTHING_WRITTEN = "nothing was written"
+
+
+@dataclass
+class _Read:
+    """One image on its way: what is known of it, and what the scorers that still need it see."""
+
+    item: PromptedImage
+    sha256: str | None = None
+    problem: str | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+    crops: dict[int, torch.Tensor] = field(default_factory=dict)
+    image: Image.Image | None = None
+
+
+@dataclass(frozen=True)
+class FolderScores:
+    """The table (contract ``folder_scores``), and scores taken from the cache."""
+
+    table: pd.DataFrame
+    cached: int
+
+
+def score_folder(
+    scorers: Mapping[str, Scorer],
+    protocols: Mapping[str, str],
+    folder: str | Path,
+    images: Sequence[PromptedImage],
+    *,
+    batch_size: int = 64,
+    workers: int | None = None,
+    cache: ScoreCache | None = None,
+    skip_broken: bool = False,
+    label: str | None = "score",
+) -> FolderScores:
+    """Score images, in their order.
+
+    Args:
+        scorers: scorer by name.
+        protocols: protocol by the scorer's name, for the table.
+        images: files below ``folder`` and their prompts.
+        batch_size: images held and scored at a time.
+        workers: threads that read and decode; left out, one a core.
+        cache: where scores are looked up and kept.
+        skip_broken: list broken images with their ``problem`` and without a score, rather than stop at the first.
+        label: name of the progress bar; ``None`` shows none.
+
+    Raises:
+        InputError: an image is missing, unreadable or broken, or a score is not a finite number.
+    """
+    import pandas as pd
+
+    folder = Path(folder)
+    _check_files(folder, images)
+    threads = os.cpu_count() or 1 if workers is None else workers
+    rows: dict[str, list[dict[str, object]]] = {name: [] for name in scorers}
+    cached = 0
+    with (
+        ThreadPoolExecutor(max(threads, 1), thread_name_prefix="decode") as pool,
+        progress(total=len(images), label=label, unit="image") as bar,
+    ):
+        for batch in _batches(pool, scorers, folder, images, batch_size, cache):
+            for read in batch:
+                if read.problem is not None and not skip_broken:
+                    raise InputError(
+                        f"{folder / read.item.file}: {read.problem}; make the image again, or list it without a score "
+                        f"by --skip-broken ({NOTHING_WRITTEN})"
+                    )
+            cached += sum(len(read.scores) for read in batch)
+            _score_batch(scorers, batch, cache)
+            for name in scorers:
+                rows[name] += [_row(read, name, protocols[name], scorers[name].fingerprint) for read in batch]
+            bar.update(len(batch))
+    return FolderScores(pd.DataFrame([row for name in scorers for row in rows[name]]), cached)
+
+
+def _check_files(folder: Path, images: Sequence[PromptedImage]) -> None:
+    """Look for all files first, so that a missing one is not found after an hour of scoring."""
+    for item in images:
+        path = folder / item.file
+        if not path.is_file():
+            what = "is a folder, not an image" if path.is_dir() else "no such image"
+            raise InputError(f"{path}: {what}; complete the folder or correct the prompt file ({NOTHING_WRITTEN})")
+
+
+def _batches(
+    pool: ThreadPoolExecutor,
+    scorers: Mapping[str, Scorer],
+    folder: Path,
+    images: Sequence[PromptedImage],
+    batch_size: int,
+    cache: ScoreCache | None,
+) -> Iterator[list[_Read]]:
+    """Batches in order; the next one is read while the caller works on this one."""
+    waiting: list[Future[_Read]] = []
+    for start in [*range(0, len(images), batch_size), None]:
+        ready = waiting
+        part = [] if start is None else images[start : start + batch_size]
+        waiting = [pool.submit(_read, scorers, folder, item, cache) for item in part]
+        if ready:
+            try:
+                yield [future.result() for future in ready]
+            except BaseException:
+                for future in waiting:
+                    future.cancel()
+                raise
+
+
+def _read(scorers: Mapping[str, Scorer], folder: Path, item: PromptedImage, cache: ScoreCache | None) -> _Read:
+    """Read one image and make what the scorers see, but for those whose score is known."""
+    from evals.scorers.interface import PixelScorer
+    from evals.scorers.preprocessing import crops
+
+    read = _Read(item)
+    try:
+        content = (folder / item.file).read_bytes()
+    except OSError as error:
+        read.problem = f"cannot be read ({error.strerror})"
+        return read
+    read.sha256 = hashlib.sha256(content).hexdigest()
+    if cache is not None:
+        for name, scorer in scorers.items():
+            if (known := cache.get(scorer.fingerprint, read.sha256, item.prompt)) is not None:
+                read.scores[name] = known
+    needed = [scorer for name, scorer in scorers.items() if name not in read.scores]
+    if not needed:
+        return read
+    try:
+        image = decode(content)
+    except BrokenImageError as error:
+        read.problem = str(error)
+        return read
+    pixel = [scorer for scorer in needed if isinstance(scorer, PixelScorer)]
+    for size in {scorer.preprocessing.image_size for scorer in pixel}:
+        read.crops[size] = crops([image], size)[0]
+    if len(pixel) < len(needed):
+        read.image = image
+    return read
+
+
+def _score_batch(scorers: Mapping[str, Scorer], batch: Sequence[_Read], cache: ScoreCache | None) -> None:
+    """Fill in the scores that are missing."""
+    import numpy as np
+    import torch
+
+    from evals.scorers.interface import PixelScorer
+
+    used, new = [], []
+    for name, scorer in scorers.items():
+        todo = [read for read in batch if read.problem is None and name not in read.scores]
+        known = [read for read in batch if name in read.scores]
+        used += [(scorer.fingerprint, str(read.sha256), read.item.prompt) for read in known]
+        if not todo:
+            continue
+        prompts = [read.item.prompt for read in todo]
+        if isinstance(scorer, PixelScorer):
+            size = scorer.preprocessing.image_size
+            values = scorer.score_crops(torch.stack([read.crops[size] for read in todo]), prompts)
+        else:
+            values = scorer.score([read.image for read in todo if read.image is not None], prompts)
+        if values.shape != (len(todo),):
+            raise InputError(f"scorer '{name}': gave an array of shape {values.shape} for {len(todo)} images")
+        if len(bad := np.flatnonzero(~np.isfinite(values))):
+            raise InputError(
+                f"scorer '{name}': the score of {todo[bad[0]].item.file} is {values[bad[0]]}; use dtype 'float32' or "
+                f"check the weights ({NOTHING_WRITTEN})"
+            )
+        for read, value in zip(todo, values, strict=True):
+            read.scores[name] = float(value)
+            new.append((scorer.fingerprint, str(read.sha256), read.item.prompt, float(value)))
+    if cache is not None:
+        cache.put(new)
+        cache.touch(used)
+
+
+def _row(read: _Read, name: str, protocol: str, fingerprint: str) -> dict[str, object]:
+    return {
+        "file": read.item.file,
+        "prompt": read.item.prompt,
+        "scorer": name,
+        "protocol": protocol,
+        "score": read.scores.get(name),
+        "image_sha256": read.sha256,
+        "fingerprint": fingerprint,
+        "problem": read.problem,
+    }

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from artifacts.atomic import file_sha256
+from artifacts.contracts import read_table
+from artifacts.errors import InputError
+from evals import cli
+from evals.folder_scores import score_folder
+from evals.image_matching import PromptedImage
+from evals.score_cache import ScoreCache
+from evals.scorers import create
+
+
+@dataclass
+class Brightness:
+    """Mean red value times prompt length: needs whole images, and records what it was given."""
+
+    fingerprint: str = "brightness"
+    calls: list[int] = field(default_factory=list)
+
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> np.ndarray:
+        self.calls.append(len(images))
+        return np.array([np.asarray(i)[..., 0].mean() * len(p) for i, p in zip(images, prompts, strict=True)])
+
+
+ITEMS = [PromptedImage(f"{i}.png", "x" * (i + 1)) for i in range(5)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "images").mkdir()
+    for index, item in enumerate(ITEMS):
+        Image.new("RGB", (40, 30), (10 * (index + 1), 0, 0)).save(tmp_path / "images" / item.file)
+    return tmp_path / "images"
+
+
+def score(folder: Path, scorer: Brightness, **options: Any) -> Any:
+    return score_folder({"brightness": scorer}, {"brightness": "p"}, folder, ITEMS, label=None, **options)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_scores_follow_the_images_in_batches(folder: Path, workers: int) -> None:
+    scorer = Brightness()
+    table = score(folder, scorer, batch_size=2, workers=workers).table
+    assert scorer.calls == [2, 2, 1]
+    assert list(table["score"]) == [10.0, 40.0, 90.0, 160.0, 250.0]
+    assert list(table["file"]) == [item.file for item in ITEMS]
+    assert list(table["image_sha256"]) == [file_sha256(folder / item.file) for item in ITEMS]
+
+
+def test_cached_scores_are_neither_computed_nor_decoded_again(folder: Path, tmp_path: Path) -> None:
+    with ScoreCache(tmp_path / "cache") as cache:
+        first = score(folder, Brightness(), cache=cache)
+        Image.new("RGB", (8, 8), (200, 0, 0)).save(folder / "2.png")
+        scorer = Brightness()
+        second = score(folder, scorer, cache=cache)
+        assert (first.cached, second.cached, scorer.calls) == (0, 4, [1])
+        assert list(second.table["score"]) == [10.0, 40.0, 600.0, 160.0, 250.0]
+        other = Brightness("another")
+        assert score(folder, other, cache=cache).cached == 0
+
+
+def damage(folder: Path, kind: str) -> None:
+    path = folder / "3.png"
+    if kind == "truncated":
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2])
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "text":
+        path.write_text("not an image")
+    elif kind == "folder":
+        path.unlink()
+        path.mkdir()
+    elif kind == "bomb":
+        Image.new("1", (10_000, 10_000)).save(path)
+    elif kind == "huge":
+        Image.new("1", (20_000, 10_000)).save(path)
+    elif kind == "animated":
+        path.unlink()
+        frames = [Image.new("RGB", (8, 8), (value, 0, 0)) for value in (0, 255)]
+        frames[0].save(path, save_all=True, append_images=frames[1:])
+    elif kind == "deep":
+        Image.fromarray(np.full((8, 8), 40_000, dtype=np.uint16)).save(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("truncated", r"truncated or damaged \(.*\)"),
+        ("empty", "the file is empty"),
+        ("text", "not an image of a known format"),
+        ("folder", "is a folder, not an image"),
+        ("bomb", "10000 x 10000 pixels, at most 89478485 are read"),
+        ("huge", "more than 178956970 pixels"),
+        ("animated", "holds 2 frames; save one of them as PNG"),
+        ("deep", "mode I;16, more than 8 bits a channel"),
+    ],
+)
+def test_a_broken_image_is_named_and_stops(folder: Path, kind: str, message: str) -> None:
+    damage(folder, kind)
+    with pytest.raises(InputError, match=rf"3\.png: {message}.*\(nothing was written\)") as error:
+        score(folder, Brightness())
+    assert "\n" not in str(error.value)
+
+
+def test_skip_broken_lists_them(folder: Path) -> None:
+    damage(folder, "truncated")
+    table = score(folder, Brightness(), skip_broken=True).table
+    assert list(table["score"].isna()) == [False, False, False, True, False]
+    assert table["problem"][3].startswith("truncated or damaged")
+    assert table["image_sha256"][3] == file_sha256(folder / "3.png")
+
+
+def test_a_score_that_is_no_number_names_its_image(folder: Path) -> None:
+    class Broken(Brightness):
+        def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> np.ndarray:
+            return np.array([np.nan if len(prompt) == 4 else 0.0 for prompt in prompts])
+
+    with pytest.raises(InputError, match=r"scorer 'brightness': the score of 3\.png is nan"):
+        score(folder, Broken())
+
+
+def run(*arguments: object) -> int:
+    return cli.main([str(argument) for argument in arguments])
+
+
+def test_command_line_gives_the_scorers_own_numbers(
+    folder: Path, tmp_path: Path, pickscore_folder: Path, aesthetic_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts, out = tmp_path / "p.txt", tmp_path / "out" / "scores.parquet"
+    prompts.write_text("\n".join(item.prompt for item in ITEMS))
+    command = ["score", "--scorers", "pickscore,aesthetic", "--weights-dir", pickscore_folder.parent, "--device", "cpu"]
+    command += ["--images", folder, "--prompts", prompts, "--out", out, "--batch-size", "2"]
+    assert run(*command) == 0
+    table = read_table(out, "folder_scores")
+    images = [Image.open(folder / item.file) for item in ITEMS]
+    for name, weights in (("pickscore", pickscore_folder), ("aesthetic", aesthetic_folder)):
+        scorer = create(name, weights=weights)
+        rows = table[table["scorer"] == name]
+        np.testing.assert_allclose(rows["score"], scorer.score(images, [i.prompt for i in ITEMS]), rtol=1e-5)
+        assert set(rows["fingerprint"]) == {scorer.fingerprint}
+    captured = capsys.readouterr()
+    assert "5 images matched by the running number in the names" in captured.err
+    assert f"{table['score'][:5].mean():.3f}" in captured.out
+    assert captured.out.startswith("| scorer    | protocol |")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--scorers", "pickscore,clip"], r"no weights of pickscore, clip; give --weights pickscore=PATH"),
+        (["--scorers", "pickscor"], r"unknown scorer 'pickscor'.*did you mean 'pickscore'\?"),
+        (["--weights", "pickscore"], r"--weights 'pickscore': expected NAME=PATH"),
+        (["--batch-size", "0"], r"--batch-size 0: expected 1 or more"),
+        (["--out", "x.csv"], r"--out x\.csv: expected a name that ends in \.parquet"),
+        (["--spec", "{}"], r"evals score: --spec describes the whole job; leave --images out"),
+    ],
+)
+def test_wrong_arguments(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: list[str], message: str
+) -> None:
+    prompts, out = tmp_path / "p.txt", tmp_path / "scores.parquet"
+    prompts.write_text("\n".join(item.prompt for item in ITEMS))
+    assert run("score", "--images", folder, "--prompts", prompts, "--out", out, *change) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert re.search(message, error), error
+    assert not out.exists()
+
+
+def test_missing_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("score", "--images", "x") == 2
+    message = "evals score: --prompts is missing; give --images, --prompts and --out, or --spec alone"
+    assert message in capsys.readouterr().err

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from artifacts.contracts import write_table
+from artifacts.errors import InputError
+from evals import cli
+from evals.comparison import Statistics
+from evals.folder_tables import compare, read_scores, summarise, summary_markdown
+from evals.statistics import clustered_means
+
+SETTINGS = Statistics(resamples=500)
+
+
+def rows(
+    scores: Sequence[float], scorer: str = "clip", prompts: Sequence[str] | None = None, **changes: Any
+) -> pd.DataFrame:
+    count = len(scores)
+    columns = {
+        "file": [f"{i}.png" for i in range(count)],
+        "prompt": list(prompts or [f"prompt {i}" for i in range(count)]),
+        "scorer": scorer,
+        "protocol": "sdpo",
+        "score": np.asarray(scores, dtype=np.float64),
+        "image_sha256": "0",
+        "fingerprint": "f" * 64,
+        "problem": None,
+        **changes,
+    }
+    return pd.DataFrame(columns)
+
+
+def write(path: Path, *frames: pd.DataFrame) -> Path:
+    write_table(path, pd.concat(frames, ignore_index=True), "folder_scores")
+    return path
+
+
+def test_clustered_draws_resample_whole_groups() -> None:
+    values, groups = np.array([1.0, 3.0, 10.0]), np.array([0, 0, 1])
+    draws = clustered_means(values, groups, 4000, np.random.default_rng(0))
+    assert sorted({round(float(draw), 9) for draw in draws}) == [2.0, round(14 / 3, 9), 10.0]
+    assert np.mean(draws == 10.0) == pytest.approx(0.25, abs=0.03)
+
+
+def test_win_rates_by_hand(tmp_path: Path) -> None:
+    """Eight prompts: a wins five, ties two, loses one; the sign test is on 5 against 1."""
+    b = np.zeros(8)
+    a = np.array([1, 1, 1, 1, 1, 0, 0, -1.0])
+    row = compare(write(tmp_path / "a.parquet", rows(a)), write(tmp_path / "b.parquet", rows(b)), SETTINGS)[0]
+    assert (row.wins, row.ties, row.losses, row.n, row.prompts) == (5, 2, 1, 8, 8)
+    assert row.win_rate == 6 / 8
+    assert row.p_value == pytest.approx(2 * (1 + 6) / 64)
+    assert row.mean_difference == 0.5
+    assert row.difference_ci_low < 0.5 < row.difference_ci_high
+    # Win rate is half the difference's sign plus a half, and both meet the same resamples.
+    assert row.win_rate_ci_low == pytest.approx(0.5 + row.difference_ci_low / 2)
+
+
+def test_holm_is_across_scorers(tmp_path: Path) -> None:
+    up, mixed = np.ones(6), np.array([1, 1, 1, 1, 1, -1.0])
+    a = write(tmp_path / "a.parquet", rows(up), rows(mixed, "hpsv2"))
+    b = write(tmp_path / "b.parquet", rows(0 * up), rows(0 * up, "hpsv2"))
+    first, second = compare(a, b, SETTINGS)
+    assert (first.p_value, second.p_value) == (2 / 64, 14 / 64)
+    assert (first.p_holm, second.p_holm) == (4 / 64, 14 / 64)
+
+
+def test_images_of_one_prompt_count_as_one(tmp_path: Path) -> None:
+    prompts = ["one"] * 4 + ["two"]
+    a = write(tmp_path / "a.parquet", rows([1, 1, 1, -1, 1], prompts=prompts))
+    b = write(tmp_path / "b.parquet", rows([0] * 5, prompts=prompts))
+    row = compare(a, b, SETTINGS)[0]
+    assert (row.n, row.prompts, row.wins) == (5, 2, 4)
+    assert row.p_value == 0.5  # two prompts won of two
+    assert row.win_rate_ci_low == pytest.approx(0.75)  # prompt one alone
+
+
+def test_a_file_against_itself_ties(tmp_path: Path) -> None:
+    a = write(tmp_path / "a.parquet", rows([1.0, 2.0]))
+    row = compare(a, a, SETTINGS)[0]
+    assert (row.ties, row.win_rate, row.p_value, row.mean_difference) == (2, 0.5, 1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ([rows([1.0])], r"b\.parquet: has no image '1\.png'; .*a\.parquet has it with 'prompt 1' \(1 images"),
+        ([rows([1.0, 2.0, 3.0])], r"a\.parquet: has no image '2\.png'"),
+        ([rows([1.0, 2.0], prompts=["prompt 0", "x"])], r"b\.parquet: has '1\.png' with another prompt"),
+        (
+            [rows([1.0, 2.0], fingerprint="g")],
+            r"scorer 'clip' has fingerprint 'g', .*'ffffffffffff': these are different",
+        ),
+        ([rows([1.0, 2.0], protocol="author")], r"scorer 'clip' has protocol 'author', .* 'sdpo'"),
+        ([rows([1.0, 2.0], "hpsv2")], r"b\.parquet: has no scores of 'clip', .*with the same scorers"),
+        (
+            [rows([1.0, 2.0]), rows([1.0, 2.0], "hpsv2")],
+            r"a\.parquet: has no scores of 'hpsv2', the other file has; name the common ones: --scorers clip",
+        ),
+        ([rows([1.0, 2.0]), rows([1.0, 2.0])], r"b\.parquet: '0\.png' has two scores of 'clip'"),
+    ],
+)
+def test_what_does_not_pair_is_refused(tmp_path: Path, other: list[pd.DataFrame], message: str) -> None:
+    a, b = write(tmp_path / "a.parquet", rows([1.0, 2.0])), write(tmp_path / "b.parquet", *other)
+    with pytest.raises(InputError, match=message):
+        compare(a, b, SETTINGS)
+
+
+def test_common_scorers_can_be_named(tmp_path: Path) -> None:
+    a = write(tmp_path / "a.parquet", rows([1.0, 2.0]))
+    b = write(tmp_path / "b.parquet", rows([1.0, 2.0], "hpsv2", fingerprint="g"), rows([0.0, 2.0]))
+    assert [row.scorer for row in compare(a, b, SETTINGS, ["clip"])] == ["clip"]
+    with pytest.raises(InputError, match=r"a\.parquet: has no scores of 'hpsv2', only of clip"):
+        compare(a, b, SETTINGS, ["hpsv2"])
+
+
+def test_broken_images_are_left_out_and_counted(tmp_path: Path) -> None:
+    broken = rows([1.0, np.nan, 3.0])
+    broken.loc[1, ["problem", "image_sha256"]] = ["the file is empty", None]
+    a, b = write(tmp_path / "a.parquet", broken), write(tmp_path / "b.parquet", rows([0.0, 0.0, 4.0]))
+    row = compare(a, b, SETTINGS)[0]
+    assert (row.n, row.left_out, row.wins, row.losses) == (2, 1, 1, 1)
+    summary = summarise(read_scores(a), SETTINGS)
+    assert (summary[0].mean, summary[0].n, summary[0].broken) == (2.0, 2, 1)
+    assert "1 broken images have no score" in summary_markdown(summary, 0.95)
+
+
+def test_command_prints_markdown_and_writes_csv(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a = write(tmp_path / "a.parquet", rows([1.0, 2.0, 0.0, 4.0]))
+    b = write(tmp_path / "b.parquet", rows([0.0, 1.0, 0.0, 5.0]))
+    out = tmp_path / "c.csv"
+    assert cli.main(["compare", str(a), str(b), "--out", str(out), "--confidence", "0.9"]) == 0
+    printed = capsys.readouterr().out
+    assert "| clip   | sdpo     | 0.625 [" in printed
+    assert "a − b [90 %] |" in printed
+    with out.open() as file:
+        row = next(csv.DictReader(file))
+    assert (row["scorer"], row["wins"], row["ties"], row["win_rate"]) == ("clip", "2", "1", "0.625")
+    assert cli.main(["compare", str(a)]) == 2
+    assert "1 files given; expected A.parquet B.parquet, or --spec" in capsys.readouterr().err
