@@ -188,7 +188,11 @@ def _read_table(delimiter: str) -> Callable[[Path], Iterator[tuple[str, Any]]]:
 def _read_parquet(path: Path) -> Iterator[tuple[str, Any]]:
     from artifacts.contracts import read_table
 
-    for number, row in enumerate(read_table(path, "prompts").to_dict("records"), start=1):
+    try:
+        table = read_table(path, "prompts")
+    except InputError as error:
+        raise InputError(f"{error}; prompts of your own are read from .csv, .jsonl, .json or .txt") from error
+    for number, row in enumerate(table.to_dict("records"), start=1):
         yield f"row {number}", row
 
 

@@ -67,7 +67,9 @@ def _fetch_scorer(scorer: str, folder: Path, *, offline: bool, trust: bool) -> l
             print(f"{folder / file.target}: verified")
         else:
             todo.append(file)
-    untrusted = [file for file in todo if _expected(file, record) is None]
+    unknown = [file for file in todo if _expected(file, record) is None]
+    # Offline, a file that is not here needs no trust: it is reported as missing.
+    untrusted = [file for file in unknown if not offline or _at_hand(folder, file) is not None]
     if untrusted and not trust:
         listed = ", ".join(file.base_name for file in untrusted)
         raise InputError(

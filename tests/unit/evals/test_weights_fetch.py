@@ -238,12 +238,14 @@ def test_offline_touches_no_network_and_takes_files_put_there_by_hand(
     folder = tmp_path / "to" / "tiny"
     folder.mkdir(parents=True)
     (folder / "w.pt").write_bytes((tmp_path / "w.pt").read_bytes())
-    assert fetch(tmp_path / "to", "--offline", "--trust-first-download") == 2
+    assert fetch(tmp_path / "to", "--offline") == 2
     error = capsys.readouterr().err
     assert "clip/config.json: missing (1 files in all) and --offline; put config.json from http://127" in error
     assert (folder / "w.safetensors").exists()
     assert (folder / "w.pt").exists()  # what the user put there stays
     (folder / "config.json").write_text('{"width": 3}')
+    assert fetch(tmp_path / "to", "--offline") == 2
+    assert "nobody has published a sha256 of config.json" in capsys.readouterr().err
     assert fetch(tmp_path / "to", "--offline", "--trust-first-download") == 0
     assert server.ranges == []
 
