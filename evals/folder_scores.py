@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from evals.score_cache import ScoreCache
-    from evals.scorers.interface import Scorer
+    from evals.scorers.interface import PixelScorer, Scorer
 
 NOTHING_WRITTEN = "nothing was written"
 
@@ -38,7 +38,7 @@ class _Read:
     sha256: str | None = None
     problem: str | None = None
     scores: dict[str, float] = field(default_factory=dict)
-    crops: dict[int, torch.Tensor] = field(default_factory=dict)
+    crops: dict[Hashable, torch.Tensor] = field(default_factory=dict)
     image: Image.Image | None = None
 
 
@@ -138,7 +138,6 @@ def _batches(
 def _read(scorers: Mapping[str, Scorer], folder: Path, item: PromptedImage, cache: ScoreCache | None) -> _Read:
     """Read one image and make what the scorers see, but for those whose score is known."""
     from evals.scorers.interface import PixelScorer
-    from evals.scorers.preprocessing import crops
 
     read = _Read(item)
     try:
@@ -160,11 +159,24 @@ def _read(scorers: Mapping[str, Scorer], folder: Path, item: PromptedImage, cach
         read.problem = str(error)
         return read
     pixel = [scorer for scorer in needed if isinstance(scorer, PixelScorer)]
-    for size in {scorer.preprocessing.image_size for scorer in pixel}:
-        read.crops[size] = crops([image], size)[0]
+    for scorer in pixel:
+        if (key := _crop_key(scorer)) not in read.crops:
+            read.crops[key] = _crop(scorer, image)
     if len(pixel) < len(needed):
         read.image = image
     return read
+
+
+def _crop_key(scorer: PixelScorer) -> Hashable:
+    """Equal for scorers that see the same pixels of an image."""
+    return scorer.preprocessing.image_size
+
+
+def _crop(scorer: PixelScorer, image: Image.Image) -> torch.Tensor:
+    """What a scorer sees of an image: uint8, (3, S, S)."""
+    from evals.scorers.preprocessing import crops
+
+    return crops([image], scorer.preprocessing.image_size)[0]
 
 
 def _score_batch(scorers: Mapping[str, Scorer], batch: Sequence[_Read], cache: ScoreCache | None) -> None:
@@ -183,8 +195,8 @@ def _score_batch(scorers: Mapping[str, Scorer], batch: Sequence[_Read], cache: S
             continue
         prompts = [read.item.prompt for read in todo]
         if isinstance(scorer, PixelScorer):
-            size = scorer.preprocessing.image_size
-            values = scorer.score_crops(torch.stack([read.crops[size] for read in todo]), prompts)
+            key = _crop_key(scorer)
+            values = scorer.score_crops(torch.stack([read.crops[key] for read in todo]), prompts)
         else:
             values = scorer.score([read.image for read in todo if read.image is not None], prompts)
         if values.shape != (len(todo),):

@@ -17,7 +17,7 @@ from evals import cli
 from evals.folder_scores import score_folder
 from evals.image_matching import PromptedImage
 from evals.score_cache import ScoreCache
-from evals.scorers import create
+from evals.scorers import create, load
 
 
 @dataclass
@@ -128,6 +128,27 @@ def test_a_score_that_is_no_number_names_its_image(folder: Path) -> None:
 
     with pytest.raises(InputError, match=r"scorer 'brightness': the score of 3\.png is nan"):
         score(folder, Broken())
+
+
+def test_every_protocol_gets_its_own_pixels(folder: Path, open_clip_folder: Path, imagereward_folder: Path) -> None:
+    """All scorers and protocols of one run share the decoded image, and each gives the score it gives alone."""
+    together, protocols = {}, {}
+    for name, weights in (("hpsv2", open_clip_folder), ("clip", open_clip_folder), ("imagereward", imagereward_folder)):
+        for protocol in load(name).PROTOCOLS:
+            try:
+                together[f"{name} {protocol}"] = create(name, protocol=protocol, weights=weights)
+            except InputError:
+                continue  # other weights than these
+            protocols[f"{name} {protocol}"] = protocol
+    assert {"hpsv2 sdpo", "clip sdpo", "imagereward sdpo"} <= set(together)
+    rng = np.random.default_rng(0)
+    for item in ITEMS:
+        Image.fromarray(rng.integers(0, 256, (30, 47, 3), dtype=np.uint8)).save(folder / item.file)
+    table = score_folder(together, protocols, folder, ITEMS, batch_size=2, label=None).table
+    images = [Image.open(folder / item.file) for item in ITEMS]
+    for name, scorer in together.items():
+        alone = scorer.score(images, [item.prompt for item in ITEMS])
+        np.testing.assert_allclose(table["score"][table["scorer"] == name], alone, rtol=1e-4, atol=1e-6, err_msg=name)
 
 
 def run(*arguments: object) -> int:
