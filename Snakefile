@@ -12,6 +12,7 @@ from pipeline.cli import DEFAULT_CONFIG
 from pipeline.config import load
 from pipeline.jobs import Plan, encode, label
 from pipeline.job_environment import prepare_jobs
+from pipeline.wildcards import named, threads_of, title
 
 min_version("9.27")
 
@@ -32,24 +33,6 @@ except InputError as error:
         f"{error}\n\n{len(str(error).splitlines())} error(s) in the config; nothing was run"
     )
 EXECUTION = PLAN.benchmark.execution
-
-
-def named(variants, wildcards):
-    """Variants of a job: those of its rule, or the one that the wildcard stands for."""
-    return [
-        variant.format(variant=getattr(wildcards, "variant", ""))
-        for variant in variants
-    ]
-
-
-def threads_of(variants):
-    """Threads of a job that trains some variants, as a function of the wildcards."""
-    return lambda wildcards: PLAN.training_threads(named(variants, wildcards))
-
-
-def title(variants):
-    """Variants of a job in messages, which Snakemake fills in."""
-    return ", ".join(variants).replace("{variant}", "{wildcards.variant}")
 
 
 wildcard_constraints:

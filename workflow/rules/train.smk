@@ -19,7 +19,7 @@ for variants in PLAN.variant_chunks:
                 f"{PLAN.root}/benchmarks/train/{label(variants, seeds)}.tsv"
             conda:
                 "../../environment.yml"
-            threads: threads_of(variants)
+            threads: threads_of(PLAN, variants)
             resources:
                 mem_mb=EXECUTION.memory_mb,
                 runtime=EXECUTION.runtime_minutes,
