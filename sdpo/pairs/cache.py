@@ -154,10 +154,11 @@ def load(folder: Path, split: str) -> PairTensors:
     import torch
     from safetensors.torch import load_file
 
+    # First, since it can say what is wrong with the table.
+    index: pd.DataFrame = read_table(folder / "index.parquet", "pairs_index")
     for name, digest in _digests(folder).items():
         if not (folder / name).is_file() or file_sha256(folder / name) != digest:
             raise InputError(f"{folder / name}: missing or damaged; delete {folder} and run snakemake again")
-    index: pd.DataFrame = read_table(folder / "index.parquet", "pairs_index")
     chosen = index[(index["split"] == split) & (index["label"] == 1)]
     if chosen.empty:
         raise InputError(f"{folder}: split '{split}' has no pair with a winner; raise the number of pairs")
