@@ -13,6 +13,7 @@ from pipeline.config import load
 from pipeline.chunks import label, shard_label, shard_title
 from pipeline.jobs import Plan, encode
 from pipeline.job_environment import prepare_jobs
+from pipeline.stages import VERSIONS
 from pipeline.wildcards import named, threads_of, title
 
 min_version("9.27")

@@ -16,7 +16,7 @@ from artifacts.errors import InputError
 from artifacts.plugins import nearest
 from miniature import oracle
 from miniature.rendering import faulty, to_uint8
-from miniature.scenes import Scene, training_scene
+from miniature.scenes import Scene, is_validation, shown_scenes
 
 if TYPE_CHECKING:
     from sdpo.pairs import Pair
@@ -49,6 +49,18 @@ def settings(source: str, options: Mapping[str, Any], defaults: Mapping[str, flo
     return {**defaults, **options}
 
 
+def split_scenes(options: Mapping[str, float], rng: np.random.Generator) -> list[Scene]:
+    """Scenes of all ``pairs``; those of the last ``heldout`` have captions of the validation split.
+
+    Raises:
+        InputError: more are to be held out than there are.
+    """
+    pairs, heldout = int(options["pairs"]), int(options["heldout"])
+    if heldout > pairs:
+        raise InputError(f"heldout is {heldout}, expected at most pairs, {pairs}")
+    return shown_scenes(pairs - heldout, heldout, rng)
+
+
 def labels(
     first: ArrayLike, second: ArrayLike, rng: np.random.Generator, *, temperature: float, tie_below: float
 ) -> list[float]:
@@ -64,20 +76,19 @@ def annotated(
     options: Mapping[str, float],
     rng: np.random.Generator,
 ) -> Iterator[Pair]:
-    """Pairs of pictures (N, 32, 32, 3) with labels from the oracle's scores; the last ``heldout`` are held out."""
+    """Pairs of pictures (N, 32, 32, 3) with labels from the oracle's scores, in the splits of their scenes."""
     from PIL import Image
 
     from sdpo.pairs import Pair
 
     scores = [[j.score for j in oracle.judge(p, scenes)] for p in pictures]
     drawn = labels(scores[0], scores[1], rng, temperature=options["temperature"], tie_below=options["tie_below"])
-    first_heldout = len(scenes) - int(options["heldout"])
     for i, (scene, label) in enumerate(zip(scenes, drawn, strict=True)):
         yield Pair(
             prompt=scene.caption,
             images=(Image.fromarray(pictures[0][i]), Image.fromarray(pictures[1][i])),
             label=label,
-            split="train" if i < first_heldout else "heldout",
+            split="heldout" if is_validation(scene) else "train",
         )
 
 
@@ -92,7 +103,7 @@ def read(options: Mapping[str, Any], *, base_path: Path) -> Iterator[Pair]:
     """
     chosen = settings("miniature_renders", options, DEFAULTS)
     rng = np.random.default_rng([17, int(chosen["seed"])])
-    scenes = [training_scene(rng) for _ in range(int(chosen["pairs"]))]
+    scenes = split_scenes(chosen, rng)
     faults = {key: chosen[key] for key in ("contradiction", "degradation")}
     pictures = (to_uint8(faulty(scenes, rng, **faults)), to_uint8(faulty(scenes, rng, **faults)))
     yield from annotated(scenes, pictures, chosen, rng)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from miniature.pairs_renders import annotated, settings
-from miniature.scenes import Scene, training_scene
+from miniature.pairs_renders import annotated, settings, split_scenes
+from miniature.scenes import Scene
 
 if TYPE_CHECKING:
     from sdpo.pairs import Pair
@@ -66,7 +66,7 @@ def read(options: Mapping[str, Any], *, base_path: Path) -> Iterator[Pair]:
     """
     chosen = settings("miniature_samples", options, DEFAULTS)
     rng = np.random.default_rng([18, int(chosen["seed"])])
-    scenes = [training_scene(rng) for _ in range(int(chosen["pairs"]))]
+    scenes = split_scenes(chosen, rng)
     first, second = (
         draw(
             base_path,

@@ -9,7 +9,7 @@ import numpy as np
 
 from artifacts.errors import InputError
 from evals.prompt_sets import Prompt
-from miniature.scenes import Scene, is_heldout, is_reserved, random_scene
+from miniature.scenes import Scene, is_training, random_scene
 
 COUNT = 1000
 # No options: the sets are what they are.
@@ -41,4 +41,4 @@ def choose(
 
 def read(options: Mapping[str, Any]) -> list[Prompt]:
     """The prompts."""
-    return choose("miniature_seen", options, lambda s: not is_heldout(s) and not is_reserved(s), two_objects=0.5)
+    return choose("miniature_seen", options, is_training, two_objects=0.5)

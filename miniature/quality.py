@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from evals.statistics import clustered_means, percentile_interval
 from miniature import oracle
 from miniature.pairs_samples import draw
 from miniature.scenes import random_scene
@@ -16,6 +17,7 @@ from miniature.scenes import random_scene
 # The least that a trained base must reach; chance is 1/8 for colours, 1/4 for shapes and relations, 1/2 for sizes.
 REQUIRED_ATTRIBUTES = {"background": 0.9, "colour": 0.9, "size": 0.9, "shape": 0.8}
 REQUIRED_RELATION = 0.35
+RESAMPLES = 2000
 REQUIRED_AGREEMENT = {"pickscore": 0.75, "hpsv2": 0.75, "imagereward": 0.75}
 
 
@@ -70,7 +72,8 @@ def scorer_agreement(scorers: Path, data: Any) -> dict[str, Any]:
         data: :class:`miniature.scorer_data.ScorerData`.
 
     Returns:
-        ``{"scorers": {name: {"agreement", "pairs", "ci_low", "ci_high"}}}``, Wilson intervals at 95 %.
+        ``{"scorers": {name: {"agreement", "pairs", "prompts", "ci_low", "ci_high"}}}``, bootstrap intervals at 95 %
+        that resample prompts, since pairs of a prompt share pictures.
     """
     from PIL import Image
 
@@ -86,18 +89,23 @@ def scorer_agreement(scorers: Path, data: Any) -> dict[str, Any]:
             scorer.score([Image.fromarray(p) for p in data.pictures[pairs[:, 0], pairs[:, side]]], captions)
             for side in (1, 2)
         )
-        agreed = int(((first > second) == truth).sum())
-        low, high = wilson(agreed, len(pairs))
-        answer[name] = {"agreement": agreed / len(pairs), "pairs": len(pairs), "ci_low": low, "ci_high": high}
+        answer[name] = agreement((first > second) == truth, pairs[:, 0])
     return {"scorers": answer}
 
 
-def wilson(successes: int, trials: int, z: float = 1.959963984540054) -> tuple[float, float]:
-    """Wilson score interval of a share."""
-    share = successes / trials
-    centre = share + z**2 / (2 * trials)
-    half = z * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
-    return (centre - half) / (1 + z**2 / trials), (centre + half) / (1 + z**2 / trials)
+def agreement(agreed: NDArray[np.bool_], prompts: NDArray[np.int64]) -> dict[str, float]:
+    """Share of pairs that a scorer ranks as the oracle does, with its interval.
+
+    Args:
+        agreed: (N,), one a pair.
+        prompts: (N,), the prompt of each pair.
+    """
+    different, groups = np.unique(prompts, return_inverse=True)
+    values = agreed.astype(np.float64)
+    draws = clustered_means(values, groups.astype(np.int64), RESAMPLES, np.random.default_rng(0))
+    low, high = percentile_interval(draws, 0.95)
+    share = float(values.mean())
+    return {"agreement": share, "pairs": len(values), "prompts": len(different), "ci_low": low, "ci_high": high}
 
 
 def shortfalls(base: dict[str, Any], agreement: dict[str, Any]) -> list[str]:

@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from miniature.scenes import COLOURS, SHAPES, SIZES, Scene, contradicted
+from miniature.scenes import COLOURS, SHAPES, SIZES, Scene, contradicted, is_heldout, is_reserved
 
 IMAGE_SIZE_PX = 32
 # An object alone has room to be large; shapes much smaller than this vanish in 8 x 8 latents.
@@ -124,14 +124,24 @@ def degrade(pictures: Pixels, rng: np.random.Generator, *, probability: float) -
     return np.clip(out, 0, 1)
 
 
+def _contradicted(scene: Scene, rng: np.random.Generator) -> Scene:
+    """The scene contradicted; one that training may show becomes one that it may show."""
+    while True:
+        changed = contradicted(scene, rng)
+        if not (is_heldout(changed) or is_reserved(changed)) or is_heldout(scene) or is_reserved(scene):
+            return changed
+
+
 def faulty(scenes: Sequence[Scene], rng: np.random.Generator, *, contradiction: float, degradation: float) -> Pixels:
     """Pictures as the web has them: some contradict their caption, some are degraded.
+
+    Of scenes that are neither held out nor reserved, no picture shows one that is.
 
     Args:
         contradiction: share of pictures with one attribute that is not as the caption says.
         degradation: probability of each of the four degradations.
     """
-    drawn = [contradicted(scene, rng) if rng.random() < contradiction else scene for scene in scenes]
+    drawn = [_contradicted(scene, rng) if rng.random() < contradiction else scene for scene in scenes]
     return degrade(render(drawn, rng), rng, probability=degradation)
 
 

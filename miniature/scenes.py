@@ -8,6 +8,7 @@ background``.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -98,6 +99,16 @@ def is_reserved(scene: Scene) -> bool:
     return scene.relation is not None and digest[0] < 32
 
 
+def is_validation(scene: Scene) -> bool:
+    """Whether this caption, of parts that training shows, is kept for validation: about a tenth of all captions."""
+    return hashlib.sha256(scene.caption.encode()).digest()[1] < 26 and not is_heldout(scene) and not is_reserved(scene)
+
+
+def is_training(scene: Scene) -> bool:
+    """Whether the caption is none of the held-out, reserved and validation ones."""
+    return not (is_heldout(scene) or is_reserved(scene) or is_validation(scene))
+
+
 def random_scene(rng: np.random.Generator, *, two_objects: float = 0.45) -> Scene:
     """Any scene; ``two_objects`` is the share with a second object. No thing has the background's colour."""
     names = list(COLOURS)
@@ -116,11 +127,24 @@ def random_scene(rng: np.random.Generator, *, two_objects: float = 0.45) -> Scen
 
 
 def training_scene(rng: np.random.Generator, *, two_objects: float = 0.45) -> Scene:
-    """A scene of the training split: neither held out nor reserved."""
-    while True:
-        scene = random_scene(rng, two_objects=two_objects)
-        if not is_heldout(scene) and not is_reserved(scene):
-            return scene
+    """A scene of the training split (:func:`is_training`)."""
+    return _accepted(is_training, rng, two_objects)
+
+
+def validation_scene(rng: np.random.Generator, *, two_objects: float = 0.45) -> Scene:
+    """A scene of the validation split (:func:`is_validation`)."""
+    return _accepted(is_validation, rng, two_objects)
+
+
+def _accepted(accept: Callable[[Scene], bool], rng: np.random.Generator, two_objects: float) -> Scene:
+    while not accept(scene := random_scene(rng, two_objects=two_objects)):
+        pass
+    return scene
+
+
+def shown_scenes(training: int, validation: int, rng: np.random.Generator) -> list[Scene]:
+    """Scenes of the training split, and after them scenes of the validation split."""
+    return [training_scene(rng) for _ in range(training)] + [validation_scene(rng) for _ in range(validation)]
 
 
 def contradicted(scene: Scene, rng: np.random.Generator) -> Scene:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from miniature import oracle
 from miniature.pairs_renders import labels
 from miniature.pairs_samples import draw
 from miniature.rendering import faulty, to_uint8
-from miniature.scenes import Scene, parse, training_scene
+from miniature.scenes import Scene, parse, shown_scenes
 
 TEMPERATURE, TIE_BELOW = 0.04, 0.05
 SAMPLING_STEPS, GUIDANCE_SCALE = 10, 4.0
@@ -41,7 +42,7 @@ class ScorerData:
         scores, cleanness: the oracle's, (P, K).
         pairs: (M, 3) of prompt, first and second picture.
         labels: (M,), 1 if the first picture won, 0.5 for a tie.
-        first_heldout: prompts from here on are not trained on.
+        first_heldout: prompts from here on are not trained on; their captions are of the validation split.
     """
 
     scenes: list[Scene]
@@ -82,6 +83,17 @@ class ScorerData:
         return self.pairs[(self.pairs[:, 0] >= self.first_heldout) & (abs(gap) >= TIE_BELOW)]
 
 
+def different_pairs(prompts: int, pictures: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """``PAIRS_A_PROMPT`` different pairs of each prompt's pictures, (P · PAIRS_A_PROMPT, 3), in either order."""
+    every = list(combinations(range(pictures), 2))
+    chosen = [
+        (prompt, *rng.permutation(every[i]))
+        for prompt in range(prompts)
+        for i in rng.permutation(len(every))[:PAIRS_A_PROMPT]
+    ]
+    return np.array(chosen, dtype=np.int64)
+
+
 def build(base: Path, work: Path, *, prompts: int, heldout: int, training_steps: int, seed: int) -> ScorerData:
     """Train the driven-off models, draw all pictures, ask the oracle.
 
@@ -93,7 +105,7 @@ def build(base: Path, work: Path, *, prompts: int, heldout: int, training_steps:
         seed: of scenes, faults and labels.
     """
     rng = np.random.default_rng([23, seed])
-    scenes = [training_scene(rng) for _ in range(prompts)]
+    scenes = shown_scenes(prompts - heldout, heldout, rng)
     columns = [to_uint8(faulty(scenes, rng, contradiction=0.4, degradation=0.3)) for _ in range(2)]
     models: dict[str, Path | None] = {"base": None, **driven_off_models(base, work, steps=training_steps)}
     for name, model in models.items():
@@ -101,8 +113,7 @@ def build(base: Path, work: Path, *, prompts: int, heldout: int, training_steps:
         columns.append(draw(base, scenes, key=key, model=model, steps=SAMPLING_STEPS, guidance_scale=GUIDANCE_SCALE))
     verdicts = [oracle.judge(pictures, scenes) for pictures in columns]
     scores = np.array([[v.score for v in column] for column in verdicts]).T
-    chosen = [(p, *rng.permutation(len(columns))[:2]) for p in range(prompts) for _ in range(PAIRS_A_PROMPT)]
-    pairs = np.array(chosen, dtype=np.int64)
+    pairs = different_pairs(prompts, len(columns), rng)
     drawn = labels(
         scores[pairs[:, 0], pairs[:, 1]],
         scores[pairs[:, 0], pairs[:, 2]],

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Final
 
 VERSIONS: Final = {
-    "prompts": 1,
-    "pairs": 2,
+    "prompts": 2,
+    "pairs": 3,
     "train": 2,
     "generate": 1,
     "collect": 1,
@@ -20,4 +20,5 @@ VERSIONS: Final = {
     "report": 1,
     "track": 1,
     "audit": 1,
+    "miniature": 2,
 }

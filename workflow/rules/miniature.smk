@@ -29,6 +29,7 @@ rule miniature_base:
         mem_mb=3000,
         runtime=60,
     params:
+        version=VERSIONS["miniature"],
         out=lambda wildcards, output: os.path.dirname(output[0]),
     message:
         "Miniature: train the base"
@@ -52,6 +53,7 @@ rule miniature_scorer_data:
         mem_mb=3000,
         runtime=60,
     params:
+        version=VERSIONS["miniature"],
         base=lambda wildcards, input: os.path.dirname(input.base),
     message:
         "Miniature: draw and judge the pictures that the scorers learn from"
@@ -77,6 +79,7 @@ rule miniature_scorers:
         mem_mb=3000,
         runtime=60,
     params:
+        version=VERSIONS["miniature"],
         names=lambda wildcards: SCORER_GROUPS[wildcards.group],
         out=lambda wildcards, output: os.path.dirname(output[0]),
     message:
@@ -101,6 +104,7 @@ rule miniature_collect:
     conda:
         "../../environment.yml"
     params:
+        version=VERSIONS["miniature"],
         groups=lambda wildcards, input: [os.path.dirname(path) for path in input],
         out=lambda wildcards, output: os.path.dirname(os.path.dirname(output[0])),
     message:
@@ -132,6 +136,7 @@ rule miniature_quality:
         mem_mb=3000,
         runtime=60,
     params:
+        version=VERSIONS["miniature"],
         base=lambda wildcards, input: os.path.dirname(input.base),
         scorers=lambda wildcards, input: os.path.dirname(
             os.path.dirname(input.scorers[0])

@@ -7,7 +7,7 @@ import pytest
 
 from artifacts.errors import InputError
 from miniature import oracle, pairs_renders, pairs_samples
-from miniature.scenes import is_heldout, is_reserved, parse
+from miniature.scenes import is_heldout, is_reserved, is_validation, parse
 
 
 @pytest.mark.parametrize("gap", [0.05, 0.1, -0.05])
@@ -50,6 +50,12 @@ def test_pairs_come_from_the_seed_and_the_last_are_held_out() -> None:
     for pair in first:
         assert not is_heldout(parse(pair.prompt))
         assert not is_reserved(parse(pair.prompt))
+        assert is_validation(parse(pair.prompt)) is (pair.split == "heldout")
+
+
+def test_more_held_out_than_there_are_is_refused() -> None:
+    with pytest.raises(InputError, match="heldout is 4, expected at most pairs, 3"):
+        next(pairs_renders.read({"pairs": 3, "heldout": 4}, base_path=Path()))
 
 
 def test_winners_score_higher_and_ties_are_close() -> None:

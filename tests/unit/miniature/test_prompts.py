@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from miniature import prompts_heldout, prompts_relations, prompts_seen
-from miniature.scenes import is_heldout, is_reserved, parse
+from miniature.scenes import is_heldout, is_reserved, is_validation, parse
 
 SOURCES = {"seen": prompts_seen, "heldout": prompts_heldout, "relations": prompts_relations}
 
@@ -29,6 +29,7 @@ def test_each_set_keeps_its_side_of_the_split(captions: dict[str, list[str]]) ->
     for caption in captions["seen"]:
         assert not is_heldout(parse(caption))
         assert not is_reserved(parse(caption))
+        assert not is_validation(parse(caption))
     assert all(is_heldout(parse(caption)) for caption in captions["heldout"])
     for caption in captions["relations"]:
         assert is_reserved(parse(caption))

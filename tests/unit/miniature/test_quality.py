@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from miniature.quality import shortfalls, wilson
+from miniature.quality import agreement, shortfalls
 
 
-def test_wilson_interval_by_hand() -> None:
-    # Newcombe 1998, table I: 81 of 263 and 15 of 148, rounded to four decimals.
-    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-    assert wilson(15, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
-    assert wilson(0, 20) == pytest.approx((0, 0.1611), abs=5e-5)
-    assert wilson(20, 20)[1] == pytest.approx(1)
+def test_pairs_of_a_prompt_are_not_independent() -> None:
+    # Six pairs a prompt that all agree or all disagree are worth one: a share of 0.75 of 400 prompts has a standard
+    # error of sqrt(0.75 * 0.25 / 400) = 0.0217, where 2400 independent pairs would have 0.0088.
+    groups = np.repeat(np.arange(400) + 7, 6)
+    found = agreement(np.repeat(np.arange(400) % 4 != 0, 6), groups)
+    assert (found["agreement"], found["pairs"], found["prompts"]) == (0.75, 2400, 400)
+    assert found["ci_high"] - found["ci_low"] == pytest.approx(2 * 1.96 * 0.0217, rel=0.1)
+    # One pair a prompt is the plain bootstrap.
+    single = agreement(np.arange(2400) % 4 != 0, np.arange(2400))
+    assert single["ci_high"] - single["ci_low"] == pytest.approx(2 * 1.96 * 0.0088, rel=0.1)
 
 
 def test_shortfalls_name_what_is_missing_and_how_much() -> None:

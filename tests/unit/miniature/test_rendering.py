@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from miniature import rendering
 from miniature.rendering import RADIUS_PX, SLOTS, colour, degrade, faulty, masks, render, to_uint8
-from miniature.scenes import COLOURS, SHAPES, SIZES, Scene, Thing, random_scene
+from miniature.scenes import COLOURS, SHAPES, SIZES, Scene, Thing, is_heldout, is_reserved, random_scene, training_scene
 
 
 def scenes(count: int, seed: int = 0) -> list[Scene]:
@@ -81,3 +82,12 @@ def test_degradation_has_the_given_probability_and_keeps_its_input() -> None:
 def test_bytes_are_rounded() -> None:
     values = np.array([0, 0.4 / 255, 0.6 / 255, 254.6 / 255, 1, 1.2, -0.2], dtype=np.float32)
     assert to_uint8(values).tolist() == [0, 0, 1, 255, 255, 255, 0]
+
+
+def test_faulty_pictures_of_training_show_nothing_that_is_kept_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, shown = np.random.default_rng(0), []
+    asked = [training_scene(rng) for _ in range(400)]
+    monkeypatch.setattr(rendering, "render", lambda scenes, rng: (shown.extend(scenes), render(scenes, rng))[1])
+    faulty(asked, rng, contradiction=1.0, degradation=0.0)
+    assert not any(is_heldout(scene) or is_reserved(scene) for scene in shown)
+    assert all(a != b for a, b in zip(shown, asked, strict=True))

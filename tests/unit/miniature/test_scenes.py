@@ -19,9 +19,12 @@ from miniature.scenes import (
     contradicted,
     is_heldout,
     is_reserved,
+    is_training,
+    is_validation,
     parse,
     random_scene,
     training_scene,
+    validation_scene,
 )
 
 seeds = st.integers(0, 2**32 - 1)
@@ -124,10 +127,21 @@ def test_random_scene_has_the_asked_share_of_two_objects() -> None:
 
 
 @given(seeds)
-def test_training_scene_is_neither_heldout_nor_reserved(seed: int) -> None:
-    scene = training_scene(np.random.default_rng(seed))
-    assert not is_heldout(scene)
-    assert not is_reserved(scene)
+def test_training_and_validation_scenes_keep_their_sides(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    for scene, validation in ((training_scene(rng), False), (validation_scene(rng), True)):
+        assert not is_heldout(scene)
+        assert not is_reserved(scene)
+        assert is_validation(scene) is validation
+        assert is_training(scene) is not validation
+
+
+def test_a_tenth_of_the_captions_that_training_could_show_is_kept_for_validation() -> None:
+    rng = np.random.default_rng(0)
+    for two_objects in (0.0, 1.0):
+        scenes = {random_scene(rng, two_objects=two_objects) for _ in range(6000)}
+        shares = [is_validation(scene) for scene in scenes if not is_heldout(scene) and not is_reserved(scene)]
+        assert abs(np.mean(shares) - 26 / 256) < 4 * np.sqrt(0.1 * 0.9 / len(shares))
 
 
 @given(seeds)
