@@ -215,7 +215,8 @@ def read_table(path: str | Path, contract: str) -> pd.DataFrame:
     """Read a Parquet file and check it against its contract.
 
     Raises:
-        InputError: the file is missing, is not Parquet, or its columns or types are not the contract's.
+        InputError: the file is missing, is not Parquet, its columns or types are not the contract's, or a column holds
+            nulls that it must not.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -234,6 +235,9 @@ def read_table(path: str | Path, contract: str) -> pd.DataFrame:
                 f"{path}: column '{field.name}' is {table.schema.field(field.name).type}, expected {field.type}; "
                 f"{expected.remedy}"
             )
+    for name, column in expected.columns.items():
+        if not column.nullable and table[name].null_count:
+            raise InputError(f"{path}: column '{name}' holds empty values, which it must not; {expected.remedy}")
     frame: pd.DataFrame = table.select(list(expected.columns)).to_pandas()
     return frame
 

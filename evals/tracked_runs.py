@@ -17,7 +17,7 @@ from artifacts.contracts import read_table
 from artifacts.errors import InputError
 from evals.report.grids import Row, model_tiles, spread
 from evals.report.results import read_rows
-from evals.report.sources import read_json
+from evals.report.sources import provenance_file, read_json
 from evals.tables.rows import POOLED, ScoreRow
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ STEPS = 100
 
 _TABLES = "tables"
 # Raised when runs hold something else for the same files, so that they are imported anew.
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -84,19 +84,16 @@ def model_contents(comparison: Comparison) -> list[Content]:
         for row in scores.get((model.base, model.variant, "" if model.seed is None else str(model.seed)), []):
             values = {"mean": row.mean, "ci_low": row.ci_low, "ci_high": row.ci_high}
             metrics += [(_name(f"{row.scorer}/{row.prompt_set}/{name}"), v, 0) for name, v in values.items()]
-        spec, tags, times, texts = {}, _model_tags(model), {}, {}
-        started = ended = 0
         if model.trained:
             folder = layout.model(comparison.root, model.name)
             metrics += _logged(folder / "training.parquet", "training")
             metrics += _logged(folder / "drift.parquet", "drift")
-            provenance = read_json(folder / "provenance.json")
-            spec = provenance.pop("spec", {})
-            times = {f"bench.{name}": str(provenance.pop(name, "")) for name in ("started", "wall_seconds")}
-            inputs = provenance.pop("inputs", {})
-            tags |= {_name(f"bench.{name}"): value for name, value in flattened(provenance).items()}
-            texts = {"spec.json": _json(spec), "inputs.json": _json(inputs)}
-            started, ended = _span(times["bench.started"], times["bench.wall_seconds"])
+        provenance = read_json(provenance_file(comparison, model))
+        spec, inputs = provenance.pop("spec", {}), provenance.pop("inputs", {})
+        times = {f"bench.{name}": str(provenance.pop(name, "")) for name in ("started", "wall_seconds")}
+        tags = _model_tags(model) | {_name(f"bench.{name}"): value for name, value in flattened(provenance).items()}
+        texts = {"spec.json": _json(spec), "inputs.json": _json(inputs)}
+        started, ended = _span(times["bench.started"], times["bench.wall_seconds"])
         contents.append(
             Content(
                 key=f"model/{model.name}",

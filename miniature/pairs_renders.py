@@ -11,54 +11,44 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from artifacts.errors import InputError
-from artifacts.plugins import nearest
 from miniature import oracle
 from miniature.rendering import faulty, to_uint8
 from miniature.scenes import Scene, is_validation, shown_scenes
+from sdpo.pairs.options import parse
 
 if TYPE_CHECKING:
     from sdpo.pairs import Pair
 
-DEFAULTS: dict[str, float] = {
-    "pairs": 2400,
-    "heldout": 256,
-    "seed": 0,
-    "temperature": 0.05,
-    "tie_below": 0.03,
-    "contradiction": 0.4,
-    "degradation": 0.35,
-}
+
+class PairOptions(BaseModel):
+    """What both pair sets of the miniature have in common."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    pairs: int = Field(default=2400, ge=1, description="Number of pairs, held-out ones and ties included.")
+    heldout: int = Field(
+        default=256, ge=0, description="How many of them are held out; their captions are of the validation split."
+    )
+    seed: int = Field(default=0, ge=0, description="Of scenes, faults, start noise and labels.")
+    temperature: float = Field(default=0.05, gt=0, description="T of Bradley-Terry, in units of the oracle's score.")
+    tie_below: float = Field(default=0.03, ge=0, description="Differences of the oracle's score below this are ties.")
+
+    @model_validator(mode="after")
+    def _enough(self) -> PairOptions:
+        if self.heldout >= self.pairs:
+            raise ValueError(f"heldout is {self.heldout}; expected less than pairs, {self.pairs}")
+        return self
 
 
-def settings(source: str, options: Mapping[str, Any], defaults: Mapping[str, float]) -> dict[str, float]:
-    """The source's options with defaults filled in.
+class Options(PairOptions):
+    """Options of the corrupted renders."""
 
-    Raises:
-        InputError: unknown option, or one that is not a number.
-    """
-    for key, value in options.items():
-        if key not in defaults:
-            raise InputError(
-                f"pair source '{source}': unknown option '{key}': expected one of "
-                f"{', '.join(defaults)}{nearest(key, list(defaults))}"
-            )
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
-            raise InputError(f"pair source '{source}': {key} is {value!r}, expected a number that is not negative")
-    return {**defaults, **options}
-
-
-def split_scenes(options: Mapping[str, float], rng: np.random.Generator) -> list[Scene]:
-    """Scenes of all ``pairs``; those of the last ``heldout`` have captions of the validation split.
-
-    Raises:
-        InputError: more are to be held out than there are.
-    """
-    pairs, heldout = int(options["pairs"]), int(options["heldout"])
-    if heldout > pairs:
-        raise InputError(f"heldout is {heldout}, expected at most pairs, {pairs}")
-    return shown_scenes(pairs - heldout, heldout, rng)
+    contradiction: float = Field(
+        default=0.4, ge=0, le=1, description="Share of pictures with one attribute that is not as the caption says."
+    )
+    degradation: float = Field(default=0.35, ge=0, le=1, description="Probability of each of the four degradations.")
 
 
 def labels(
@@ -73,7 +63,7 @@ def labels(
 def annotated(
     scenes: Sequence[Scene],
     pictures: tuple[NDArray[np.uint8], NDArray[np.uint8]],
-    options: Mapping[str, float],
+    options: PairOptions,
     rng: np.random.Generator,
 ) -> Iterator[Pair]:
     """Pairs of pictures (N, 32, 32, 3) with labels from the oracle's scores, in the splits of their scenes."""
@@ -82,7 +72,7 @@ def annotated(
     from sdpo.pairs import Pair
 
     scores = [[j.score for j in oracle.judge(p, scenes)] for p in pictures]
-    drawn = labels(scores[0], scores[1], rng, temperature=options["temperature"], tie_below=options["tie_below"])
+    drawn = labels(scores[0], scores[1], rng, temperature=options.temperature, tie_below=options.tie_below)
     for i, (scene, label) in enumerate(zip(scenes, drawn, strict=True)):
         yield Pair(
             prompt=scene.caption,
@@ -96,14 +86,15 @@ def read(options: Mapping[str, Any], *, base_path: Path) -> Iterator[Pair]:
     """Yield the pairs. The base is not used.
 
     Args:
-        options: any of :data:`DEFAULTS`: ``pairs`` of which the last ``heldout`` are held out; ``seed``;
-            ``temperature`` and ``tie_below`` of the labels; share of ``contradiction`` and probability of each
-            ``degradation`` in the pictures.
+        options: of :class:`Options`.
         base_path: not used.
+
+    Raises:
+        InputError: wrong options.
     """
-    chosen = settings("miniature_renders", options, DEFAULTS)
-    rng = np.random.default_rng([17, int(chosen["seed"])])
-    scenes = split_scenes(chosen, rng)
-    faults = {key: chosen[key] for key in ("contradiction", "degradation")}
+    chosen = parse("miniature_renders", Options, options)
+    rng = np.random.default_rng([17, chosen.seed])
+    scenes = shown_scenes(chosen.pairs - chosen.heldout, chosen.heldout, rng)
+    faults = {"contradiction": chosen.contradiction, "degradation": chosen.degradation}
     pictures = (to_uint8(faulty(scenes, rng, **faults)), to_uint8(faulty(scenes, rng, **faults)))
     yield from annotated(scenes, pictures, chosen, rng)

@@ -8,22 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from miniature.pairs_renders import annotated, settings, split_scenes
-from miniature.scenes import Scene
+from miniature.pairs_renders import PairOptions, annotated
+from miniature.scenes import Scene, shown_scenes
+from sdpo.pairs.options import parse
 
 if TYPE_CHECKING:
     from sdpo.pairs import Pair
 
-DEFAULTS: dict[str, float] = {
-    "pairs": 2400,
-    "heldout": 256,
-    "seed": 0,
-    "temperature": 0.05,
-    "tie_below": 0.03,
-    "steps": 10,
-    "guidance_scale": 4.0,
-}
+
+class Options(PairOptions):
+    """Options of the base's own samples."""
+
+    steps: int = Field(default=10, ge=1, description="Sampling steps.")
+    guidance_scale: float = Field(default=4.0, ge=0, description="Classifier-free guidance.")
 
 
 def draw(
@@ -60,20 +59,22 @@ def read(options: Mapping[str, Any], *, base_path: Path) -> Iterator[Pair]:
     """Yield the pairs.
 
     Args:
-        options: any of :data:`DEFAULTS`: as in ``miniature_renders``, and the sampling ``steps`` and
-            ``guidance_scale``.
+        options: of :class:`Options`.
         base_path: the base that is sampled.
+
+    Raises:
+        InputError: wrong options.
     """
-    chosen = settings("miniature_samples", options, DEFAULTS)
-    rng = np.random.default_rng([18, int(chosen["seed"])])
-    scenes = split_scenes(chosen, rng)
+    chosen = parse("miniature_samples", Options, options)
+    rng = np.random.default_rng([18, chosen.seed])
+    scenes = shown_scenes(chosen.pairs - chosen.heldout, chosen.heldout, rng)
     first, second = (
         draw(
             base_path,
             scenes,
-            key=f"samples-{int(chosen['seed'])}-{side}",
-            steps=int(chosen["steps"]),
-            guidance_scale=chosen["guidance_scale"],
+            key=f"samples-{chosen.seed}-{side}",
+            steps=chosen.steps,
+            guidance_scale=chosen.guidance_scale,
         )
         for side in "ab"
     )

@@ -32,11 +32,16 @@ class Chunks(VariantSettings):
         """Variants that one job handles."""
         if not self.benchmark.execution.baselines_share_jobs:
             return chunks(list(self.variants), self.benchmark.execution.variants_per_job)
-        # Whose baseline is one of the variants goes with it; a group's place is that of its first variant.
+        # A baseline shares a job with the first variant that is compared with it, and with no other one, so that one
+        # that is added later leaves their job alone. A group's place is that of its first variant.
+        partner: dict[str, str] = {}
+        for name in self.variants:
+            if (baseline := self.baseline(name)) in self.variants:
+                partner.setdefault(str(baseline), name)
         groups: dict[str, list[str]] = {}
         for name in self.variants:
             baseline = self.baseline(name)
-            groups.setdefault(baseline if baseline in self.variants else name, []).append(name)
+            groups.setdefault(baseline if baseline and partner.get(baseline) == name else name, []).append(name)
         return [tuple(group) for group in groups.values()]
 
     @property

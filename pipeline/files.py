@@ -112,8 +112,8 @@ class Files:
         return [(self.root / name).as_posix() for name in files]
 
     def tracking_marker(self) -> str:
-        """Written when a benchmark has been imported into the store that all benchmarks share."""
-        return (self.root / "mlflow.json").as_posix()
+        """Written when a benchmark has been imported into the store that all benchmarks share, and deleted with it."""
+        return (self.results / "mlflow" / "imported" / f"{self.benchmark.benchmark}.json").as_posix()
 
     def audit_files(self) -> list[str]:
         """Rows, figures and picture of the audit."""

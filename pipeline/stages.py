@@ -17,8 +17,8 @@ VERSIONS: Final = {
     "collect": 1,
     "score": 2,
     "compare": 1,
-    "report": 1,
-    "track": 1,
+    "report": 2,
+    "track": 2,
     "audit": 1,
     "miniature": 2,
 }

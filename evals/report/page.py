@@ -47,7 +47,6 @@ def write_report(
     *,
     grid: Mapping[str, Any],
     scorer_agreement: Path | None = None,
-    provenance: Sequence[Path] = (),
 ) -> Path:
     """Write the page and ``figures/{drift,win_rates,grid}.png``; equal inputs give equal bytes.
 
@@ -60,7 +59,6 @@ def write_report(
         grid: ``prompt_set``, ``prompts`` (how many) and ``seed`` (training seed shown) of the image grid.
         scorer_agreement: JSON ``{"scorers": {name: {"agreement", "pairs", "ci_low", "ci_high"}}}``: the share of
             held-out pairs, 0 to 1, in which the scorer agrees with the oracle; the interval may be left out.
-        provenance: further ``provenance.json`` files to list below those of the models.
 
     Returns:
         Path of the page.
@@ -100,7 +98,7 @@ def write_report(
             "grid_seed": grid["seed"],
             "grid_images": _grid_images(image_grid),
             "agreement": read_agreement(scorer_agreement, tuple(comparison.scorers)) if scorer_agreement else (),
-            "provenance": read_provenance(comparison, provenance),
+            "provenance": read_provenance(comparison),
         }
     )
     drawn = {"drift.png": drift and drift.png, "win_rates.png": matrix and matrix.png, "grid.png": contact_sheet}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from artifacts import layout
 from artifacts.errors import InputError
 
 if TYPE_CHECKING:
-    from evals.comparison import Comparison
+    from evals.comparison import ComparedModel, Comparison
 
 
 @dataclass(frozen=True)
@@ -56,19 +56,26 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def read_provenance(comparison: Comparison, others: Sequence[Path]) -> Provenance:
-    """Provenance of every trained model, then of ``others``, which go by the name of their folder.
+def provenance_file(comparison: Comparison, model: ComparedModel) -> Path:
+    """What a model's numbers come from: its training, or its first images if it was not trained here."""
+    if model.trained:
+        return layout.model(comparison.root, model.name) / "provenance.json"
+    return layout.images(comparison.root, model.name, comparison.prompt_sets[0]) / "provenance.json"
+
+
+def read_provenance(comparison: Comparison) -> Provenance:
+    """Provenance of every model (:func:`provenance_file`).
 
     Raises:
         InputError: a file is missing or is no JSON object.
     """
-    files = [
-        (model.name, layout.model(comparison.root, model.name) / "provenance.json")
+    sources = tuple(
+        _source(
+            model.name if model.trained else f"{model.name}, images of {comparison.prompt_sets[0]}",
+            read_json(provenance_file(comparison, model)),
+        )
         for model in comparison.models
-        if model.trained
-    ]
-    files += [(_name(comparison.root, path), path) for path in others]
-    sources = tuple(_source(name, read_json(path)) for name, path in files)
+    )
     names = dict.fromkeys(name for source in sources for name in source.packages)
     packages = [("python", _distinct(source.python for source in sources))]
     packages += [(name, _distinct(source.packages.get(name, "") for source in sources)) for name in names]
@@ -78,12 +85,6 @@ def read_provenance(comparison: Comparison, others: Sequence[Path]) -> Provenanc
         _distinct(source.hardware for source in sources),
         tuple((name, ", ".join(versions)) for name, versions in packages if versions),
     )
-
-
-def _name(root: Path, path: Path) -> str:
-    """Folder of a provenance file below the benchmark; outside it the folder's own name, not a machine's path."""
-    folder = path.parent
-    return folder.relative_to(root).as_posix() if folder.is_relative_to(root) else folder.name
 
 
 def _source(name: str, content: Mapping[str, Any]) -> Source:

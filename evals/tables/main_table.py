@@ -147,6 +147,9 @@ def _notes(
             f"With fewer than {FEW_SEEDS} seeds the bootstrap understates the spread between seeds: "
             "look at the single seeds in scores.csv too."
         )
+    alone = sorted({m.variant for m in comparison.models if m.trained and m.safeguard and m.baseline is None})
+    if alone:
+        notes.append(f"No variant is like {', '.join(alone)} but without safeguard, so what that changes is not shown.")
     if generation:
         notes.append("Generation: " + ", ".join(_settings(generation)) + ".")
     return tuple(notes)

@@ -21,9 +21,9 @@ class Execution(Block):
     )
     baselines_share_jobs: bool = Field(
         default=False,
-        description="A variant and those it is the baseline of (`x` and `x+sdpo`) are trained, drawn and scored by one "
-        "job, which saves process starts; not together with `variants_per_job`. A variant added beside its baseline "
-        "then trains both.",
+        description="A variant and the first one that it is the baseline of (`x` and `x+sdpo`) are trained, drawn and "
+        "scored by one job, which saves process starts; not together with `variants_per_job`. Changing one of the two "
+        "then trains both; variants added after them have jobs of their own.",
     )
     generation_shards: int = Field(
         default=1,

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -52,7 +53,9 @@ def finished_benchmark(
         frame = pd.DataFrame({"prompt_id": ids, "prompt": texts, "category": "", "source": "test"})
         write_table(layout.prompts(root, prompt_set), frame, "prompts")
         for model in models:
-            manifest = _write_images(layout.images(root, model.name, prompt_set), ids, size, generator)
+            folder = layout.images(root, model.name, prompt_set)
+            manifest = _write_images(folder, ids, size, generator)
+            _write_provenance(folder, "generate", {"model": model.name, "generation": {"steps": 10}}, wall_seconds=7.0)
             for scorer in scorers:
                 frame = pd.DataFrame(
                     {
@@ -112,11 +115,15 @@ def _write_training(folder: Path, model: ComparedModel, steps: int, generator: n
     )
     write_table(folder / "drift.parquet", drift, "drift")
     spec = {"objective": {"name": model.objective, "beta": 2000.0}, "batch_size": 16, "layers": [1, 2]}
+    _write_provenance(folder, "train", spec, seed=model.seed, wall_seconds=65.4)
+
+
+def _write_provenance(folder: Path, stage: str, spec: dict[str, Any], *, wall_seconds: float, **more: Any) -> None:
     write_json(
         folder / "provenance.json",
         {
-            "stage": "train",
-            "spec": {**spec, "seed": model.seed},
+            "stage": stage,
+            "spec": {**spec, **more},
             "config_sha256": hashlib.sha256(json.dumps(spec).encode()).hexdigest(),
             "inputs": {"pairs/cache.json": "0" * 64},
             "git_commit": "0123456789abcdef0123456789abcdef01234567",
@@ -125,7 +132,7 @@ def _write_training(folder: Path, model: ComparedModel, steps: int, generator: n
             "python": "3.11.7",
             "hardware": {"machine": "x86_64", "system": "Linux", "cores": 2},
             "started": "2026-11-23T20:00:00Z",
-            "wall_seconds": 65.4,
+            "wall_seconds": wall_seconds,
         },
     )
 

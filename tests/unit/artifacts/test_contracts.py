@@ -82,6 +82,17 @@ def test_what_does_not_fit_is_not_written(frame: pd.DataFrame, message: str, tmp
     assert list(tmp_path.iterdir()) == []
 
 
+def test_nulls_written_by_others_are_found_on_reading(tmp_path: Path) -> None:
+    path = tmp_path / "m.parquet"
+    frame = pd.DataFrame({"prompt_id": ["a", "b"], "file": ["0.png", "1.png"], "seed": [1, 2], "sha256": "x"})
+    write_table(path, frame, "manifest")
+    table = pq.read_table(path)
+    pq.write_table(table.set_column(1, "file", pa.array(["0.png", None])), path)
+    with pytest.raises(InputError) as caught:
+        read_table(path, "manifest")
+    assert str(caught.value).startswith(f"{path}: column 'file' holds empty values, which it must not; ")
+
+
 def test_fraction_does_not_pass_for_an_integer(tmp_path: Path) -> None:
     frame = pd.DataFrame({"prompt_id": ["a"], "file": "f", "seed": [1.5], "sha256": "x"})
     with pytest.raises(InputError, match="does not fit contract 'manifest'"):

@@ -429,6 +429,14 @@ def test_notes_state_protocols_counts_method_and_generation(world: World) -> Non
             assert stated in text, f"{name} does not state: {stated}"
 
 
+def test_a_safeguarded_variant_that_is_compared_with_nothing_is_named(world: World) -> None:
+    comparison = world.comparison({"dmpo": None, "dmpo+sdpo": "dmpo"})
+    lonely = [replace(m, baseline=None) if m.variant == "dmpo+sdpo" else m for m in comparison.models]
+    write_tables(world.write(replace(comparison, models=tuple(lonely)), noise(world)))
+    text = (world.root / "tables" / "main.md").read_text()
+    assert "No variant is like dmpo+sdpo but without safeguard, so what that changes is not shown." in text
+
+
 HOSTILE = "a&b_<x>|"
 
 

@@ -95,7 +95,10 @@ def test_a_run_per_model_and_one_with_the_tables(reported: Comparison, store: St
         for name in ("mean", "ci_low", "ci_high"):
             assert run.data.metrics[f"{row['scorer']}/{row['prompt_set']}/{name}"] == float(row[name])
     base = runs["model/mini/base"].data
-    assert len(base.metrics) == 12 and not base.params
+    assert len(base.metrics) == 12
+    # Of a model that was not trained here, what its images were drawn with.
+    assert base.params == {"model": "mini/base", "generation.steps": "10"}
+    assert base.tags["bench.git_commit"] == "0123456789abcdef0123456789abcdef01234567"
 
     folder = layout.model(reported.root, "mini/dmpo+sdpo/seed1")
     drift = read_table(folder / "drift.parquet", "drift")

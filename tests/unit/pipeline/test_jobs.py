@@ -3,9 +3,11 @@ from __future__ import annotations
 import copy
 import json
 import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from evals.comparison import Comparison
 from pipeline.chunks import chunks
@@ -51,8 +53,9 @@ def test_one_job_for_each_chunk(config: Config) -> None:
         "compare": 1,
         "report": 1,
         "track": 1,
-        # A target of its own, no part of the benchmark.
+        # Targets of their own, no part of the benchmark.
         "audit": 0,
+        "miniature": 0,
     }
     config["execution"] = {"seeds_per_job": 3, "prompt_sets_per_job": 3, "scorers_per_job": 6}
     stages = [job.stage for job in plan(config).jobs()]
@@ -79,11 +82,34 @@ def test_a_baseline_and_its_safeguarded_variant_share_jobs(config: Config) -> No
     config["variants"].append({**config["variants"][0], "name": "sft-long", "training": {"steps": 8}})
     added = changed(before, specs(config))
     assert {name for stage, name in added if stage == "train"} == {"sft-long/0", "sft-long/1"}
+    # So is a second safeguarded variant of the same baseline.
+    milder = {**config["variants"][2], "name": "dmpo+sdpo.mild", "safeguard": {"mu": 0.5}}
+    before = specs(config)
+    config["variants"].append(milder)
+    added = changed(before, specs(config))
+    assert {name for stage, name in added if stage == "train"} == {"dmpo+sdpo.mild/0", "dmpo+sdpo.mild/1"}
+    config["variants"].pop()
     # The order of the two does not matter, and nothing is shared where no variant is another's baseline.
     config["variants"] = [config["variants"][2], config["variants"][0], config["variants"][1]]
     assert plan(config).variant_groups == [("dmpo+sdpo", "dmpo"), ("sft",)]
     config["variants"] = config["variants"][1:]
     assert plan(config).variant_chunks == [("{variant}",)]
+
+
+@pytest.mark.parametrize("name", ["sft", "dmpo", "diffusion-dpo+sdpo"])
+def test_adding_a_variant_to_the_demo_runs_its_own_jobs_and_the_tables(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    demo = yaml.safe_load(Path("config/miniature.yaml").read_text(encoding="utf-8"))
+    before = specs(demo)
+    like = next(variant for variant in demo["variants"] if variant["name"] == name)
+    more = {"safeguard": {"mu": 0.3}} if "safeguard" in like else {"training": {"steps": 70}}
+    demo["variants"].append({**like, **more, "name": "added"})
+    after = specs(demo)
+    own = {key for key in after if key[1].startswith("added/")}
+    assert {stage for stage, _ in own} == {"train", "generate", "score"}
+    assert changed(before, after) == own | TABLES
 
 
 def test_adding_a_seed_leaves_the_other_jobs_alone(config: Config) -> None:
