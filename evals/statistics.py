@@ -84,19 +84,6 @@ def percentile_interval(draws: Floats, confidence: float) -> tuple[float, float]
     return float(low), float(high)
 
 
-def crossed_bootstrap_mean(
-    values: Floats, resamples: int, rng: np.random.Generator, confidence: float
-) -> tuple[float, float]:
-    """Percentile interval of the mean of ``values``, ``(seeds, prompts)``, resampling seeds and prompts.
-
-    With one seed only the prompts are resampled. Memory stays near 2 bytes a prompt and resample.
-    """
-    seeds, prompts = values.shape
-    prompt_counts = resample_counts(prompts, resamples, rng)
-    seed_counts = resample_counts(seeds, resamples, rng)
-    return percentile_interval(crossed_means(resampled_means(values, prompt_counts), seed_counts), confidence)
-
-
 def clustered_means(values: Floats, groups: NDArray[np.int64], resamples: int, rng: np.random.Generator) -> Floats:
     """Bootstrap draws of the mean of ``values`` when whole groups are resampled, e.g. all images of one prompt.
 

@@ -11,7 +11,7 @@ class Grid(Block):
     """The image grid: one model a row, one prompt a column."""
 
     prompt_set: str | None = Field(default=None, description="Prompt set it shows; left out, the first.")
-    prompts: int = Field(default=8, ge=1, description="Columns: the first so many prompts of the set.")
+    prompts: int = Field(default=8, ge=1, description="Columns: so many prompts, spread evenly over the set.")
     seed: int | None = Field(default=None, description="Training seed whose models it shows; left out, the first.")
 
 

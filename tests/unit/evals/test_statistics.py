@@ -8,8 +8,8 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evals.comparison import Statistics
 from evals.statistics import (
-    crossed_bootstrap_mean,
     crossed_means,
     holm,
     labelled_rng,
@@ -22,6 +22,13 @@ from evals.statistics import (
     t_interval,
     win_rate,
 )
+from evals.tables.resampling import Resampling
+
+
+def crossed_interval(values: np.ndarray, resamples: int, seed: int, confidence: float) -> tuple[float, float]:
+    """The interval of the tables for one variant: (seeds, prompts)."""
+    resampling = Resampling(Statistics(confidence, resamples, seed), {"seen": values.shape[1]})
+    return resampling.crossed_interval(resampling.seed_means(values, "seen"), "seen")
 
 
 @pytest.mark.parametrize(
@@ -119,7 +126,7 @@ def test_bootstrap_spread_of_additive_effects_matches_the_closed_form() -> None:
     values = seeds[:, None] + prompts[None, :]
     # Rows and columns are drawn independently, so the variances of their means add up.
     spread = math.sqrt(seeds.var() / 8 + prompts.var() / 200)
-    low, high = crossed_bootstrap_mean(values, 20000, np.random.default_rng(3), 0.95)
+    low, high = crossed_interval(values, 20000, 3, 0.95)
     assert (high - low) / 2 == pytest.approx(1.96 * spread, rel=0.04)
     assert (high + low) / 2 == pytest.approx(values.mean(), abs=0.1 * spread)
 
@@ -127,25 +134,25 @@ def test_bootstrap_spread_of_additive_effects_matches_the_closed_form() -> None:
 def test_crossed_interval_is_wider_than_over_prompts_when_seeds_differ() -> None:
     prompts = np.random.default_rng(4).normal(size=300)
     apart = prompts[None, :] + np.array([-1.0, -0.3, 0.4, 1.0])[:, None]
-    one_seed = crossed_bootstrap_mean(apart.mean(axis=0, keepdims=True), 2000, np.random.default_rng(5), 0.95)
-    crossed = crossed_bootstrap_mean(apart, 2000, np.random.default_rng(5), 0.95)
+    one_seed = crossed_interval(apart.mean(axis=0, keepdims=True), 2000, 5, 0.95)
+    crossed = crossed_interval(apart, 2000, 5, 0.95)
     assert crossed[1] - crossed[0] > 3 * (one_seed[1] - one_seed[0])
-    equal = crossed_bootstrap_mean(np.tile(prompts, (4, 1)), 2000, np.random.default_rng(5), 0.95)
+    equal = crossed_interval(np.tile(prompts, (4, 1)), 2000, 5, 0.95)
     assert equal[1] - equal[0] == pytest.approx(one_seed[1] - one_seed[0], rel=1e-9)
 
 
 def test_one_seed_resamples_prompts_only() -> None:
     values = np.random.default_rng(6).exponential(size=(1, 400))
-    low, high = crossed_bootstrap_mean(values, 20000, np.random.default_rng(7), 0.9)
+    low, high = crossed_interval(values, 20000, 7, 0.9)
     assert (high - low) / 2 == pytest.approx(1.645 * values.std() / 20.0, rel=0.04)
 
 
 def test_coverage_of_the_crossed_interval() -> None:
     """Random effects of seed and prompt with known mean 2: about 95 of 100 intervals hold it."""
     rng, held = np.random.default_rng(8), 0
-    for _ in range(300):
+    for seed in range(300):
         values = 2.0 + 0.5 * rng.normal(size=(20, 1)) + rng.normal(size=(1, 60)) + 0.3 * rng.normal(size=(20, 60))
-        low, high = crossed_bootstrap_mean(values, 400, rng, 0.95)
+        low, high = crossed_interval(values, 400, seed, 0.95)
         held += low <= 2.0 <= high
     assert 0.90 <= held / 300 <= 0.98
 
