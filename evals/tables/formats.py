@@ -31,6 +31,10 @@ _LATEX = {
 }
 
 
+_LATEX_COLUMNS = 9
+"""Columns of scores that fit beside one another on a page."""
+
+
 def escape_markdown(text: str) -> str:
     """Text that Markdown shows as it is, also within a table cell."""
     return _MARKDOWN.sub(r"\\\1", html.escape(text, quote=False)).replace("\n", " ")
@@ -99,36 +103,41 @@ def _aligned(cells: list[str], widths: list[int], labels: int) -> list[str]:
 
 
 def to_latex(table: MainTable) -> str:
-    """A ``table*`` to ``\\input``; it needs the packages booktabs and graphicx."""
+    """A ``table*`` to ``\\input``; it needs the packages booktabs and graphicx.
+
+    Prompt sets stand side by side, as in papers, as long as that can be read on a page, and below one another beyond.
+    """
 
     def cell(value: Cell) -> str:
         mean = rf"\mathbf{{{value.mean}}}" if value.best else value.mean
         return rf"${mean} \pm {value.half_width}$"
 
     labels, scorers = len(table.label_columns), len(table.scorers)
-    groups, rules = [], []
-    for i, prompt_set in enumerate(table.prompt_sets):
-        groups.append(rf"\multicolumn{{{scorers}}}{{c}}{{{escape_latex(prompt_set)}}}")
-        first = labels + i * scorers + 1
-        rules.append(rf"\cmidrule(lr){{{first}-{first + scorers - 1}}}")
-    header = [*table.label_columns, *table.scorers * len(table.prompt_sets)]
-    body = [
-        [*map(escape_latex, row.labels), *(cell(row.cells[p, s]) for p in table.prompt_sets for s in table.scorers)]
-        for row in table.rows
-    ]
+    beside = min(max(1, _LATEX_COLUMNS // scorers), len(table.prompt_sets))
     lines = [
         r"% \input this file; it needs \usepackage{booktabs,graphicx}.",
         r"\begin{table*}",
         r"\centering",
         rf"\caption{{{escape_latex(_caption(table))}}}",
         r"\resizebox{\linewidth}{!}{%",
-        rf"\begin{{tabular}}{{{'l' * labels}{'r' * (scorers * len(table.prompt_sets))}}}",
-        r"\toprule",
-        " & ".join([""] * labels + groups) + r" \\",
-        " ".join(rules),
-        " & ".join(escape_latex(name) for name in header) + r" \\",
-        r"\midrule",
-        *(" & ".join(row) + r" \\" for row in body),
+        rf"\begin{{tabular}}{{{'l' * labels}{'r' * (scorers * beside)}}}",
+    ]
+    for start in range(0, len(table.prompt_sets), beside):
+        shown = table.prompt_sets[start : start + beside]
+        groups = [rf"\multicolumn{{{scorers}}}{{c}}{{{escape_latex(prompt_set)}}}" for prompt_set in shown]
+        firsts = [labels + i * scorers + 1 for i in range(len(shown))]
+        header = [*table.label_columns, *table.scorers * len(shown)]
+        lines += [
+            r"\midrule" if start else r"\toprule",
+            " & ".join([""] * labels + groups) + r" \\",
+            " ".join(rf"\cmidrule(lr){{{first}-{first + scorers - 1}}}" for first in firsts),
+            " & ".join(escape_latex(name) for name in header) + r" \\",
+            r"\midrule",
+        ]
+        for row in table.rows:
+            cells = [cell(row.cells[prompt_set, scorer]) for prompt_set in shown for scorer in table.scorers]
+            lines.append(" & ".join([*map(escape_latex, row.labels), *cells]) + r" \\")
+    lines += [
         r"\bottomrule",
         r"\end{tabular}}",
         r"\par\smallskip\footnotesize\raggedright",

@@ -437,6 +437,20 @@ def test_a_safeguarded_variant_that_is_compared_with_nothing_is_named(world: Wor
     assert "No variant is like dmpo+sdpo but without safeguard, so what that changes is not shown." in text
 
 
+def test_latex_puts_prompt_sets_below_one_another_where_they_are_too_wide(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evals.tables.formats._LATEX_COLUMNS", 3)
+    write_tables(world.write(world.comparison(VARIANTS), noise(world)))
+    tex = (world.root / "tables" / "main.tex").read_text()
+    # Two labels and two scorers: the header and all rows come once a prompt set.
+    assert r"\begin{tabular}{llrr}" in tex
+    assert [line for line in tex.splitlines() if "cmidrule" in line] == [r"\cmidrule(lr){3-4}"] * 2
+    above, below = tex.split(r"\multicolumn{2}{c}{held-out}")
+    assert above.count("\ndmpo & ") == below.count("\ndmpo & ") == 1
+    assert above.index("{c}{seen}") < above.index("\ndmpo & ")
+
+
 HOSTILE = "a&b_<x>|"
 
 
