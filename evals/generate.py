@@ -108,12 +108,16 @@ class _Job:
 
     def run(self) -> None:
         """Draw everything, one model after another."""
+        finished = []
         for model in self.spec["models"]:
             weights = self._weights(model)
             # Loaded when the first image is drawn: a job that was killed late may have none left to draw.
             unet = cache(partial(self._load, model, weights))
             for prompt_set in self.prompts:
-                self._draw(model, prompt_set, weights, unet)
+                finished.append(self._draw(model, prompt_set, weights, unet))
+        # Not before: were the job to fail now, Snakemake would delete the folders that it has finished.
+        for unfinished, rows in finished:
+            unfinished.forget(rows)
 
     def _weights(self, model: str) -> Path:
         """File or folder of the model's denoiser."""
@@ -144,7 +148,10 @@ class _Job:
         self.pipeline.forget_text_encoders()
         return found
 
-    def _draw(self, model: str, prompt_set: str, weights: Path, unet: Callable[[], Any]) -> None:
+    def _draw(
+        self, model: str, prompt_set: str, weights: Path, unet: Callable[[], Any]
+    ) -> tuple[UnfinishedImages, range]:
+        """Make one folder; where its images lie besides, and which rows they are of."""
         started = time.time()
         table = self.prompts[prompt_set]
         ids = table["prompt_id"].tolist()
@@ -162,7 +169,7 @@ class _Job:
             "weights": fingerprint(weights),
         }
         unfinished = UnfinishedImages(layout.unfinished_images(self.root, model, prompt_set, json_sha256(shaping)))
-        with unfinished.owned("-of-".join(map(str, self.shard))):
+        with unfinished.owned(rows):
             self._draw_missing(unfinished, rows, prompt_set, unet, label=f"{model} on {prompt_set}")
             if self.shard[1] == 1:
                 target = layout.images(self.root, model, prompt_set)
@@ -172,6 +179,7 @@ class _Job:
             chosen = [ids[row] for row in rows]
             seeds = [noise_seed(self.settings, prompt_id) for prompt_id in chosen]
             unfinished.finish(target, chosen, seeds, rows, provenance)
+        return unfinished, rows
 
     def _draw_missing(
         self, unfinished: UnfinishedImages, rows: range, prompt_set: str, unet: Callable[[], Any], *, label: str

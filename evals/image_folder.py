@@ -2,6 +2,8 @@
 
 While a folder is being drawn its images lie in another one, which no rule declares and whose name holds the digest of
 everything that shapes them. So a killed job goes on at the image, whatever the number of jobs that share the work.
+They stay there, as links, until their job has finished all its folders, since Snakemake deletes what a failed job had
+finished.
 """
 
 from __future__ import annotations
@@ -10,13 +12,14 @@ import fcntl
 import hashlib
 import io
 import os
+import secrets
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from artifacts.atomic import replaced_directory, write_json
 from artifacts.contracts import read_table, write_table
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.parquet"
 PROVENANCE = "provenance.json"
+LOCK = "rows.lock"
 # The last chunk of every PNG, by which Pillow does not notice a missing end.
 _PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
@@ -48,7 +52,7 @@ def png(image: Image) -> bytes:
 
 @dataclass(frozen=True)
 class UnfinishedImages:
-    """Images that have been drawn of a folder that is not complete yet.
+    """Images that have been drawn of a folder, whose rows may be shared by several jobs.
 
     Attributes:
         folder: where they lie.
@@ -57,16 +61,28 @@ class UnfinishedImages:
     folder: Path
 
     @contextmanager
-    def owned(self, name: str) -> Iterator[None]:
-        """Hold the images of one job alone: another process, left over from a killed run, is waited for."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / f"{name}.lock").open("w") as lock:
+    def owned(self, rows: range) -> Iterator[None]:
+        """Hold some rows alone, however others share them out: who has one of them already is waited for.
+
+        Rows are locked as bytes of one file, so shares of different sizes meet. Such locks belong to the process: it
+        must not own rows of one folder twice at a time.
+        """
+        while rows:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                print(f"{self.folder}: another process draws these images; waiting for it", file=sys.stderr)
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+                self.folder.mkdir(parents=True, exist_ok=True)
+                lock = (self.folder / LOCK).open("ab")
+            except FileNotFoundError:
+                # Removed just now by who was done with it.
+                continue
+            with lock:
+                if not _locked(lock, len(rows), rows.start):
+                    print(f"{self.folder}: another process draws these images; waiting for it", file=sys.stderr)
+                    fcntl.lockf(lock, fcntl.LOCK_EX, len(rows), rows.start)
+                # Else the file was removed while it was waited for, and its lock keeps out nobody.
+                if _is_at(lock, self.folder / LOCK):
+                    yield
+                    return
+        yield
 
     def missing(self, rows: Sequence[int]) -> list[int]:
         """Rows without an image; a damaged one is removed, with a warning."""
@@ -75,14 +91,14 @@ class UnfinishedImages:
     def add(self, row: int, image: Image) -> None:
         """Keep the image of one row."""
         # Not synced: a file that a power failure cuts off is found by :meth:`missing`.
-        temporary = self.folder / f".{file_name(row)}.partial"
+        temporary = self.folder / f".{file_name(row)}.{secrets.token_hex(4)}.partial"
         temporary.write_bytes(png(image))
         os.replace(temporary, self.folder / file_name(row))
 
     def finish(
         self, target: Path, prompt_ids: Sequence[str], seeds: Sequence[int], rows: Sequence[int], provenance: Any
     ) -> None:
-        """Make the complete folder of the images of some rows, and forget them here.
+        """Make the complete folder of the images of some rows; they stay here too, until :meth:`forget`.
 
         Args:
             target: where they go.
@@ -99,13 +115,21 @@ class UnfinishedImages:
                 listed.append((prompt_id, name, seed, hashlib.sha256((temporary / name).read_bytes()).hexdigest()))
             _write_manifest(temporary, listed)
             write_json(temporary / PROVENANCE, provenance)
-        for row in rows:
-            (self.folder / file_name(row)).unlink(missing_ok=True)
-        # Other jobs may still be at work here.
-        if not any(self.folder.glob("*.png")):
-            shutil.rmtree(self.folder, ignore_errors=True)
-            with suppress(OSError):
-                self.folder.parent.rmdir()
+
+    def forget(self, rows: range) -> None:
+        """Remove the images of some rows, and the folder if it has no others and nobody is at work there."""
+        with self.owned(rows):
+            for row in rows:
+                (self.folder / file_name(row)).unlink(missing_ok=True)
+        with suppress(FileNotFoundError), (self.folder / LOCK).open("ab") as lock:
+            if _locked(lock) and _is_at(lock, self.folder / LOCK) and not any(self.folder.glob("*.png")):
+                # Who comes now waits for the lock and then makes folder and file anew.
+                for left in self.folder.glob(".*.partial"):
+                    left.unlink()
+                (self.folder / LOCK).unlink()
+                with suppress(OSError):
+                    self.folder.rmdir()
+                    self.folder.parent.rmdir()
 
     def _whole(self, row: int) -> bool:
         path = self.folder / file_name(row)
@@ -121,6 +145,22 @@ class UnfinishedImages:
             path.unlink()
             return False
         return True
+
+
+def _locked(file: IO[bytes], length: int = 0, start: int = 0) -> bool:
+    """Lock bytes of a file, by default all, unless another process has some of them."""
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, length, start)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def _is_at(file: IO[bytes], path: Path) -> bool:
+    """Whether a path still leads to an open file."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    return False
 
 
 def write_images(

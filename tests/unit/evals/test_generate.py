@@ -194,6 +194,59 @@ def test_killed_job_goes_on_at_the_image(
     assert not any((tmp_path / "cut/unfinished_images").rglob("*.png"))
 
 
+@pytest.mark.parametrize("shard", [None, [1, 2]])
+def test_killed_job_keeps_the_sets_and_models_that_it_had_finished(
+    wide_job: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shard: list[int] | None
+) -> None:
+    unet = Pipeline(tmp_path / "sdxl").unet
+    torch.save({name: tensor * 0.5 for name, tensor in unet.state_dict().items()}, tmp_path / "unet.pth")
+    models, sets = ["xl/base", "xl/released"], ["own", "more"]
+
+    def job(root: str) -> dict[str, Any]:
+        spec = wide_job(root, models=models, prompt_sets=sets, **({"shard": shard} if shard else {}))
+        more = pd.DataFrame({"prompt_id": ["m-0", "m-1", "m-2"], "prompt": "a", "category": "", "source": "test"})
+        write_table(layout.prompts(tmp_path / root, "more"), more, "prompts")
+        return {**spec, "sources": {"xl/released": {"source": str(tmp_path / "unet.pth")}}}
+
+    def folders(root: str) -> list[Path]:
+        at = (lambda m, s: layout.image_shard(tmp_path / root, m, s, (1, 2))) if shard else None
+        return [(at or (lambda m, s: layout.images(tmp_path / root, m, s)))(m, s) for m in models for s in sets]
+
+    generate(job("whole"))
+    whole = [contents(folder) for folder in folders("whole")]
+    drawn: list[str] = []
+    real, limit = evals.generate.sample_batch, 0
+
+    def counted(pipeline: Any, unet: Any, conditions: Any, empty: Any, ids: list[str], settings: Any) -> Any:
+        if len(drawn) == limit:
+            raise KeyboardInterrupt
+        drawn.append(ids[0])
+        return real(pipeline, unet, conditions, empty, ids, settings)
+
+    monkeypatch.setattr(evals.generate, "sample_batch", counted)
+    # Of 4 + 2 batches a model, or 2 + 1 of the second of two jobs, all but the last are drawn.
+    first, second = ["own-00000", "own-00002"], ["own-00004", "own-00006"]
+    every = [*second, "m-2"] if shard else [*first, *second, "m-0", "m-2"]
+    limit = 2 * len(every) - 1
+    with pytest.raises(KeyboardInterrupt):
+        generate(job("cut"))
+    assert drawn == [*every, *every[:-1]]
+    assert [folder.exists() for folder in folders("cut")] == [True, True, True, False]
+    # What Snakemake does before it runs the job again: the outputs are the folders of a share, or else the manifests.
+    for folder in folders("cut"):
+        shutil.rmtree(folder, ignore_errors=True) if shard else (folder / "manifest.parquet").unlink(missing_ok=True)
+    drawn.clear()
+    limit = 100
+    generate(job("cut"))
+    assert drawn == every[-1:]
+    assert [contents(folder) for folder in folders("cut")] == whole
+    # Nothing of it is left, so a job that is asked for again draws again.
+    assert not list((tmp_path / "cut/unfinished_images").rglob("*.*"))
+    drawn.clear()
+    generate(job("cut"))
+    assert drawn == every * 2
+
+
 def test_images_of_other_settings_or_weights_are_not_taken(
     wide_job: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
