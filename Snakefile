@@ -25,15 +25,26 @@ if len(configs) > 1 or workflow.config_settings.config:
     sys.exit(
         "error: a benchmark is one config file: give one --configfile and no --config"
     )
-# The target `miniature` makes the weights, so it runs without them; a spawned job's were checked by the main process.
-weights_needed = workflow.is_main_process and "miniature" not in sys.argv[1:]
+config_file = os.path.relpath(configs[0])
 try:
-    PLAN = Plan(load(os.path.relpath(configs[0]), check_files=weights_needed))
+    PLAN = Plan(load(config_file, check_files=False))
 except InputError as error:
     # Leaving here prints the lines alone, where an exception would add where in this file it was raised.
     sys.exit(
         f"{error}\n\n{len(str(error).splitlines())} error(s) in the config; nothing was run"
     )
+# Whether this is a dry run is not known yet. One does without weights, as --lint does, and so does the target
+# `miniature`, which makes them; a spawned job's were checked by the main process.
+missing_files = ""
+if workflow.is_main_process:
+    try:
+        load(config_file)
+    except InputError as error:
+        missing_files = str(error)
+        print(
+            f"warning: not there yet, and nothing is run before they are:\n{missing_files}",
+            file=sys.stderr,
+        )
 EXECUTION = PLAN.benchmark.execution
 
 
@@ -42,6 +53,17 @@ wildcard_constraints:
     model="|".join(map(re.escape, PLAN.external_models)),
     prompt_set="|".join(map(re.escape, PLAN.benchmark.prompt_sets)),
     dataset="|".join(map(re.escape, PLAN.benchmark.pairs)),
+
+
+# Not called by a dry run.
+onstart:
+    made_first = (
+        job.rule.name.startswith("miniature") for job in workflow.dag.needrun_jobs()
+    )
+    if missing_files and not workflow.touch and not all(made_first):
+        sys.exit(
+            f"{missing_files}\n\n{len(missing_files.splitlines())} error(s) in the config; nothing was run"
+        )
 
 
 localrules:

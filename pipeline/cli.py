@@ -26,7 +26,9 @@ def _spec(arguments: argparse.Namespace) -> None:
     from pipeline.config import load
     from pipeline.jobs import Plan, encode
 
-    jobs = [job for job in Plan(load(arguments.config)).jobs() if arguments.stage in (None, job.stage)]
+    jobs = [
+        job for job in Plan(load(arguments.config, check_files=False)).jobs() if arguments.stage in (None, job.stage)
+    ]
     if arguments.job is None:
         for job in jobs:
             print(job.command if arguments.commands else f"{job.stage} {job.name}")
@@ -45,7 +47,7 @@ def _show(arguments: argparse.Namespace) -> None:
     from pipeline.config import load
     from pipeline.jobs import Plan
 
-    plan = Plan(load(arguments.config))
+    plan = Plan(load(arguments.config, check_files=False))
     spec = plan.compare_spec()
     print(print_table(Comparison.from_spec(spec), spec["generation"]))
     print(f"\nReport: {plan.report_files()[0]}\nTables: {plan.root / 'tables'}/")

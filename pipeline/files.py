@@ -155,7 +155,7 @@ def source_files(model: Model) -> list[str]:
     """Local files that say what the weights of a model from elsewhere are; a hub id has a revision instead."""
     if not is_local(model.source):
         return []
-    path = Path(model.source) / (model.file or "")
+    path = Path(model.source).expanduser() / (model.file or "")
     if path.is_file():
         return [path.as_posix()]
     return [*tracked_files(path.as_posix()), *tracked_files((path / "unet").as_posix())]
@@ -168,7 +168,7 @@ def tracked_files(path: str) -> list[str]:
     changes; files up to 1 MB it compares by content. The provenance records the digest of the weights. Hub ids have
     a revision instead.
     """
-    folder = Path(path)
+    folder = Path(path).expanduser()
     if not is_local(path):
         return []
     found = [folder / name for name in ("provenance.json", "model_index.json", "config.json")]

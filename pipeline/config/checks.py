@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from artifacts.hub import is_local
+from evals.published_weights import WEIGHTS
 from pipeline.config import registries
 from pipeline.config.benchmark import RESERVED_BENCHMARKS, RESERVED_PROMPT_SET, RESERVED_VARIANT, Benchmark
 from pipeline.config.external_checks import CHECKS as ELSEWHERE
@@ -54,19 +55,25 @@ def missing_files(data: Raw, folder: Path) -> Iterator[Problem]:
     Args:
         folder: what relative paths are relative to.
     """
+    for key in ("path", "vae"):
+        value = _block(data, "base").get(key)
+        if isinstance(value, str) and is_local(value) and not (folder / Path(value).expanduser()).exists():
+            yield Problem(("base", key), value, f"no such file or folder; {_remedy(value)}")
+    # These are never hub ids, though a relative path looks like one.
     named: list[tuple[tuple[str | int, ...], Any]] = [
-        *((("base", key), _block(data, "base").get(key)) for key in ("path", "vae")),
         *((("scorers", name, "weights"), s.get("weights")) for name, s in _blocks(data, "scorers")),
         (("report", "scorer_agreement"), _block(data, "report").get("scorer_agreement")),
         (("published", "file"), _block(data, "published").get("file")),
     ]
     for path, value in named:
-        if isinstance(value, str) and is_local(value) and not (folder / value).exists():
-            yield Problem(path, value, f"no such file or folder; {_remedy(value)}")
+        if isinstance(value, str) and not (folder / value).exists():
+            yield Problem(path, value, f"no such file or folder; {_remedy(value, str(path[1]))}")
     yield from missing_sources(data, folder)
 
 
-def _remedy(path: str) -> str:
+def _remedy(path: str, scorer: str = "") -> str:
+    if scorer in WEIGHTS and Path(path).name == scorer and not path.startswith("resources/"):
+        return f"fetch it with `evals weights fetch {scorer} --to {Path(path).parent}`"
     if path.startswith("resources/miniature/"):
         return "restore it with `git checkout -- resources/miniature` or run `make miniature install-miniature`"
     return "paths are relative to where snakemake is started"

@@ -29,9 +29,10 @@ def missing_sources(data: Raw, folder: Path) -> Iterator[Problem]:
     for path, value, file in named:
         if not isinstance(value, str) or not is_local(value):
             continue
-        if not (folder / value).exists():
+        place = folder / Path(value).expanduser()
+        if not place.exists():
             yield Problem(path, value, "no such file or folder; paths are relative to where snakemake is started")
-        elif isinstance(file, str) and not (folder / value / file).exists():
+        elif isinstance(file, str) and not (place / file).exists():
             yield Problem(
                 (*path[:-1], "file"), file, f"{value} holds no such file or folder; correct it or leave it out"
             )

@@ -59,7 +59,7 @@ class Workflow:
         return {**os.environ, "PATH": os.pathsep.join(paths), "STUB_FILES": json.dumps(names)}
 
     def run(self, *arguments: str, fails: bool = False) -> str:
-        """Run to the end; what it printed."""
+        """Run to the end, well or not; what it printed."""
         done = subprocess.run(
             self.command(*arguments), cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=120
         )

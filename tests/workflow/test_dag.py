@@ -52,7 +52,17 @@ def test_the_miniature_target_needs_no_weights_and_no_benchmark(workflow: Workfl
         "miniature_quality": 1,
         "miniature": 1,
     }
-    assert "base.path" in workflow.run("--dry-run", fails=True)
+    # A run refuses to start without them; a dry run says so and goes on.
+    missing = 'base.path = "resources/miniature/base": no such file or folder'
+    text = workflow.run(fails=True)
+    assert text.count(missing) == 2
+    assert "1 error(s) in the config; nothing was run" in text
+    assert "Traceback" not in text
+    assert workflow.executed() == []
+    text = workflow.run("--dry-run")
+    assert f"warning: not there yet, and nothing is run before they are:\nbench.yaml: {missing}" in text
+    assert "This was a dry-run" in text
+    assert f"nothing is run before they are:\nbench.yaml: {missing}" in workflow.run("--lint")
 
 
 def test_a_run_is_complete_and_only_what_changed_runs_again(workflow: Workflow) -> None:

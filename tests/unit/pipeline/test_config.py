@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from pipeline.config import ConfigError, load, validate
+from pipeline.files import Files
 
 pytestmark = pytest.mark.usefixtures("few_names")
 
@@ -316,6 +317,32 @@ def test_weights_that_are_not_there(config: Config, tmp_path: Path) -> None:
     (tmp_path / "weights/pick/score").mkdir(parents=True)
     del config["report"]
     assert validate(config, folder=tmp_path).base.path == "owner/model@main"
+
+
+def test_a_relative_path_of_two_parts_is_no_hub_id_where_none_is_taken(config: Config, tmp_path: Path) -> None:
+    config["base"]["path"] = "owner/model@main"
+    config["scorers"]["pickscore"]["weights"] = "weights/pickscore"
+    config["report"] = {"scorer_agreement": "figures/agreement.json"}
+    config["published"] = {"file": "figures/published.csv"}
+    elsewhere = "no such file or folder; paths are relative to where snakemake is started"
+    assert errors(config, check_files=True, folder=tmp_path) == [
+        'scorers.pickscore.weights = "weights/pickscore": no such file or folder; '
+        "fetch it with `evals weights fetch pickscore --to weights`",
+        f'report.scorer_agreement = "figures/agreement.json": {elsewhere}',
+        f'published.file = "figures/published.csv": {elsewhere}',
+    ]
+
+
+def test_a_base_may_lie_in_the_home_folder(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config["base"]["path"] = "~/bases/own"
+    del config["scorers"]["pickscore"]
+    line = 'base.path = "~/bases/own": no such file or folder; paths are relative to where snakemake is started'
+    assert errors(config, check_files=True, folder=tmp_path / "work") == [line]
+    (tmp_path / "bases/own").mkdir(parents=True)
+    (tmp_path / "bases/own/model_index.json").write_text("{}")
+    benchmark = validate(config, folder=tmp_path / "work")
+    assert Files(benchmark).base_files() == [(tmp_path / "bases/own/model_index.json").as_posix()]
 
 
 @pytest.mark.parametrize(

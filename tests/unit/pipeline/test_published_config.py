@@ -1,17 +1,20 @@
-"""``config/published.yaml``, which is shipped and whose weights are not."""
+"""Configs that are shipped and whose weights are not."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.config import load
+import pytest
+
+from pipeline.config import ConfigError, load
 from pipeline.jobs import Plan
 
-CONFIG = Path(__file__).parents[3] / "config/published.yaml"
+FOLDER = Path(__file__).parents[3] / "config"
+CONFIG = FOLDER / "published.yaml"
 
 
-def test_it_passes_every_check_without_its_weights() -> None:
-    plan = Plan(load(CONFIG))
+def test_it_passes_every_check_but_for_its_weights() -> None:
+    plan = Plan(load(CONFIG, check_files=False))
     models = [model.name for model in plan.compared_models()]
     assert [name for name in models if name.startswith("sd15/")] == [
         "sd15/base",
@@ -32,7 +35,7 @@ def test_it_passes_every_check_without_its_weights() -> None:
 
 
 def test_it_draws_as_the_published_evaluation_does() -> None:
-    jobs = [job for job in Plan(load(CONFIG)).jobs() if job.stage == "generate"]
+    jobs = [job for job in Plan(load(CONFIG, check_files=False)).jobs() if job.stage == "generate"]
     # 14 models on all three prompt sets, each shared by 8 jobs, so that weights are loaded once a GPU.
     assert len(jobs) == 14 * 8
     assert jobs[0].spec["prompt_sets"] == ["papv2", "hpdv2", "partiprompts"]
@@ -45,6 +48,48 @@ def test_it_draws_as_the_published_evaluation_does() -> None:
 
 
 def test_nothing_is_trained() -> None:
-    assert {job.stage for job in Plan(load(CONFIG)).jobs()} == {
+    assert {job.stage for job in Plan(load(CONFIG, check_files=False)).jobs()} == {
         *("prompts", "generate", "collect", "score", "compare", "report", "track")
     }
+
+
+@pytest.mark.parametrize("name", ["published", "paper-sd15", "paper-sdxl"])
+def test_what_is_missing_is_the_weights_of_the_scorers(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        load(FOLDER / f"{name}.yaml")
+    assert [line.rpartition("; ")[2] for line in caught.value.lines] == [
+        f"fetch it with `evals weights fetch {scorer} --to weights`"
+        for scorer in ("pickscore", "hpsv2", "aesthetic", "clip", "imagereward")
+    ]
+    for scorer in ("pickscore", "hpsv2", "aesthetic", "clip", "imagereward"):
+        (tmp_path / "weights" / scorer).mkdir(parents=True)
+    assert load(FOLDER / f"{name}.yaml").benchmark
+
+
+@pytest.mark.parametrize(
+    ("name", "learning_rate", "betas", "mu"),
+    [
+        ("paper-sd15", 1e-8, [5000, 0.001, 2000], [0.9, 0.2, 0.9]),
+        ("paper-sdxl", 1e-9, [5000, 5000, 6000], [0.6, 0.6, 0.6]),
+    ],
+)
+def test_the_papers_variants_stand_beside_their_baselines(
+    name: str, learning_rate: float, betas: list[float], mu: list[float]
+) -> None:
+    plan = Plan(load(FOLDER / f"{name}.yaml", check_files=False))
+    assert plan.benchmark.base.family == name.partition("-")[2]
+    names = ["diffusion-dpo", "dspo", "dmpo"]
+    assert {variant: plan.baseline(variant) for variant in plan.variants} == {
+        **dict.fromkeys(["sft", *names]),
+        **{f"{variant}+sdpo": variant for variant in names},
+    }
+    for variant, beta, share in zip(names, betas, mu, strict=True):
+        for spec in (plan.train_spec(variant, (0,)), plan.train_spec(f"{variant}+sdpo", (0,))):
+            assert spec["objective"]["parameters"]["beta"] == beta
+            training = spec["training"]
+            assert (training["learning_rate"], training["batch_size"], training["steps"]) == (learning_rate, 2048, 2000)
+        assert spec["objective"]["safeguard"]["mu"] == share
+        assert spec["objective"]["safeguard"]["granularity"] == "microbatch"
