@@ -61,6 +61,22 @@ def local_folder(path: str) -> Path:
         ) from error
 
 
+def cached_folder(path: str) -> Path | None:
+    """The folder of a hub id's revision, as far as it has been fetched; ``None`` if nothing of it has.
+
+    Args:
+        path: ``owner/name@revision``.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    name, _, revision = path.partition("@")
+    try:
+        return Path(snapshot_download(name, revision=revision or None, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
+
+
 def content_digest(path: str) -> str:
     """Digest of all files of a folder; for a hub id the commit that was fetched."""
     folder = local_folder(path)

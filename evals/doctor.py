@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from artifacts.atomic import file_sha256
 from artifacts.errors import InputError
+from artifacts.hub import cached_folder, is_local
 from artifacts.provenance import package_versions
 from evals import scorers
+from evals.external_models import WEIGHT_SUFFIXES
 from evals.prompts_fetch import CACHE, cached
 from evals.published_prompts import PROMPTS
 from evals.published_weights import NEEDED, WEIGHTS, PublishedFile
@@ -78,10 +80,7 @@ def doctor(config: str | Path | None, weights_dir: str | Path, *, verify: bool =
 
 
 def _config_findings(config: Mapping[str, Any], source: str | Path, verify: bool) -> Iterator[Finding]:
-    base = config.get("base")
-    if isinstance(base, dict) and isinstance(base.get("path"), str):
-        there = Path(base["path"]).exists()
-        yield Finding("base", base["path"], "" if there else "no such folder; give base.path a local folder")
+    yield from _denoiser_findings(config)
     for name, block in scorer_blocks(config, source).items():
         module = scorers.load(name)
         weights = block.get("weights")
@@ -94,6 +93,54 @@ def _config_findings(config: Mapping[str, Any], source: str | Path, verify: bool
     for name, block in (sets if isinstance(sets, dict) else {}).items():
         if isinstance(block, dict):
             yield from _prompt_findings(f"prompt set {name}", block)
+
+
+def _denoiser_findings(config: Mapping[str, Any]) -> Iterator[Finding]:
+    """Bases with their autoencoders, and models from elsewhere."""
+    for what, block in (("base", config.get("base")), *_listed(config, "other_bases", "base")):
+        if not isinstance(block, dict):
+            continue
+        if isinstance(path := block.get("path"), str):
+            yield _source_finding(what, path, ("unet", "vae", "text_encoder"))
+        if isinstance(path := block.get("vae"), str):
+            yield _source_finding(f"{what}'s vae", path, (".",))
+    for what, block in _listed(config, "models", "model"):
+        if isinstance(source := block.get("source"), str):
+            file = block.get("file")
+            yield _source_finding(what, source, (file if isinstance(file, str) else "unet", "."), all_of_them=False)
+
+
+def _listed(config: Mapping[str, Any], key: str, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    blocks = config.get(key)
+    for block in blocks if isinstance(blocks, list) else []:
+        if isinstance(block, dict):
+            yield f"{kind} {block.get('name')}", block
+
+
+def _source_finding(what: str, source: str, parts: Sequence[str], *, all_of_them: bool = True) -> Finding:
+    """Whether a file, folder or hub id is here.
+
+    Args:
+        what: for whom.
+        source: as the config names it.
+        parts: files or folders with weights, of which a fetched hub id has all, or at least one.
+        all_of_them: which of the two.
+    """
+    if is_local(source):
+        there = Path(source).expanduser().exists()
+        return Finding(what, source, "" if there else "no such file or folder; correct the path")
+    if "@" not in source:
+        return Finding(what, source, f"no such folder, and as a hub id it has no revision; write {source}@<commit>")
+    folder = cached_folder(source)
+    found = [folder is not None and _has_weights(folder / part) for part in parts]
+    if all(found) if all_of_them else any(found):
+        return Finding(what, f"{source} (in the hub's cache)")
+    begun = "in part in" if folder is not None else "not in"
+    return Finding(what, f"{source} ({begun} the hub's cache; fetched on first use)")
+
+
+def _has_weights(path: Path) -> bool:
+    return path.is_file() or any(file.suffix in WEIGHT_SUFFIXES for file in path.glob("*"))
 
 
 def _prompt_findings(what: str, block: Mapping[str, Any]) -> Iterator[Finding]:
