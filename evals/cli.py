@@ -77,6 +77,9 @@ def _track(spec: Mapping[str, Any]) -> None:
     write_json(spec["marker"], {"database": spec["database"], "experiment": spec["benchmark"]})
 
 
+THREADED = ("generate", "score")
+"""Stages with an option for the number of threads, which changes no result and is in no spec."""
+
 STAGES: dict[str, tuple[str, Callable[[Mapping[str, Any]], None]]] = {
     "prompts": ("write a prompt set, or fetch published ones", _prompts),
     "generate": ("generate the images of models on prompt sets", _generate),
@@ -174,6 +177,8 @@ def _parser() -> argparse.ArgumentParser:
             "compare": (_add_compare, _folder_compare),
         }.get(name)
         add_spec(command, required=alone is None)
+        if name in THREADED:
+            command.add_argument("--threads", type=int, metavar="N", help="CPU threads of a job (1)")
         command.set_defaults(run=None if alone is None else alone[1], stage=stage)
         if alone is not None:
             alone[0](command)
@@ -212,8 +217,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(chosen: argparse.Namespace) -> int | None:
+    extra = {"threads": threads} if (threads := getattr(chosen, "threads", None)) else {}
     if chosen.run is None:
-        chosen.stage(read_spec(chosen.spec))
+        chosen.stage({**read_spec(chosen.spec), **extra})
         return None
     alone = [f"--{name}" for name in ("images", "prompts", "out") if hasattr(chosen, name)]
     given = [option for option in alone if getattr(chosen, option[2:])] + list(getattr(chosen, "files", []))
@@ -222,8 +228,10 @@ def _run(chosen: argparse.Namespace) -> int | None:
     if chosen.spec is not None:
         if given:
             raise InputError(f"evals {chosen.command}: --spec describes the whole job; leave {given[0]} out")
-        chosen.stage(read_spec(chosen.spec))
+        chosen.stage({**read_spec(chosen.spec), **extra})
         return None
+    if extra:
+        raise InputError("evals score: --threads goes with --spec; for a folder of images there is --workers")
     if chosen.command == "prompts" and not given:
         raise InputError(
             "evals prompts: --spec is missing; give it, or fetch a published set: evals prompts fetch NAME"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from artifacts import layout
@@ -28,19 +28,19 @@ def encode(spec: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Job:
-    """One job: the command that runs it and its spec."""
+    """One job: the command that runs it and its spec; options are settings that no result depends on."""
 
     stage: str
     name: str
     spec: Spec
-    processes: int = 1
+    options: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def command(self) -> str:
         """The command line, for running it by hand."""
         program = "sdpo" if self.stage in ("pairs", "train") else "evals"
-        together = f" --processes {self.processes}" if self.processes > 1 else ""
-        return f"{program} {self.stage}{together} --spec {shlex.quote(encode(self.spec))}"
+        options = "".join(f" --{name} {value}" for name, value in self.options.items() if value > 1)
+        return f"{program} {self.stage}{options} --spec {shlex.quote(encode(self.spec))}"
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,8 @@ class Plan(Chunks):
     def pairs_spec(self, dataset: str) -> Spec:
         """Spec of ``sdpo pairs``."""
         out = layout.pairs(self.root, dataset, self.benchmark.base.name).as_posix()
-        processes = self.benchmark.execution.encoding_processes
-        how: Spec = {"processes": processes} if processes > 1 else {}
         block = self.benchmark.pairs[dataset].model_dump()
-        return self._spec("pairs", dataset=dataset, **block, base=self._base, out=out, **how)
+        return self._spec("pairs", dataset=dataset, **block, base=self._base, out=out)
 
     def joint_train_spec(self, variants: Sequence[str], seeds: Sequence[int]) -> Spec:
         """Spec of ``sdpo train`` for a job: that of its one variant, or those of several under ``together``."""
@@ -108,7 +106,6 @@ class Plan(Chunks):
             prompt_sets=list(prompt_sets),
             **({"shard": list(shard)} if shard[1] > 1 else {}),
             generation=self.benchmark.generation.model_dump(),
-            threads=self.benchmark.execution.threads,
         )
 
     def collect_spec(self, models: Sequence[str], prompt_sets: Sequence[str]) -> Spec:
@@ -131,7 +128,6 @@ class Plan(Chunks):
             prompt_sets=list(prompt_sets),
             scorers={name: block | {"protocol": self.protocol(name)} for name, block in blocks.items()},
             batch_size=self.benchmark.execution.score_batch_size,
-            threads=self.benchmark.execution.threads,
             **({"cache": cache} if (cache := self.benchmark.execution.score_cache) else {}),
         )
 
@@ -247,28 +243,31 @@ class Plan(Chunks):
 
     def jobs(self) -> Iterator[Job]:
         """All jobs of the benchmark, in the order of the stages."""
+        execution = self.benchmark.execution
+        threads = {"threads": execution.threads}
         used = {variant.pairs for variant in self.variants.values()}
         for name in self.benchmark.prompt_sets:
             yield Job("prompts", name, self.prompts_spec(name))
         for name in (name for name in self.benchmark.pairs if name in used):
-            yield Job("pairs", name, self.pairs_spec(name))
+            yield Job("pairs", name, self.pairs_spec(name), {"processes": execution.encoding_processes})
         shared = [(variants, seeds) for variants in self.variant_groups for seeds in self.seed_chunks]
         for variants, seeds in shared:
             spec = self.joint_train_spec(variants, seeds)
-            yield Job("train", label(variants, seeds), spec, self.benchmark.execution.processes)
+            yield Job("train", label(variants, seeds), spec, {"processes": execution.processes})
         drawn = [("base", [self.base_model]), *((name, [name]) for name in self.external_models)]
         drawn += [(label(v, s), self.models_of(v, s)) for v, s in shared]
         for name, models in drawn:
             for sets in self.prompt_set_chunks:
                 for shard in self.shards:
                     spec = self.generate_spec(models, sets, shard)
-                    yield Job("generate", shard_label(label(name, sets), shard), spec)
+                    yield Job("generate", shard_label(label(name, sets), shard), spec, threads)
                 if self.sharded:
                     yield Job("collect", label(name, sets), self.collect_spec(models, sets))
         for name, models in drawn:
             for sets in self.prompt_set_chunks:
                 for scorers in self.scorer_chunks:
-                    yield Job("score", label(name, sets, scorers), self.score_spec(models, sets, scorers))
+                    spec = self.score_spec(models, sets, scorers)
+                    yield Job("score", label(name, sets, scorers), spec, threads)
         yield Job("compare", "tables", self.compare_spec())
         yield Job("report", "page", self.report_spec())
         yield Job("track", "mlflow", self.track_spec())

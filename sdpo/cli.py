@@ -20,7 +20,7 @@ from artifacts.job import add_spec, read_spec
 def _pairs(chosen: argparse.Namespace, arguments: Sequence[str]) -> None:
     from sdpo.pairs.cache import build
 
-    build(read_spec(chosen.spec))
+    build({**read_spec(chosen.spec), "processes": chosen.processes})
 
 
 def _train(chosen: argparse.Namespace, arguments: Sequence[str]) -> int:
@@ -85,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = commands.add_parser(name, help=summary, description=summary)
         add_spec(command, required=name != "pairs")
         if name == "pairs":
+            command.add_argument("--processes", type=int, default=1, metavar="N", help="processes that encode (1)")
             _add_checksum_commands(command)
         if name == "train":
             command.add_argument(

@@ -160,12 +160,15 @@ def test_settings_on_the_command_line_are_refused(workflow: Workflow) -> None:
     assert "give one --configfile and no --config" in workflow.run("--config", "seeds=[5]", "--dry-run", fails=True)
 
 
-def test_processes_and_time_limits_reach_the_command_and_run_nothing_again(workflow: Workflow) -> None:
+def test_processes_threads_and_time_limits_reach_the_command_and_run_nothing_again(workflow: Workflow) -> None:
     workflow.config["training"] = {**workflow.config.get("training", {}), "micro_batch_size": 2}
     workflow.run()
-    workflow.config["execution"] = {**workflow.config.get("execution", {}), "processes": 2, "runtime_minutes": 90}
+    execution = {"processes": 2, "encoding_processes": 2, "threads": 2, "runtime_minutes": 90}
+    workflow.config["execution"] = {**workflow.config.get("execution", {}), **execution}
     assert "Nothing to be done" in workflow.run()
-    text = workflow.run("--dry-run", "--printshellcmds", "--forcerun", "train")
+    text = workflow.run("--dry-run", "--printshellcmds", "--forcerun", "pairs", "train", "generate_base", "score_base")
+    for command in ("sdpo pairs --processes 2", "evals generate --threads 2", "evals score --threads 2"):
+        assert f"Shell command: {command} --spec" in text
     commands = [line for line in text.splitlines() if line.startswith("Shell command: sdpo train")]
     # The limit is heeded where a cluster enforces it; the shell sees whether that is so.
     assert {command.split(" --spec ")[0] for command in commands} == {

@@ -43,7 +43,7 @@ for group in PLAN.drawn:
                         shard,
                     )
                 shell:
-                    "evals generate --spec {params.spec:q} 2>&1 | tee {log:q}"
+                    "evals generate --threads {threads} --spec {params.spec:q} 2>&1 | tee {log:q}"
 
         if PLAN.sharded:
 

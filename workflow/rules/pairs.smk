@@ -14,9 +14,10 @@ rule pairs:
         mem_mb=EXECUTION.memory_mb,
         runtime=EXECUTION.runtime_minutes,
         gpu=EXECUTION.gpu * EXECUTION.encoding_processes,
+        processes=EXECUTION.encoding_processes,
     params:
         spec=lambda wildcards: encode(PLAN.pairs_spec(wildcards.dataset)),
     message:
         "Pair set {wildcards.dataset}: encode images and prompts"
     shell:
-        "sdpo pairs --spec {params.spec:q} 2>&1 | tee {log:q}"
+        "sdpo pairs --processes {resources.processes} --spec {params.spec:q} 2>&1 | tee {log:q}"

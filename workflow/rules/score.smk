@@ -29,4 +29,4 @@ for group in PLAN.drawn:
                 message:
                     f"Score {group.title} on {', '.join(prompt_sets)} by {', '.join(scorers)}"
                 shell:
-                    "evals score --spec {params.spec:q} 2>&1 | tee {log:q}"
+                    "evals score --threads {threads} --spec {params.spec:q} 2>&1 | tee {log:q}"

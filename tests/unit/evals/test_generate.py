@@ -18,6 +18,7 @@ from artifacts import layout
 from artifacts.atomic import file_sha256, json_sha256
 from artifacts.contracts import read_table, write_table
 from artifacts.errors import InputError
+from evals import cli
 from evals.generate import collect_shards, generate, share
 from evals.sampling import SamplingSettings, noise_seed
 from evals.text_to_image import Pipeline
@@ -322,3 +323,22 @@ def test_missing_model_is_named(job: Callable[..., dict[str, Any]]) -> None:
 def test_missing_prompt_set_is_named(job: Callable[..., dict[str, Any]]) -> None:
     with pytest.raises(InputError, match=r"unseen.parquet: no such file"):
         generate(job(prompt_sets=["unseen"]))
+
+
+@pytest.mark.parametrize(("options", "expected"), [([], 1), (["--threads", "2"], 2)])
+def test_threads_come_from_the_command_line(
+    job: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch, options: list[str], expected: int
+) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", seen.append)
+    monkeypatch.setattr(evals.generate._Job, "run", lambda _: None)
+    spec = job()
+    del spec["threads"]
+    assert cli.main(["generate", *options, "--spec", json.dumps(spec)]) == 0
+    assert seen == [expected]
+
+
+def test_threads_are_not_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["score", "--images", str(tmp_path), "--prompts", "p.txt", "--out", "s.parquet", "--threads", "2"]
+    assert cli.main(asked) == 2
+    assert "for a folder of images there is --workers" in capsys.readouterr().err

@@ -353,3 +353,13 @@ def test_cache_of_an_older_layout_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cache.json").write_text('{"files": {}}')
     with pytest.raises(InputError, match="written by an older release, in another layout; delete"):
         cache.content_sha256(tmp_path)
+
+
+def test_processes_come_from_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sdpo import cli
+
+    built: list[dict[str, Any]] = []
+    monkeypatch.setattr("sdpo.pairs.cache.build", built.append)
+    assert cli.main(["pairs", "--processes", "3", "--spec", '{"dataset": "own"}']) == 0
+    assert cli.main(["pairs", "--spec", '{"dataset": "own"}']) == 0
+    assert built == [{"dataset": "own", "processes": 3}, {"dataset": "own", "processes": 1}]
