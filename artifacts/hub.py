@@ -19,6 +19,7 @@ LEFT_OUT = (
     *("*.fp16.*", "*non_ema*", "*ema_only*", "*onnx*", "*openvino*", "*flax*"),
     *("safety_checker/*", "feature_extractor/*", "vae_1_0/*", "vae_encoder/*", "vae_decoder/*", "image_encoder/*"),
 )
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _ID = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 
 
@@ -75,6 +76,14 @@ def cached_folder(path: str) -> Path | None:
         return Path(snapshot_download(name, revision=revision or None, local_files_only=True))
     except (LocalEntryNotFoundError, HFValidationError):
         return None
+
+
+def commit_of(path: Path) -> str | None:
+    """The commit that a file or folder in the hub's cache is of; ``None`` for one that lies elsewhere."""
+    for folder in (path, *path.parents):
+        if folder.parent.name == "snapshots" and _COMMIT.fullmatch(folder.name):
+            return folder.name
+    return None
 
 
 def content_digest(path: str) -> str:

@@ -6,7 +6,7 @@ Every parameter must be there, in its shape, and nothing else. Pickles are read 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 FOLDER_WEIGHTS = "diffusion_pytorch_model"
+COPIES = ("*.fp16.*", "*non_ema*")
+"""Copies of the same weights, in half precision or not averaged; taken only where a config names them."""
 LORA_FILE = "pytorch_lora_weights.safetensors"
 # Cross-attention width of the denoiser, by which families are told apart.
 _WIDTHS = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "SDXL"}
@@ -76,10 +78,17 @@ def weight_files(path: Path) -> list[Path]:
     """Files of :func:`locate`'s path that hold weights, in the order in which they are preferred."""
     if path.is_file():
         return [path]
-    found = [file for suffix in WEIGHT_SUFFIXES for file in sorted(path.glob(f"{FOLDER_WEIGHTS}*{suffix}"))]
-    if not found:
+    if not (found := _weights_in(path)):
         raise InputError(f"{path}: holds no {FOLDER_WEIGHTS}.safetensors; complete the folder")
-    return [file for file in found if file.suffix == found[0].suffix]
+    return found
+
+
+def _weights_in(folder: Path) -> list[Path]:
+    for suffix in WEIGHT_SUFFIXES:
+        files = sorted(folder.glob(f"{FOLDER_WEIGHTS}*{suffix}"))
+        if found := [file for file in files if not any(file.match(pattern) for pattern in COPIES)]:
+            return found
+    return []
 
 
 def load(path: Path, pipeline: Pipeline) -> Any:
@@ -196,24 +205,29 @@ def _with_lora(path: Path, pipeline: Pipeline) -> Any:
 
 def _fetch(source: str, file: str | None) -> Path:
     """The folder of a hub id's revision, with what is needed of it."""
+    if file is not None and file.endswith(WEIGHT_SUFFIXES):
+        return _snapshot(source, file, [file])
+    top = "" if file is None else f"{file.rstrip('/')}/"
+    folders = (f"{top}unet/", top)
+    # Pickles only where there is nothing better, so that each weight is fetched once.
+    for suffix in (".safetensors", ".bin"):
+        names = ("config.json", f"{FOLDER_WEIGHTS}*{suffix}", f"{FOLDER_WEIGHTS}{suffix}.index.json", LORA_FILE)
+        wanted = [folder + name for folder in folders for name in names]
+        root = _snapshot(source, file, wanted, COPIES)
+        if any((root / folder / LORA_FILE).is_file() or _weights_in(root / folder) for folder in folders):
+            break
+    return root
+
+
+def _snapshot(source: str, file: str | None, wanted: Sequence[str], left_out: Sequence[str] = ()) -> Path:
+    """Files of a hub id's revision, by patterns."""
     from huggingface_hub import snapshot_download
 
     name, _, revision = source.partition("@")
     if not revision:
         raise InputError(f"{source}: no such file or folder; a hub id needs its revision: {name}@<commit>")
-    if file is None:
-        wanted = [
-            f"{folder}{end}" for folder in ("unet/", "") for end in ("config.json", f"{FOLDER_WEIGHTS}*.safetensors")
-        ]
-        wanted += [f"{folder}{FOLDER_WEIGHTS}.safetensors.index.json" for folder in ("unet/", "")] + [LORA_FILE]
-    elif file.endswith(WEIGHT_SUFFIXES):
-        wanted = [file]
-    else:
-        wanted = [f"{file.rstrip('/')}/*.json", f"{file.rstrip('/')}/*.safetensors"]
     try:
-        return Path(
-            snapshot_download(name, revision=revision, allow_patterns=wanted, ignore_patterns=["*.fp16.*", "*non_ema*"])
-        )
+        return Path(snapshot_download(name, revision=revision, allow_patterns=[*wanted], ignore_patterns=[*left_out]))
     # What is raised without network, account or such a revision depends on the library's version.
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from artifacts import layout
-from artifacts.atomic import file_sha256, json_sha256
+from artifacts.atomic import file_sha256, json_sha256, tree_sha256
 from artifacts.contracts import read_table
 from artifacts.device import take_device
-from artifacts.hub import local_folder
+from artifacts.errors import InputError
+from artifacts.hub import commit_of, local_folder
 from artifacts.plugins import Registry
 from artifacts.progress import progress
 from artifacts.provenance import describe
@@ -60,7 +61,7 @@ def collect_shards(spec: Mapping[str, Any]) -> None:
         spec: ``root``, ``models``, ``prompt_sets``, ``shards`` (how many jobs).
 
     Raises:
-        InputError: a share is missing, or the shares do not make up the prompt set.
+        InputError: a share is missing or drawn from something else, or the shares do not make up the prompt set.
     """
     root, count = spec["root"], int(spec["shards"])
     for model in spec["models"]:
@@ -113,8 +114,9 @@ class _Job:
             weights = self._weights(model)
             # Loaded when the first image is drawn: a job that was killed late may have none left to draw.
             unet = cache(partial(self._load, model, weights))
+            origin = self._origin(model, weights)
             for prompt_set in self.prompts:
-                finished.append(self._draw(model, prompt_set, weights, unet))
+                finished.append(self._draw(model, prompt_set, weights, unet, origin))
         # Not before: were the job to fail now, Snakemake would delete the folders that it has finished.
         for unfinished, rows in finished:
             unfinished.forget(rows)
@@ -124,7 +126,35 @@ class _Job:
         if model in self.sources:
             return external_models.locate(self.sources[model])
         is_base = model == layout.base_model_name(self.base["name"])
-        return (self.pipeline.path if is_base else layout.model(self.root, model)) / "unet"
+        folder = (self.pipeline.path if is_base else layout.model(self.root, model)) / "unet"
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no denoiser; train the model first or correct its path")
+        return folder
+
+    def _origin(self, model: str, weights: Path) -> dict[str, dict[str, str]]:
+        """What the images of a model come from, for their provenance: ``inputs`` by digest, ``commits`` of the hub."""
+        known = self.sources[model].sha256 if model in self.sources else None
+        # A digest that the config gives has just been found to be the file's.
+        inputs = {file.name: known or file_sha256(file) for file in external_models.weight_files(weights)}
+        commits = {"model": found} if model in self.sources and (found := commit_of(weights)) else {}
+        return {
+            "inputs": {**inputs, **self._base_origin["inputs"]},
+            "commits": {**commits, **self._base_origin["commits"]},
+        }
+
+    @cached_property
+    def _base_origin(self) -> dict[str, dict[str, str]]:
+        """As :meth:`_origin`, of what all models share: the base without its denoiser, and a separate autoencoder."""
+        inputs, commits = {}, {}
+        parts = [part for part in self.pipeline.parts if part != "unet" and not (part == "vae" and self.vae)]
+        for name, folder, below in (("base", self.pipeline.path, parts), ("vae", self.vae, ["."])):
+            if folder is None:
+                continue
+            if found := commit_of(folder):
+                commits[name] = found
+            else:
+                inputs[name] = json_sha256({part: tree_sha256(folder / part) for part in below})
+        return {"inputs": inputs, "commits": commits}
 
     def _load(self, model: str, weights: Path) -> Any:
         if model in self.sources:
@@ -149,7 +179,12 @@ class _Job:
         return found
 
     def _draw(
-        self, model: str, prompt_set: str, weights: Path, unet: Callable[[], Any]
+        self,
+        model: str,
+        prompt_set: str,
+        weights: Path,
+        unet: Callable[[], Any],
+        origin: Mapping[str, Mapping[str, str]],
     ) -> tuple[UnfinishedImages, range]:
         """Make one folder; where its images lie besides, and which rows they are of."""
         started = time.time()
@@ -157,13 +192,11 @@ class _Job:
         ids = table["prompt_id"].tolist()
         rows = share(len(ids), self.settings.batch_size, self.shard)
         described: dict[str, Any] = {"generation": self.spec["generation"], "model": model, "prompt_set": prompt_set}
-        inputs = {}
+        described["stage_version"] = self.spec.get("stage_version")
         if model in self.sources:
             described["source"] = asdict(self.sources[model])
-            inputs = {file.name: file_sha256(file) for file in external_models.weight_files(weights)}
         shaping = {
             **described,
-            "stage_version": self.spec.get("stage_version"),
             "prompts": [ids, table["prompt"].tolist()],
             "base": self._base_fingerprint,
             "weights": fingerprint(weights),
@@ -175,7 +208,10 @@ class _Job:
                 target = layout.images(self.root, model, prompt_set)
             else:
                 target = layout.image_shard(self.root, model, prompt_set, self.shard)
-            provenance = describe(stage="generate", spec=described, inputs=inputs, started=started)
+            settings = {**described, "base": dict(self.base)}
+            provenance = describe(
+                stage="generate", spec=settings, inputs=origin["inputs"], started=started, commits=origin["commits"]
+            )
             chosen = [ids[row] for row in rows]
             seeds = [noise_seed(self.settings, prompt_id) for prompt_id in chosen]
             unfinished.finish(target, chosen, seeds, rows, provenance)

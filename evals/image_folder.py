@@ -194,7 +194,8 @@ def collect(folder: Path, shards: Sequence[Path], prompts: pd.DataFrame) -> None
         prompts: contract ``prompts``, which says what must be there and in what order.
 
     Raises:
-        InputError: a share is missing, or the shares together are not the prompt set.
+        InputError: a share is missing, the shares together are not the prompt set, or they were not drawn by the same
+            settings from the same weights.
     """
     import json
 
@@ -209,6 +210,13 @@ def collect(folder: Path, shards: Sequence[Path], prompts: pd.DataFrame) -> None
             "delete the folder and run snakemake again"
         )
     jobs = [json.loads((shard / PROVENANCE).read_text(encoding="utf-8")) for shard in shards]
+    for shard, job in zip(shards, jobs, strict=True):
+        for what in ("spec", "inputs", "commits"):
+            if job.get(what) != jobs[0].get(what):
+                raise InputError(
+                    f"{shard}: was drawn by other settings or from other weights than {shards[0].name} "
+                    f"(`{what}` in their {PROVENANCE}); delete {shard.parent} and run snakemake again"
+                )
     with replaced_directory(folder) as temporary:
         for shard, manifest in zip(shards, manifests, strict=True):
             for name in manifest["file"]:

@@ -110,5 +110,5 @@ def test_provenance_says_which_weights(finished: tuple[Plan, Path]) -> None:
     path = folder / plan.root / "images/other/same/seen/provenance.json"
     provenance = json.loads(path.read_text())
     assert provenance["spec"]["source"] == {"source": "./resources/base", "file": None, "sha256": None}
-    assert list(provenance["inputs"]) == ["diffusion_pytorch_model.safetensors"]
+    assert set(provenance["inputs"]) == {"diffusion_pytorch_model.safetensors", "base"}
     assert provenance["jobs"] == 2

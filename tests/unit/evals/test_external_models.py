@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,11 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import save_file
 
 from artifacts.atomic import file_sha256
 from artifacts.errors import InputError
-from evals.external_models import ExternalModel, load, locate
+from evals.external_models import ExternalModel, load, locate, weight_files
 from evals.text_to_image import Pipeline
 
 LAYER = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"
@@ -209,22 +209,59 @@ def test_hub_without_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         locate(ExternalModel("owner/name"))
 
 
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Path]:
+    """Makes a hub with files of one repository, and gives the folder where fetched ones lie."""
+
+    def make(*files: str) -> Path:
+        cache = tmp_path / "snapshots" / ("0123456789" * 4)
+        cache.mkdir(parents=True)
+
+        def download(name: str, *, revision: str, allow_patterns: list[str], ignore_patterns: list[str]) -> str:
+            assert (name, revision) == ("owner/name", "abc")
+            for file in filter_repo_objects(files, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns):
+                (cache / file).parent.mkdir(parents=True, exist_ok=True)
+                (cache / file).touch()
+            return str(cache)
+
+        monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+        return cache
+
+    return make
+
+
+WEIGHTS, UNET, LORA = "diffusion_pytorch_model", "unet/config.json", "pytorch_lora_weights.safetensors"
+COPIES = [f"unet/{WEIGHTS}.fp16.safetensors", f"unet/{WEIGHTS}.non_ema.safetensors"]
+# Whole pipelines in one file, and parts that the base has.
+REST = ["v1-5.safetensors", "vae/diffusion_pytorch_model.safetensors", "model_index.json"]
+
+
+@pytest.mark.parametrize(
+    ("there", "file", "found", "fetched"),
+    [
+        ([UNET, f"unet/{WEIGHTS}.safetensors", f"unet/{WEIGHTS}.bin"], None, "unet", f"unet/{WEIGHTS}.safetensors"),
+        ([UNET, f"unet/{WEIGHTS}.bin"], None, "unet", f"unet/{WEIGHTS}.bin"),
+        ([UNET, f"unet/{WEIGHTS}.bin"], "unet", "unet", f"unet/{WEIGHTS}.bin"),
+        ([f"sd/{UNET}", f"sd/unet/{WEIGHTS}.safetensors"], "sd", "sd/unet", f"sd/unet/{WEIGHTS}.safetensors"),
+        (["config.json", f"{WEIGHTS}.safetensors", f"{WEIGHTS}.bin"], None, ".", f"{WEIGHTS}.safetensors"),
+        ([LORA], None, LORA, LORA),
+        # What is named is taken, also a copy.
+        ([], COPIES[0], COPIES[0], COPIES[0]),
+        ([], COPIES[1], COPIES[1], COPIES[1]),
+    ],
+)
 def test_hub_gives_one_revision_and_what_is_needed(
-    monkeypatch: pytest.MonkeyPatch, base: Path, trained: dict[str, torch.Tensor], tmp_path: Path
+    hub: Callable[..., Path], there: list[str], file: str | None, found: str, fetched: str
 ) -> None:
-    asked: list[tuple[str, str, list[str]]] = []
-    torch.save(trained, tmp_path / "unet.pth")
+    cache = hub(*there, *COPIES, *REST)
+    assert locate(ExternalModel("owner/name@abc", file)) == cache / found
+    listed = {path.relative_to(cache).as_posix() for path in cache.rglob("*") if path.is_file()}
+    assert {name for name in listed if not name.endswith("config.json")} == {fetched}
 
-    def download(name: str, *, revision: str, allow_patterns: list[str], ignore_patterns: list[str]) -> str:
-        asked.append((name, revision, allow_patterns))
-        assert "*.fp16.*" in ignore_patterns
-        return str(tmp_path)
 
-    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    assert locate(ExternalModel("owner/name@abc", "unet.pth")) == tmp_path / "unet.pth"
-    (tmp_path / "config.json").write_text(json.dumps({}))
-    locate(ExternalModel("owner/name@abc"))
-    assert asked[0] == ("owner/name", "abc", ["unet.pth"])
-    assert {"unet/config.json", "config.json", "pytorch_lora_weights.safetensors"} <= set(asked[1][2])
-    # Whole pipelines in one file are not fetched.
-    assert "*.safetensors" not in asked[1][2]
+def test_copies_in_a_folder_are_not_its_weights(tmp_path: Path) -> None:
+    for name in (f"{WEIGHTS}.safetensors", f"{WEIGHTS}.fp16.safetensors", f"{WEIGHTS}.bin"):
+        (tmp_path / name).touch()
+    assert weight_files(tmp_path) == [tmp_path / f"{WEIGHTS}.safetensors"]
+    (tmp_path / f"{WEIGHTS}.safetensors").unlink()
+    assert weight_files(tmp_path) == [tmp_path / f"{WEIGHTS}.bin"]

@@ -15,7 +15,7 @@ from safetensors import safe_open
 
 import evals.generate
 from artifacts import layout
-from artifacts.atomic import file_sha256, json_sha256
+from artifacts.atomic import file_sha256, json_sha256, tree_sha256
 from artifacts.contracts import read_table, write_table
 from artifacts.errors import InputError
 from evals import cli
@@ -69,7 +69,15 @@ def test_folder_is_complete_and_its_manifest_true(job: Callable[..., dict[str, A
         assert manifest["seed"].tolist() == [noise_seed(SamplingSettings(**SETTINGS), name) for name in SEEN]
         assert {p.name for p in folder.iterdir()} == {*manifest["file"], "manifest.parquet", "provenance.json"}
         provenance = json.loads((folder / "provenance.json").read_text())
-        assert provenance["spec"] == {"generation": SETTINGS, "model": model, "prompt_set": "seen"}
+        base = job()["base"]
+        drawn = {"generation": SETTINGS, "model": model, "prompt_set": "seen", "stage_version": None, "base": base}
+        assert provenance["spec"] == drawn
+        weights = base["path"] if model == "mini/base" else layout.model(tmp_path, model)
+        file = Path(weights) / "unet/diffusion_pytorch_model.safetensors"
+        parts = ("tokenizer", "text_encoder", "vae", "scheduler")
+        others = json_sha256({part: tree_sha256(Path(base["path"]) / part) for part in parts})
+        assert provenance["inputs"] == {file.name: file_sha256(file), "base": others}
+        assert provenance["commits"] == {}
         assert provenance["config_sha256"] == json_sha256(provenance["spec"])
         assert provenance["stage"] == "generate"
     assert abs(pictures(tmp_path, "mini/base") - pictures(tmp_path, "mini/dmpo/seed0")).max() > 1
@@ -149,6 +157,53 @@ def test_shares_of_another_prompt_set_are_refused(wide_job: Callable[..., dict[s
     with pytest.raises(InputError, match="its 6 images are not those of the 7 prompts in order"):
         collect_shards(spec)
     assert not layout.images(tmp_path / "cut", "xl/base", "own").exists()
+
+
+def test_shares_drawn_from_other_weights_or_by_other_settings_are_refused(
+    wide_job: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    spec = {"root": str(tmp_path / "cut"), "models": ["xl/base"], "prompt_sets": ["own"], "shards": 2}
+    generate(wide_job("cut", shard=[0, 2]))
+    generate(wide_job("cut", shard=[1, 2], stage_version=2))
+    with pytest.raises(InputError, match=r"1-of-2: was drawn .* other weights than 0-of-2 \(`spec` in their prov"):
+        collect_shards(spec)
+    generate(wide_job("cut", shard=[1, 2]))
+    weights = tmp_path / "sdxl/unet/diffusion_pytorch_model.safetensors"
+    was = weights.read_bytes()
+    weights.write_bytes(was[:-4] + b"\0\0\x80\x3f")
+    generate(wide_job("cut", shard=[0, 2]))
+    with pytest.raises(InputError, match=r"\(`inputs` in their provenance\.json\); delete .*xl/base/own and run"):
+        collect_shards(spec)
+    assert not layout.images(tmp_path / "cut", "xl/base", "own").exists()
+    weights.write_bytes(was)
+    generate(wide_job("cut", shard=[0, 2]))
+    collect_shards(spec)
+    assert len(contents(layout.images(tmp_path / "cut", "xl/base", "own"))) == 8
+
+
+def test_commits_are_recorded_and_weights_read_once_a_model(
+    wide_job: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commits = {"owner/xl": "a" * 40, "owner/vae": "b" * 40, "owner/model": "c" * 40}
+    for name, part in (("owner/xl", "."), ("owner/vae", "vae"), ("owner/model", "unet")):
+        folder = tmp_path / "snapshots" / commits[name]
+        shutil.copytree(tmp_path / "sdxl" / part, folder if part != "unet" else folder / "unet")
+    monkeypatch.setattr(
+        "huggingface_hub.snapshot_download", lambda name, **_: str(tmp_path / "snapshots" / commits[name])
+    )
+    spec = wide_job("cut", models=["xl/base", "xl/released"], prompt_sets=["own", "again"])
+    shutil.copy(layout.prompts(tmp_path / "cut", "own"), layout.prompts(tmp_path / "cut", "again"))
+    read: list[Path] = []
+    monkeypatch.setattr(evals.generate, "file_sha256", lambda path: read.append(path) or file_sha256(path))
+    base = {**spec["base"], "path": "owner/xl@main", "vae": "owner/vae@main"}
+    generate({**spec, "base": base, "sources": {"xl/released": {"source": "owner/model@main"}}})
+    assert len(read) == 2
+    for model, others in (("xl/base", {}), ("xl/released", {"model": "c" * 40})):
+        folder = layout.images(tmp_path / "cut", model, "again")
+        provenance = json.loads((folder / "provenance.json").read_text())
+        assert provenance["commits"] == {"base": "a" * 40, "vae": "b" * 40, **others}
+        assert list(provenance["inputs"]) == ["diffusion_pytorch_model.safetensors"]
+        assert provenance["spec"]["base"] == base
 
 
 def test_shares_are_whole_batches_and_cover_every_row() -> None:
@@ -311,7 +366,7 @@ def test_model_from_elsewhere_is_drawn_as_its_weights_are(
     assert released == expected
     assert released != base
     provenance = json.loads((layout.images(tmp_path / "cut", "xl/released", "own") / "provenance.json").read_text())
-    assert provenance["inputs"] == {"unet.pth": source["sha256"]}
+    assert provenance["inputs"]["unet.pth"] == source["sha256"]
     assert provenance["spec"]["source"] == source
 
 
