@@ -1,11 +1,13 @@
 """Images a second of ``evals generate`` against diffusers' pipeline called one prompt at a time.
 
-    python benchmarks/generate.py [--base DIR] [--prompts 32] [--steps 20] [--batch-size 8] [--dtype float32]
+    python benchmarks/generate.py [--base BASE] [--prompts 32] [--steps 20] [--batch-size 8] [--dtype float32]
 
-Without a base one shaped like Stable Diffusion 1.5 is made: the same classes, levels and layers, narrow, with random
-weights, for images of 128 pixels. Both ways start from the folder and end with PNG files, have the same start noise,
-sampler and guidance, and run in turns in one process. The images are compared, so that both
-are known to have done the same work. Prints one JSON object.
+The base is a folder in diffusers' layout or a hub id with its revision. Without one a base shaped like Stable Diffusion
+1.5 is made: the same classes, levels and layers, narrow, with random weights, for images of 128 pixels. Both ways start
+from the folder and end with PNG files, have the same start noise, sampler and guidance, and run in turns in one
+process. Prints one JSON object. Fails if the two have not done the same work: in float32 if a value of a pixel differs
+by more than 2 of 255; in half precision, in which the pipeline encodes, guides and decodes too and small differences
+grow, if an image is nearer to another prompt's than to its own.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -26,8 +29,12 @@ from PIL import Image
 from artifacts import layout
 from artifacts.contracts import write_table
 from artifacts.device import take_device
+from artifacts.hub import local_folder
 from evals.generate import generate
 from evals.sampling import SCHEDULERS, SamplingSettings, start_noise
+
+LARGEST_DIFFERENCE = 2
+"""Of 255, between images of both ways in float32."""
 
 WORDS = "a an old red small wooden boat house cat tree under over beside the blue river at night in snow"
 
@@ -91,7 +98,10 @@ def plain(base: Path, out: Path, prompts: pd.DataFrame, settings: SamplingSettin
     import diffusers
 
     start, cpu = time.perf_counter(), time.process_time()
-    pipeline = diffusers.DiffusionPipeline.from_pretrained(base, torch_dtype=getattr(torch, settings.dtype))
+    index = json.loads((base / "model_index.json").read_text())
+    # No part of what is compared, and not fetched with a base.
+    left_out = {name: None for name in ("safety_checker", "feature_extractor", "image_encoder") if name in index}
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(base, torch_dtype=getattr(torch, settings.dtype), **left_out)
     pipeline = pipeline.to(device)
     pipeline.set_progress_bar_config(disable=True)
     kind = getattr(diffusers, SCHEDULERS[settings.scheduler])
@@ -133,10 +143,20 @@ def pixels(folder: Path, count: int) -> np.ndarray[Any, Any]:
     return np.stack([np.asarray(Image.open(folder / f"{row:05d}.png"), dtype=int) for row in range(count)])
 
 
+def compare(plain: np.ndarray[Any, Any], ours: np.ndarray[Any, Any], dtype: str) -> str:
+    """What is wrong with the images of both ways, each (N, H, W, 3); empty if nothing is."""
+    largest = int(np.abs(plain - ours).max())
+    if dtype == "float32":
+        return f"images differ by {largest} of 255" if largest > LARGEST_DIFFERENCE else ""
+    distances = np.array([[np.abs(one - other).mean() for other in plain] for one in ours])
+    wrong = [row for row, nearest in enumerate(distances.argmin(axis=1)) if nearest != row]
+    return f"image {wrong[0]} is nearer to that of another prompt ({len(wrong)} in all)" if wrong else ""
+
+
 def main() -> None:
     """Measure both ways in turns and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base", type=Path, help="folder of a base in diffusers' layout")
+    parser.add_argument("--base", help="folder of a base in diffusers' layout, or hub id owner/name@commit")
     parser.add_argument("--prompts", type=int, default=32)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--batch-size", type=int, default=8)
@@ -159,17 +179,16 @@ def main() -> None:
     ]
     ids = [f"bench-{row:05d}" for row in range(arguments.prompts)]
     prompts = pd.DataFrame({"prompt_id": ids, "prompt": texts, "category": "", "source": "random words"})
-    rounds = []
+    rounds, problems = [], []
     with tempfile.TemporaryDirectory() as folder:
-        base = arguments.base or small_base(Path(folder) / "base")
+        base = local_folder(arguments.base) if arguments.base else small_base(Path(folder) / "base")
         for number in range(arguments.repeats):
             root = Path(folder) / f"round{number}"
             theirs = plain(base, root / "plain", prompts, settings, device)
             mine = ours(base, root, prompts, settings)
-            difference = np.abs(
-                pixels(root / "plain", len(ids)) - pixels(layout.images(root, "bench/base", "bench"), len(ids))
-            )
-            rounds.append({**theirs, **mine, "largest_difference": int(difference.max())})
+            drawn = [pixels(at, len(ids)) for at in (root / "plain", layout.images(root, "bench/base", "bench"))]
+            rounds.append({**theirs, **mine, "largest_difference": int(np.abs(drawn[0] - drawn[1]).max())})
+            problems += filter(None, [compare(*drawn, settings.dtype)])
     name = torch.cuda.get_device_name(device) if device != "cpu" else f"cpu, {arguments.threads} threads"
     whole = [r["loading"] + r["drawing"] for r in rounds]
     print(
@@ -193,6 +212,8 @@ def main() -> None:
             indent=2,
         )
     )
+    if problems:
+        sys.exit(f"error: the two ways have not done the same work: {problems[0]}")
 
 
 if __name__ == "__main__":
