@@ -144,7 +144,12 @@ def sample(
             predicted = unet(inputs, timestep, **arguments).sample.to(working)
             if guided:
                 unconditional, conditional = predicted.chunk(2)
-                predicted = unconditional + guidance * (conditional - unconditional)
+                difference = conditional - unconditional
+                if settings.protocol == "sdpo":
+                    # As it is published: the sum with one more, from the other end, rounds otherwise.
+                    predicted = conditional + settings.guidance_scale * difference
+                else:
+                    predicted = unconditional + guidance * difference
             latents = scheduler.step(predicted, timestep, latents).prev_sample
     return latents
 

@@ -13,7 +13,7 @@ VERSIONS: Final = {
     "prompts": 2,
     "pairs": 3,
     "train": 2,
-    "generate": 1,
+    "generate": 2,
     "collect": 1,
     "score": 2,
     "compare": 1,

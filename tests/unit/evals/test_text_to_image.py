@@ -92,6 +92,26 @@ def test_published_protocol_is_the_pipeline_with_one_more_guidance_and_one_noise
     assert relative(expected[0], expected[2]) > 0.1
 
 
+def test_published_protocol_rounds_as_the_published_loop_does(reference: tuple[Any, Path]) -> None:
+    """In bfloat16, to the last bit: the loop of Diffusion-SDPO's ``test_sd15.py``, for one prompt."""
+    settings = SamplingSettings(protocol="sdpo", scheduler="euler", steps=10, guidance_scale=7.5, dtype="bfloat16")
+    pipeline = Pipeline(reference[1], dtype="bfloat16", text_dtype="bfloat16")
+    told, empty = pipeline.encode_prompts(PROMPTS[:1]), pipeline.empty_prompt(zeros=False)
+    noise = start_noise(settings, IDS[:1], pipeline.latent_shape)
+    scheduler = make_scheduler(pipeline.scheduler, "euler")
+    found = sample(pipeline.unet, scheduler, told, empty, noise, settings)
+    scheduler.set_timesteps(10)
+    both = empty.followed_by(told).to(pipeline.device, torch.bfloat16).arguments()
+    latents = noise * scheduler.init_noise_sigma
+    with torch.inference_mode():
+        for t in scheduler.timesteps:
+            inputs = scheduler.scale_model_input(torch.cat([latents] * 2), t)
+            uncond, text = pipeline.unet(inputs, t, **both).sample.chunk(2)
+            latents = scheduler.step(text + 7.5 * (text - uncond), t, latents).prev_sample
+    assert found.dtype == latents.dtype == torch.bfloat16
+    assert torch.equal(found, latents)
+
+
 def test_protocols_differ_in_what_no_text_is(save_tiny_base: Callable[..., Path], tmp_path: Path) -> None:
     save_tiny_base(tmp_path, "sdxl")
     pipeline = Pipeline(tmp_path)
