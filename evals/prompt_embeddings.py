@@ -1,7 +1,8 @@
 """Text embeddings of a prompt set, computed once for a base and shared by all jobs.
 
 They lie in ``prompt_embeddings/<base>/<set>-<digest>.safetensors``, which no rule declares: the digest is of the
-prompts, the files of tokenizers and text encoders, and the precision, so that whatever shapes them makes another file.
+prompts, the files of tokenizers and text encoders, the precision, what the base says of the empty prompt, and, where
+time ids depend on it, the size of images, so that whatever shapes them makes another file.
 Of several jobs that start at once, one computes and the others wait. A damaged file is made again.
 
 The file holds ``embeddings`` (N, T, D) in the order of the set, ``empty`` (1, T, D) of the empty prompt and, for bases
@@ -33,9 +34,9 @@ def digest(pipeline: Pipeline, prompts: list[str], *, zeros: bool) -> str:
         {
             "format": FORMAT,
             "prompts": prompts,
-            "zeros": zeros,
+            "zeros": zeros and pipeline.asks_for_zeros,
             "dtype": str(pipeline.text_dtype),
-            "latents": list(pipeline.latent_shape),
+            "image_size": pipeline.image_size if pipeline.two_encoders else None,
             "parts": {part: fingerprint(pipeline.path / part) for part in parts},
         }
     )

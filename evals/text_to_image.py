@@ -210,17 +210,19 @@ class Pipeline:
                 (``force_zeros_for_empty_prompt``, which SDXL does).
         """
         empty = self.encode_prompts([""])
-        asked = self.two_encoders and self.index.get("force_zeros_for_empty_prompt", True)
-        return empty.zeroed() if zeros and asked else empty
+        return empty.zeroed() if zeros and self.asks_for_zeros else empty
+
+    @property
+    def asks_for_zeros(self) -> bool:
+        """Whether the base's unconditional text is zeros (``force_zeros_for_empty_prompt``)."""
+        return self.two_encoders and bool(self.index.get("force_zeros_for_empty_prompt", True))
 
     def _time_ids(self, count: int) -> torch.Tensor | None:
         import torch
 
         if not self.two_encoders:
             return None
-        _, height, width = self.latent_shape
-        factor = 2 ** (len(self.vae_config["block_out_channels"]) - 1)
-        size = [height * factor, width * factor]
+        size = self.image_size
         return torch.tensor([*size, 0, 0, *size], dtype=torch.float32, device=self.device).repeat(count, 1)
 
     @cached_property
@@ -234,6 +236,13 @@ class Pipeline:
         size = self.unet_config["sample_size"]
         height, width = size if isinstance(size, list) else (size, size)
         return int(self.unet_config["in_channels"]), int(height), int(width)
+
+    @property
+    def image_size(self) -> list[int]:
+        """Height and width of one image in pixels."""
+        _, height, width = self.latent_shape
+        factor = 2 ** (len(self.vae_config["block_out_channels"]) - 1)
+        return [height * factor, width * factor]
 
     def decode(self, latents: torch.Tensor) -> list[Image]:
         """RGB images of scaled latents (N, C, H, W)."""
