@@ -1,13 +1,12 @@
 """Scores of a folder of images from any model: each file is read and decoded once for all scorers.
 
-Reading, digests, decoding and resizing run in threads beside the models. Two batches of images are held at a time,
-whatever the folder's size.
+Reading, digests, decoding and resizing run in threads beside the models. Two batches are held at a time, whatever the
+folder's size, and of each image only what the scorers see of it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,17 +17,15 @@ from artifacts.errors import InputError
 from artifacts.progress import progress
 from evals.image_decoding import BrokenImageError, decode
 from evals.image_matching import PromptedImage
-from evals.read_ahead import read_ahead
+from evals.read_ahead import read_ahead, usable_cores
 from evals.scorers.interface import truncated
+from evals.seen_images import SeenBatch, SeenImage, look
 
 if TYPE_CHECKING:
     import pandas as pd
-    import torch
-    from PIL import Image
 
     from evals.score_cache import ScoreCache
     from evals.scorers.interface import Scorer
-    from evals.scorers.preprocessing import Fit
 
 NOTHING_WRITTEN = "nothing was written"
 
@@ -41,8 +38,7 @@ class _Read:
     sha256: str | None = None
     problem: str | None = None
     scores: dict[str, float] = field(default_factory=dict)
-    squares: dict[tuple[int, Fit], torch.Tensor] = field(default_factory=dict)
-    image: Image.Image | None = None
+    seen: SeenImage | None = None
 
 
 @dataclass(frozen=True)
@@ -72,9 +68,10 @@ def score_folder(
         protocols: protocol by the scorer's name, for the table.
         images: files below ``folder`` and their prompts.
         batch_size: images held and scored at a time.
-        workers: threads that read and decode; left out, one a core.
+        workers: threads that read and decode; left out, one a core that this process may use.
         cache: where scores are looked up and kept.
-        skip_broken: list broken images with their ``problem`` and without a score, rather than stop at the first.
+        skip_broken: list images that are broken or missing with their ``problem`` and without a score, rather than
+            stop at the first.
         label: name of the progress bar; ``None`` shows none.
 
     Raises:
@@ -83,8 +80,9 @@ def score_folder(
     import pandas as pd
 
     folder = Path(folder)
-    _check_files(folder, images)
-    threads = os.cpu_count() or 1 if workers is None else workers
+    if not skip_broken:
+        _check_files(folder, images)
+    threads = usable_cores() if workers is None else workers
     rows: dict[str, list[dict[str, object]]] = {name: [] for name in scorers}
     cached = 0
     read = partial(_read, scorers, folder, cache)
@@ -112,18 +110,27 @@ def _check_files(folder: Path, images: Sequence[PromptedImage]) -> None:
     """Look for all files first, so that a missing one is not found after an hour of scoring."""
     for item in images:
         path = folder / item.file
-        if not path.is_file():
-            what = "is a folder, not an image" if path.is_dir() else "no such image"
+        if (what := _absent(path)) is not None:
             raise InputError(f"{path}: {what}; complete the folder or correct the prompt file ({NOTHING_WRITTEN})")
+
+
+def _absent(path: Path) -> str | None:
+    """Why there is no file to read."""
+    if path.is_file():
+        return None
+    if path.is_dir():
+        return "is a folder, not an image"
+    return "is a link to a file that is not there" if path.is_symlink() else "no such image"
 
 
 def _read(scorers: Mapping[str, Scorer], folder: Path, cache: ScoreCache | None, item: PromptedImage) -> _Read:
     """Read one image and make what the scorers see, but for those whose score is known."""
-    from evals.scorers.interface import PixelScorer
-
-    read = _Read(item)
+    read, path = _Read(item), folder / item.file
+    if (absent := _absent(path)) is not None:
+        read.problem = absent
+        return read
     try:
-        content = (folder / item.file).read_bytes()
+        content = path.read_bytes()
     except OSError as error:
         read.problem = f"cannot be read ({error.strerror})"
         return read
@@ -132,51 +139,38 @@ def _read(scorers: Mapping[str, Scorer], folder: Path, cache: ScoreCache | None,
         for name, scorer in scorers.items():
             if (known := cache.get(scorer.fingerprint, read.sha256, item.prompt)) is not None:
                 read.scores[name] = known
-    needed = [scorer for name, scorer in scorers.items() if name not in read.scores]
+    needed = {name: scorer for name, scorer in scorers.items() if name not in read.scores}
     if not needed:
         return read
     try:
-        image = decode(content)
+        read.seen = look(decode(content), needed)
     except BrokenImageError as error:
         read.problem = str(error)
-        return read
-    pixel = [scorer for scorer in needed if isinstance(scorer, PixelScorer)]
-    for scorer in pixel:
-        if (key := scorer.preprocessing.squares_key) not in read.squares:
-            read.squares[key] = scorer.preprocessing.squares([image])[0]
-    if len(pixel) < len(needed):
-        read.image = image
+    # A mode without a way to RGB, an image too large for this machine.
+    except (MemoryError, ValueError, OSError) as error:
+        read.problem = f"cannot be brought to a scorer's size ({str(error) or type(error).__name__})"
     return read
 
 
 def _score_batch(scorers: Mapping[str, Scorer], batch: Sequence[_Read], cache: ScoreCache | None) -> None:
     """Fill in the scores that are missing."""
     import numpy as np
-    import torch
-
-    from evals.scorers.interface import PixelScorer
 
     used, new = [], []
+    seen = SeenBatch([read.seen for read in batch])
     for name, scorer in scorers.items():
-        todo = [read for read in batch if read.problem is None and name not in read.scores]
         known = [read for read in batch if name in read.scores]
         used += [(scorer.fingerprint, str(read.sha256), read.item.prompt) for read in known]
+        todo = {i: read for i, read in enumerate(batch) if read.problem is None and name not in read.scores}
         if not todo:
             continue
-        prompts = [read.item.prompt for read in todo]
-        if isinstance(scorer, PixelScorer):
-            key = scorer.preprocessing.squares_key
-            values = scorer.score_crops(torch.stack([read.squares[key] for read in todo]), prompts)
-        else:
-            values = scorer.score([read.image for read in todo if read.image is not None], prompts)
-        if values.shape != (len(todo),):
-            raise InputError(f"scorer '{name}': gave an array of shape {values.shape} for {len(todo)} images")
+        values = seen.score(name, scorer, {i: read.item.prompt for i, read in todo.items()})
         if len(bad := np.flatnonzero(~np.isfinite(values))):
             raise InputError(
-                f"scorer '{name}': the score of {todo[bad[0]].item.file} is {values[bad[0]]}; use dtype 'float32' or "
-                f"check the weights ({NOTHING_WRITTEN})"
+                f"scorer '{name}': the score of {list(todo.values())[bad[0]].item.file} is {values[bad[0]]}; use dtype "
+                f"'float32' or check the weights ({NOTHING_WRITTEN})"
             )
-        for read, value in zip(todo, values, strict=True):
+        for read, value in zip(todo.values(), values, strict=True):
             read.scores[name] = float(value)
             new.append((scorer.fingerprint, str(read.sha256), read.item.prompt, float(value)))
     if cache is not None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 Item = TypeVar("Item")
 Read = TypeVar("Read")
+
+
+def usable_cores() -> int:
+    """Cores that this process may use, which a scheduler may have made fewer than the machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def read_ahead(read: Callable[[Item], Read], items: Sequence[Item], *, size: int, workers: int) -> Iterator[list[Read]]:

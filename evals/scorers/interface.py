@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -117,14 +118,61 @@ def truncated(scorer: Scorer, prompts: Sequence[str]) -> list[bool]:
     return [False] * len(prompts) if tokens is None else tokens.truncated(prompts)
 
 
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """Products of float32 tensors in float32: on GPUs cuDNN's convolutions would round their inputs to TF32's 10 bits.
+
+    The settings are those of the process; they are as before afterwards.
+    """
+    import torch
+
+    cudnn: Any = torch.backends.cudnn
+    matmul: Any = torch.backends.cuda.matmul
+    settings: list[tuple[Any, str, Any]]
+    try:
+        settings = [(part, "allow_tf32", part.allow_tf32) for part in (matmul, cudnn)]
+        off: Any = False
+    # torch has two names for these settings, and refuses the older where a program has used the newer.
+    except RuntimeError:
+        settings = [(part, "fp32_precision", part.fp32_precision) for part in (matmul, cudnn.conv, cudnn.rnn)]
+        off = "ieee"
+    try:
+        for part, name, _ in settings:
+            setattr(part, name, off)
+        yield
+    finally:
+        for part, name, before in settings:
+            setattr(part, name, before)
+
+
+@dataclass(frozen=True)
+class ImageScorer:
+    """A scorer that ignores prompts and needs no model: it rates an image where it is decoded, and none is kept for it.
+
+    Attributes:
+        rate: one image to its score; called by several threads at a time.
+    """
+
+    fingerprint: str
+    rate: Callable[[Image.Image], float]
+
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> NDArray[np.float64]:
+        """See :meth:`Scorer.score`."""
+        import numpy as np
+
+        check_lengths(len(images), len(prompts))
+        return np.array([self.rate(image) for image in images], dtype=np.float64)
+
+
 @dataclass(frozen=True)
 class PixelScorer:
     """A scorer whose model sees one square per image.
 
-    Scorers whose ``preprocessing.squares_key`` is the same can share them: see :meth:`score_crops`.
+    Scorers whose ``preprocessing.squares_key`` is the same can share the squares, and with the same ``pixels_key`` the
+    normalised pixels.
 
     Attributes:
-        rate: normalised pixels (B, 3, S, S) and B prompts to B scores, float32, any device.
+        rate: normalised pixels (B, 3, S, S), which it must not change, and B prompts to B scores, float32, any device.
         tokens: what the tokenizer does with long prompts; ``None`` where prompts are ignored.
     """
 
@@ -137,6 +185,11 @@ class PixelScorer:
     rate: Callable[[torch.Tensor, Sequence[str]], torch.Tensor]
     tokens: PromptTokens | None = None
 
+    @property
+    def pixels_key(self) -> tuple[Preprocessing, torch.device, torch.dtype]:
+        """Scorers with the same key get the same tensor from :meth:`pixels`."""
+        return self.preprocessing, self.device, self.dtype
+
     def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> NDArray[np.float64]:
         """See :meth:`Scorer.score`; one batch of squares is held at a time."""
         import numpy as np
@@ -145,23 +198,28 @@ class PixelScorer:
         scores = np.empty(len(images), dtype=np.float64)
         for start in range(0, len(images), self.batch_size):
             batch = slice(start, start + self.batch_size)
-            scores[batch] = self.score_crops(self.preprocessing.squares(images[batch]), prompts[batch])
+            squares = self.preprocessing.squares(images[batch])
+            scores[batch] = self.score_pixels(self.pixels(squares), prompts[batch])
         return scores
 
-    def score_crops(self, pixels: torch.Tensor, prompts: Sequence[str]) -> NDArray[np.float64]:
-        """Scores of squares made by ``preprocessing.squares`` of this scorer or one with the same ``squares_key``.
+    def pixels(self, squares: torch.Tensor) -> torch.Tensor:
+        """What the model sees, (N, 3, S, S), on its device and in its precision.
 
         Args:
-            pixels: uint8 or float32, (N, 3, S, S).
+            squares: uint8 or float32, (N, 3, S, S), made by ``preprocessing.squares`` of this scorer or of one with the
+                same ``squares_key``.
         """
+        return self.preprocessing.normalise(squares.to(self.device)).to(self.dtype)
+
+    def score_pixels(self, pixels: torch.Tensor, prompts: Sequence[str]) -> NDArray[np.float64]:
+        """Scores of what :meth:`pixels` of this scorer, or of one with the same ``pixels_key``, gave."""
         import numpy as np
         import torch
 
         check_lengths(len(pixels), len(prompts))
         scores = np.empty(len(pixels), dtype=np.float64)
-        with torch.inference_mode():
+        with torch.inference_mode(), exact_float32():
             for start in range(0, len(pixels), self.batch_size):
                 batch = slice(start, start + self.batch_size)
-                normalised = self.preprocessing.normalise(pixels[batch].to(self.device)).to(self.dtype)
-                scores[batch] = self.rate(normalised, prompts[batch]).float().cpu().numpy()
+                scores[batch] = self.rate(pixels[batch], prompts[batch]).float().cpu().numpy()
         return scores

@@ -83,6 +83,8 @@ def damage(folder: Path, kind: str) -> None:
         path.mkdir()
     elif kind == "bomb":
         Image.new("1", (10_000, 10_000)).save(path)
+    elif kind == "strip":
+        Image.new("RGB", (1, 60_000)).save(path)
     elif kind == "huge":
         Image.new("1", (20_000, 10_000)).save(path)
     elif kind == "animated":
@@ -101,6 +103,7 @@ def damage(folder: Path, kind: str) -> None:
         ("text", "not an image of a known format"),
         ("folder", "is a folder, not an image"),
         ("bomb", "10000 x 10000 pixels, at most 89478485 are read"),
+        ("strip", "1 x 60000 pixels, one edge is more than 256 times the other; crop it"),
         ("huge", "more than 178956970 pixels"),
         ("animated", "holds 2 frames; save one of them as PNG"),
         ("deep", "mode I;16, more than 8 bits a channel"),
@@ -119,6 +122,15 @@ def test_skip_broken_lists_them(folder: Path) -> None:
     assert list(table["score"].isna()) == [False, False, False, True, False]
     assert table["problem"][3].startswith("truncated or damaged")
     assert table["image_sha256"][3] == file_sha256(folder / "3.png")
+
+
+def test_no_memory_for_an_image_is_said_of_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("evals.scorers.jpeg_size.rgb", fail)
+    with pytest.raises(InputError, match=r"0\.png: cannot be brought to a scorer's size \(MemoryError\)"):
+        score_folder({"jpeg_size": create("jpeg_size")}, {"jpeg_size": "sdpo"}, folder, ITEMS, label=None)
 
 
 def test_a_score_that_is_no_number_names_its_image(folder: Path) -> None:

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from evals.scorers.preprocessing import CLIP_MEAN, CLIP_STD, Preprocessing, crops, square_crop
+from evals.scorers.preprocessing import CLIP_MEAN, CLIP_STD, Fit, Preprocessing, crops, square_crop
 
 
 @pytest.mark.parametrize("size", [(64, 64), (28, 28), (28, 41), (640, 427), (100, 71), (29, 90), (15, 20), (1, 3)])
@@ -54,3 +55,16 @@ def test_centre_is_kept() -> None:
     image = Image.new("RGB", (12, 4))
     image.paste((255, 255, 255), (4, 0, 8, 4))
     assert (np.asarray(square_crop(image, 4)) == 255).all()
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad"])
+def test_normalising_leaves_the_squares_as_they_are(fit: Fit) -> None:
+    """Scorers share squares; the arithmetic is in place in a tensor of its own, with the bits of the plain formula."""
+    images = [Image.fromarray(np.random.default_rng(2).integers(0, 256, (40, 31, 3), dtype=np.uint8))]
+    preprocessing = Preprocessing(28, fit=fit)
+    squares = preprocessing.squares(images)
+    before = squares.clone()
+    unit = squares if squares.is_floating_point() else squares.to(torch.float32) / 255
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
+    assert torch.equal(preprocessing.normalise(squares), (unit - mean) / std)
+    assert torch.equal(squares, before)
