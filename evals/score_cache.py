@@ -83,7 +83,7 @@ class ScoreCache:
 
     def _open(self) -> None:
         run = self._connection.execute
-        run("PRAGMA journal_mode = WAL")
+        self._write_ahead()
         # A power cut may lose the last scores, never damage the file: they are computed again.
         run("PRAGMA synchronous = NORMAL")
         with self._transaction():
@@ -94,6 +94,18 @@ class ScoreCache:
                 )
             run(_TABLE)
             run(f"PRAGMA user_version = {VERSION}")
+
+    def _write_ahead(self) -> None:
+        """Switch to write-ahead mode; SQLite does not wait by itself if another process is doing so, or closing."""
+        end = time.monotonic() + _WAIT_SECONDS
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                    raise
+            time.sleep(0.02)
 
     def get(self, fingerprint: str, image_sha256: str, prompt: str) -> float | None:
         """The stored score, or ``None``."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,57 @@ def test_processes_that_write_at_the_same_time_lose_nothing(tmp_path: Path) -> N
     with ScoreCache(tmp_path) as cache:
         assert cache.size().scores == 3 * 300 + 60
         assert cache.get("f", "2-59-4", "p") == 63.0
+
+
+OPENER = """
+import sys, time
+from pathlib import Path
+from evals.score_cache import ScoreCache
+folder, name, rounds = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+for n in range(rounds):
+    (folder / f"ready-{n}-{name}").touch()
+    while not (folder / f"go-{n}").exists():
+        pass
+    with ScoreCache(folder / f"cache-{n}") as cache:
+        cache.put([("f", name, "p", 1.0)])
+"""
+
+
+def test_processes_that_make_a_cache_at_the_same_time_wait_for_each_other(tmp_path: Path) -> None:
+    names, rounds = [str(n) for n in range(6)], 5
+    running = [subprocess.Popen([sys.executable, "-c", OPENER, str(tmp_path), n, str(rounds)]) for n in names]
+    for n in range(rounds):
+        while len(list(tmp_path.glob(f"ready-{n}-*"))) < len(names):
+            assert all(process.poll() in (None, 0) for process in running)
+        (tmp_path / f"go-{n}").touch()
+    assert [process.wait(timeout=120) for process in running] == [0] * len(names)
+    for n in range(rounds):
+        with ScoreCache(tmp_path / f"cache-{n}") as cache:
+            assert cache.size().scores == len(names)
+
+
+def test_a_file_that_another_process_is_making_is_waited_for(tmp_path: Path) -> None:
+    """SQLite refuses at once to switch a file to write-ahead mode while somebody writes to it in another mode."""
+    other = sqlite3.connect(tmp_path / "scores.sqlite", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        sqlite3.connect(tmp_path / "scores.sqlite", timeout=60).execute("PRAGMA journal_mode = WAL")
+    threading.Timer(0.3, lambda: other.execute("ROLLBACK")).start()
+    with ScoreCache(tmp_path) as cache:
+        cache.put([("f", "i", "p", 1.0)])
+    other.close()
+
+
+def test_a_cache_that_stays_locked_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evals.score_cache, "_WAIT_SECONDS", 0.2)
+    connection = sqlite3.connect(tmp_path / "scores.sqlite", isolation_level=None)
+    connection.execute("CREATE TABLE other (a)")
+    connection.execute("BEGIN EXCLUSIVE")
+    try:
+        with pytest.raises(InputError, match=r"scores\.sqlite: database is locked; see that .* no other job hangs"):
+            ScoreCache(tmp_path)
+    finally:
+        connection.close()
 
 
 def test_prune_by_age_counts_from_the_last_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
