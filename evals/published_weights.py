@@ -113,6 +113,8 @@ WEIGHTS: dict[str, tuple[PublishedFile, ...]] = {
         _hub(_LAION, "merges.txt"),
     ),
 }
+# Protocols that the weights above are for; not listed: all of the scorer's.
+FOR_PROTOCOLS: dict[str, tuple[str, ...]] = {"clip": ("sdpo",)}
 # What a scorer's loader needs in its folder: of each line, one group must be there whole; names may be patterns.
 NEEDED: dict[str, tuple[tuple[tuple[str, ...], ...], ...]] = {
     "aesthetic": (

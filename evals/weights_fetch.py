@@ -21,8 +21,8 @@ from artifacts.errors import InputError
 from artifacts.plugins import nearest
 from evals.download import download
 from evals.published_weights import WEIGHTS, PublishedFile
-
-RECORD = "fetched.json"
+from evals.scorers.fetched_weights import RECORD as RECORD
+from evals.scorers.fetched_weights import read_record as read_record
 
 
 def fetch(name: str, to: str | Path, *, offline: bool = False, trust: bool = False) -> None:
@@ -197,20 +197,6 @@ def _check_kept(path: Path, file: PublishedFile, known: Mapping[str, Any]) -> No
         raise InputError(f"{path}: was made from another file than the published one; delete it and fetch it again")
     if file_sha256(path) != known.get("sha256"):
         raise InputError(f"{path}: has changed since it was fetched; delete it and fetch it again")
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """What ``fetched.json`` says of each file; empty without one.
-
-    Raises:
-        InputError: the file is damaged.
-    """
-    path = folder / RECORD
-    if not path.exists():
-        return {}
-    from evals.scorers.weights import read_json
-
-    return read_json(path)
 
 
 @contextmanager

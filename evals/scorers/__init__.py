@@ -35,6 +35,7 @@ REGISTRY = Registry(
         "affine_head",
         "blip_reward",
         "clip_tokenizer",
+        "fetched_weights",
         "hf_clip",
         "interface",
         "legacy_packages",

@@ -45,7 +45,7 @@ def create(*, protocol: str, weights: str | Path, device: str, dtype: str, batch
 
     head_path = first_file(folder, HEAD_FILES, "aesthetic")
     where, precision = torch_device(device), getattr(torch, dtype)
-    tower, files = hf_clip.read_image_tower(folder / "clip", "aesthetic", where)
+    tower, files = hf_clip.read_image_tower(folder / "clip", "aesthetic", where, "ViT-L/14")
     state = read_state_dict(head_path)
     expected, hidden = head_widths(state, head_path)
     width = tower.config.projection_dim

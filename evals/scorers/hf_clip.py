@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from transformers.models.clip.modeling_clip import CLIPModel, CLIPVisionModelWithProjection
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+# Hidden size, layers and patch of the image towers that are published.
+PUBLISHED = {"ViT-B/32": (768, 12, 32), "ViT-L/14": (1024, 24, 14), "ViT-H/14": (1280, 32, 14)}
 # Files of older releases carry this constant buffer.
 IGNORED = ("*.position_ids",)
 
@@ -38,26 +40,33 @@ def build_image_tower(config: dict[str, Any]) -> CLIPVisionModelWithProjection:
     return CLIPVisionModelWithProjection(both.vision_config)
 
 
-def read(folder: Path, scorer: str, device: torch.device) -> tuple[CLIPModel, dict[str, Path]]:
+def read(folder: Path, scorer: str, device: torch.device, published: str) -> tuple[CLIPModel, dict[str, Path]]:
     """The model in float32 and the files it was read from.
 
+    Args:
+        published: the scorer's own among :data:`PUBLISHED`; the others are refused.
+
     Raises:
-        InputError: a file is missing, or the weights do not fit the configuration.
+        InputError: a file is missing, the weights do not fit the configuration, or are another model's.
     """
-    model, weights, files = _build_for(folder, scorer, device, build, ("clip",))
+    model, weights, files = _build_for(folder, scorer, device, build, ("clip",), published)
     load_strictly(model, read_state_dict(weights), weights, ignored=IGNORED)
     return model.eval(), files
 
 
 def read_image_tower(
-    folder: Path, scorer: str, device: torch.device
+    folder: Path, scorer: str, device: torch.device, published: str
 ) -> tuple[CLIPVisionModelWithProjection, dict[str, Path]]:
     """The image tower in float32, from a full CLIP or from the tower alone, and the files it was read from.
 
+    Args:
+        published: as for :func:`read`.
+
     Raises:
-        InputError: a file is missing, or the weights do not fit the configuration.
+        InputError: a file is missing, the weights do not fit the configuration, or are another model's.
     """
-    model, weights, files = _build_for(folder, scorer, device, build_image_tower, ("clip", "clip_vision_model"))
+    types = ("clip", "clip_vision_model")
+    model, weights, files = _build_for(folder, scorer, device, build_image_tower, types, published)
     ignored = (*IGNORED, "text_model.*", "text_projection.weight", "logit_scale")
     load_strictly(model, read_state_dict(weights), weights, ignored=ignored)
     return model.eval(), files
@@ -91,7 +100,9 @@ def end_token(config: Any) -> int:
     return int(text.vocab_size - 1 if text.eos_token_id == 2 else text.eos_token_id)
 
 
-def _build_for(folder: Path, scorer: str, device: torch.device, make: Any, types: tuple[str, ...]) -> Any:
+def _build_for(
+    folder: Path, scorer: str, device: torch.device, make: Any, types: tuple[str, ...], published: str
+) -> Any:
     import torch
 
     weights = first_file(folder, WEIGHT_FILES, scorer)
@@ -99,6 +110,16 @@ def _build_for(folder: Path, scorer: str, device: torch.device, make: Any, types
     config = read_json(path)
     if config.get("model_type", "clip") not in types:
         raise InputError(f"{path}: model_type is '{config['model_type']}', expected {' or '.join(types)}")
+    vision = config.get("vision_config", config)
+    if isinstance(vision, dict):
+        size = tuple(vision.get(key) for key in ("hidden_size", "num_hidden_layers", "patch_size"))
+        found = next((name for name, known in PUBLISHED.items() if size == known), published)
+        pixels = vision.get("image_size", 224)
+        if found != published or (size == PUBLISHED[published] and pixels != 224):
+            raise InputError(
+                f"{path}: is {found} for images of {pixels} pixels, scorer '{scorer}' is {published} for 224; give its "
+                "weights"
+            )
     try:
         # Initialising on the device spares a large model the slow initialisation on the CPU.
         with torch.device(device):

@@ -52,27 +52,48 @@ def create(
         options: ``antialias`` (true) of the tensor resize of ``author`` and ``package``.
 
     Raises:
-        InputError: the weights are missing, of another architecture, or named HPS v2.1, which protocol ``sdpo`` is not;
-            or an option does not fit the protocol.
+        InputError: the weights are missing, of another architecture, or HPS v2.1; or an option does not fit the
+            protocol.
     """
     path = Path(weights)
     found = sorted(path.glob("HPS_v2.1*")) if path.is_dir() else [path] * path.name.startswith("HPS_v2.1")
-    if protocol == "sdpo" and found:
-        raise InputError(f"{found[0]}: protocol 'sdpo' is HPS v2.0; give HPS_v2_compressed.pt")
+    if found:
+        raise InputError(f"{found[0]}: scorer 'hpsv2' is HPS v2.0; give HPS_v2_compressed.pt, or run scorer 'hpsv21'")
+    return load("hpsv2", protocol, weights, device, dtype, batch_size, implementation, options)
+
+
+def load(
+    published: str,
+    protocol: str,
+    weights: str | Path,
+    device: str,
+    dtype: str,
+    batch_size: int,
+    implementation: str,
+    options: Mapping[str, Any],
+) -> Scorer:
+    """Either version of HPSv2: the network, the protocols and so the fingerprint's other parts are the same.
+
+    Args:
+        published: ``hpsv2`` or ``hpsv21``, whose weights they should be; other arguments as for :func:`create`.
+
+    Raises:
+        InputError: as :func:`create`.
+    """
     convention, antialias = CONVENTIONS[protocol], options["antialias"]
     if not isinstance(antialias, bool):
-        raise InputError(f"scorer 'hpsv2': options.antialias is {antialias!r}, expected true or false")
+        raise InputError(f"scorer '{published}': options.antialias is {antialias!r}, expected true or false")
     if not antialias:
         if convention.fit != "pad" or implementation == "package":
             raise InputError(
-                "scorer 'hpsv2': options.antialias is false, which only the native protocols 'author' and 'package' "
-                "can do; leave it out"
+                f"scorer '{published}': options.antialias is false, which only the native protocols 'author' and "
+                "'package' can do; leave it out"
             )
         convention = replace(convention, fit="pad_aliased")
     if implementation == "package":
         from evals.scorers import legacy_packages
 
-        file, config = open_clip_model.find(weights, "hpsv2", WEIGHTS, PATTERNS)
+        file, config = open_clip_model.find(weights, published, WEIGHTS, PATTERNS)
         return legacy_packages.hpsv2(
             file,
             open_clip_model.read_config(config, convention)[0],
@@ -81,6 +102,7 @@ def create(
             version=VERSION,
             device=device,
             dtype=dtype,
+            published=published,
         )
     return open_clip_model.create(
         scorer="hpsv2",
@@ -93,4 +115,5 @@ def create(
         device=device,
         dtype=dtype,
         batch_size=batch_size,
+        published=published,
     )

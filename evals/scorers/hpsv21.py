@@ -1,8 +1,8 @@
 """HPS v2.1: HPSv2's network retrained on more data; its scores are not comparable with those of v2.0.
 
 A scorer of its own, so that a table can have both. Protocols ``author`` and ``package`` as in
-:mod:`evals.scorers.hpsv2`; the paper's evaluation does not use v2.1, so there is no ``sdpo``. A file whose name says
-v2.0 is refused.
+:mod:`evals.scorers.hpsv2`; the paper's evaluation does not use v2.1, so there is no ``sdpo``. A file that was
+fetched as v2.0, or whose name says so, is refused.
 """
 
 from __future__ import annotations
@@ -44,12 +44,4 @@ def create(
     path = Path(weights)
     if path.name == PUBLISHED_V20 or (path / PUBLISHED_V20).exists():
         raise InputError(f"{path}: {PUBLISHED_V20} is HPS v2.0; give {WEIGHTS}, or run scorer 'hpsv2'")
-    return hpsv2.create(
-        protocol=protocol,
-        weights=weights,
-        device=device,
-        dtype=dtype,
-        batch_size=batch_size,
-        implementation=implementation,
-        options=options,
-    )
+    return hpsv2.load("hpsv21", protocol, weights, device, dtype, batch_size, implementation, options)

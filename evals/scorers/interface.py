@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from artifacts.atomic import file_sha256, json_sha256
 from artifacts.errors import InputError
+from evals.scorers import fetched_weights
 from evals.scorers.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -44,16 +45,22 @@ def fingerprint(
     files: Mapping[str, Path],
     preprocessing: Mapping[str, Any],
     dtype: str,
+    published: str | None = None,
     **extra: Any,
 ) -> str:
-    """Hex SHA-256 that changes whenever scores may change.
+    """Hex SHA-256 that changes whenever scores may change; on the way, fetched files are held to what was fetched.
 
     Args:
+        published: name under which the weights are published, if not ``scorer``.
         files: role (``weights``, ``config``, ``tokenizer/vocab.txt`` …) to the file that was read; contents count,
             paths do not.
         extra: anything else that shapes the numbers and lies in no file.
+
+    Raises:
+        InputError: a file is not what ``fetched.json`` beside it says, or was fetched for another scorer or protocol.
     """
     digests = {role: file_sha256(path) for role, path in files.items()}
+    fetched_weights.check(published or scorer, protocol, {path: digests[role] for role, path in files.items()})
     return json_sha256(
         {
             "scorer": scorer,

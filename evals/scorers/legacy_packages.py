@@ -112,7 +112,15 @@ def imagereward(folder: Path, *, protocol: str, version: int, device: str, dtype
 
 
 def hpsv2(
-    path: Path, model_cfg: dict[str, Any], *, protocol: str, factor: float, version: int, device: str, dtype: str
+    path: Path,
+    model_cfg: dict[str, Any],
+    *,
+    protocol: str,
+    factor: float,
+    version: int,
+    device: str,
+    dtype: str,
+    published: str,
 ) -> Scorer:
     """HPSv2 as ``hpsv2.score`` computes it, on a GPU under its own float16 autocast.
 
@@ -120,6 +128,7 @@ def hpsv2(
         path: ``HPS_v2*.pt``.
         model_cfg: architecture in open_clip's terms.
         protocol: ``package``, or ``author`` with a ``factor`` of 100; the package does not compute ``sdpo``.
+        published: ``hpsv2`` or ``hpsv21``, whose weights they should be.
 
     Raises:
         InputError: the protocol, the file or its architecture is not one that the package can do.
@@ -167,7 +176,9 @@ def hpsv2(
             return factor * float(package.score(image, prompt, cp=str(path))[0])
 
     tokens = PromptTokens(77, lambda prompts: [len(bpe.encode(prompt)) + 2 for prompt in prompts])
-    digest = _fingerprint("hpsv2", "hpsv2", version, protocol, {"weights": path}, where.type, architecture=model_cfg)
+    digest = _fingerprint(
+        "hpsv2", "hpsv2", version, protocol, {"weights": path}, where.type, published=published, architecture=model_cfg
+    )
     return PackageScorer(digest, rate, tokens)
 
 

@@ -42,6 +42,8 @@ OPENAI_VIT_L_14: dict[str, Any] = {
     "vision_cfg": {"image_size": 224, "layers": 24, "width": 1024, "patch_size": 14},
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 768, "heads": 12, "layers": 12},
 }
+# Published networks by what tells them apart, for messages.
+PUBLISHED = {"ViT-H-14": VIT_H_14, "OpenAI's ViT-B-32": OPENAI_VIT_B_32, "OpenAI's ViT-L-14": OPENAI_VIT_L_14}
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class Convention:
         prefix: put before each prompt.
         factor: the cosine's.
         at_least_zero: whether negative scores become 0.
-        architecture: ``model_cfg`` of a weight file that comes without one; ``None`` is ViT-H-14.
+        architecture: ``model_cfg`` of a weight file that comes without one, and the only published one that a file with
+            one may have; ``None`` is ViT-H-14.
     """
 
     fit: Fit = "crop"
@@ -130,11 +133,13 @@ def create(
     device: str,
     dtype: str,
     batch_size: int,
+    published: str | None = None,
 ) -> Scorer:
     """The cosine scorer of an open_clip model.
 
     Args:
         scorer, version: name and version of the scorer's module.
+        published: name under which the weights are published, if not ``scorer``.
         expected: what ``weights`` should be, for messages.
         patterns: names of weight files in a folder, the preferred first.
         convention: what ``protocol`` does around the cosine; other arguments as in :func:`evals.scorers.create`.
@@ -173,6 +178,7 @@ def create(
             files={"weights": file, **tokenizer_files},
             preprocessing=preprocessing.describe(),
             dtype=dtype,
+            published=published,
             architecture=model_cfg,
         ),
         preprocessing=preprocessing,
@@ -214,7 +220,8 @@ def read_config(path: Path | None, convention: Convention) -> tuple[dict[str, An
     """``model_cfg`` and preprocessing; the convention's own without a file.
 
     Raises:
-        InputError: the file is not an ``open_clip_config.json``, or asks for another preprocessing.
+        InputError: the file is not an ``open_clip_config.json``, asks for another preprocessing, or is that of a
+            published network which is not the protocol's.
     """
     if path is None:
         own = convention.architecture or VIT_H_14
@@ -227,8 +234,31 @@ def read_config(path: Path | None, convention: Convention) -> tuple[dict[str, An
         if preprocess.get(key, only) != only:
             raise InputError(f"{path}: preprocess_cfg.{key} is '{preprocess[key]}', only '{only}' is implemented")
     square = Preprocessing.square(model_cfg["vision_cfg"].get("image_size", 224), path)
+    _check_published(path, model_cfg, convention)
     mean, std = preprocess.get("mean", CLIP_MEAN), preprocess.get("std", CLIP_STD)
     return model_cfg, Preprocessing(square.image_size, tuple(mean), tuple(std), convention.fit)
+
+
+def _check_published(path: Path, model_cfg: dict[str, Any], convention: Convention) -> None:
+    """A network of a published size must be the protocol's; others are somebody's own."""
+    own = convention.architecture or VIT_H_14
+    for name, published in PUBLISHED.items():
+        if _size(model_cfg) == _size(published) and (published is not own or _kind(model_cfg) != _kind(own)):
+            expected = next(name for name, cfg in PUBLISHED.items() if cfg is own)
+            image_size, quick_gelu = _kind(model_cfg)
+            raise InputError(
+                f"{path}: 'model_cfg' has the size of {name} (images of {image_size} pixels, "
+                f"{'QuickGELU' if quick_gelu else 'GELU'}), the protocol's model is {expected}; give its weights"
+            )
+
+
+def _size(model_cfg: dict[str, Any]) -> list[Any]:
+    vision = model_cfg["vision_cfg"]
+    return [model_cfg["embed_dim"], *(vision.get(key) for key in ("layers", "width", "patch_size"))]
+
+
+def _kind(model_cfg: dict[str, Any]) -> tuple[Any, bool]:
+    return model_cfg["vision_cfg"].get("image_size", 224), bool(model_cfg.get("quick_gelu", False))
 
 
 def _tokenizer(

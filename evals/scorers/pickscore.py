@@ -42,7 +42,7 @@ def create(*, protocol: str, weights: str | Path, device: str, dtype: str, batch
     from evals.scorers.clip_tokenizer import ClipTokenizer, without_padding
 
     where, precision = torch_device(device), getattr(torch, dtype)
-    model, files = hf_clip.read(folder, "pickscore", where)
+    model, files = hf_clip.read(folder, "pickscore", where, "ViT-H/14")
     config: Any = model.config
     text = config.text_config
     tokenizer = ClipTokenizer.read(

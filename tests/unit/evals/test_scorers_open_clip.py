@@ -126,14 +126,6 @@ def test_hps_checkpoint_in_half_precision(
     )
 
 
-def test_version_2_1_is_not_the_protocols(tmp_path: Path) -> None:
-    path = tmp_path / "HPS_v2.1_compressed.pt"
-    path.touch()
-    for weights in (path, tmp_path):
-        with pytest.raises(InputError, match=r"HPS_v2\.1_compressed\.pt: protocol 'sdpo' is HPS v2\.0"):
-            create("hpsv2", weights=weights)
-
-
 def test_two_checkpoints_are_ambiguous(open_clip_folder: Path) -> None:
     for name in ("HPS_v2_a.pt", "HPS_v2_b.pt"):
         (open_clip_folder / name).touch()
