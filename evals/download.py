@@ -27,8 +27,8 @@ class _CutError(Exception):
 def download(url: str, partial: Path, *, bytes: int | None = None, wait: float = 2.0, label: str | None = None) -> None:
     """Fetch ``url`` into ``partial``, from where an earlier attempt left it.
 
-    ``<partial>.json`` beside it says what ``partial`` is a part of; both stay after a failure, so that the next call
-    goes on. It is removed when the file is whole.
+    ``<partial>.json`` beside it says what ``partial`` is a part of. Both stay, after a failure so that the next call goes
+    on, and when the file is whole so that none of it is fetched again if its use is cut off: see :func:`forget`.
 
     Args:
         bytes: length of the whole file, if known.
@@ -62,8 +62,13 @@ def download(url: str, partial: Path, *, bytes: int | None = None, wait: float =
                 raise InputError(f"{url}: cannot be fetched ({reason}); {kept}") from error
             time.sleep(wait * 2 ** (failures - 1))
         else:
-            _state(partial).unlink(missing_ok=True)
             return
+
+
+def forget(partial: Path) -> None:
+    """Remove what :func:`download` left, once it has been taken or is of no use."""
+    partial.unlink(missing_ok=True)
+    _state(partial).unlink(missing_ok=True)
 
 
 def _attempt(url: str, partial: Path, expected: int | None, label: str | None) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from artifacts.atomic import file_sha256
 from artifacts.errors import InputError
 from artifacts.plugins import nearest
-from evals.download import download
+from evals.download import download, forget
 from evals.published_prompts import PROMPTS
 from evals.published_weights import PublishedFile
 
@@ -102,12 +102,13 @@ def _download(file: PublishedFile, path: Path) -> None:
         raise InputError(f"{error}; or put the file there by hand: {path}") from error
     digest = file_sha256(partial)
     if digest != file.sha256:
-        partial.unlink()
+        forget(partial)
         raise InputError(
             f"{file.url()}: sha256 is {digest}, expected {file.sha256}; the file was removed. Fetch it again; if that "
             f"does not help, the publisher has changed it: put the old one there by hand: {path}"
         )
     os.replace(partial, path)
+    forget(partial)
     print(f"{path}: fetched from {file.url()}, sha256 {digest}")
 
 

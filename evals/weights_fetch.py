@@ -19,7 +19,7 @@ from typing import Any
 from artifacts.atomic import file_sha256, replaced_file, write_json
 from artifacts.errors import InputError
 from artifacts.plugins import nearest
-from evals.download import download
+from evals.download import download, forget
 from evals.published_weights import WEIGHTS, PublishedFile
 from evals.scorers.fetched_weights import RECORD as RECORD
 from evals.scorers.fetched_weights import read_record as read_record
@@ -122,7 +122,7 @@ def _take(source: Path, folder: Path, file: PublishedFile, record: dict[str, Any
     own = source.name.endswith(".partial")
     if expected is not None and digest != expected:
         if own:
-            source.unlink()
+            forget(source)
         what = "was removed" if own else "is left there; remove it"
         raise InputError(
             f"{file.url() if own else source}: sha256 is {digest}, expected {expected}; the file {what}. "
@@ -136,7 +136,7 @@ def _take(source: Path, folder: Path, file: PublishedFile, record: dict[str, Any
             _check_content(source, file)
     except InputError as error:
         if own:
-            source.unlink()
+            forget(source)
         raise InputError(f"{file.url() if own else source}: {error}") from error
     if not file.converted and source != target:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -150,9 +150,9 @@ def _take(source: Path, folder: Path, file: PublishedFile, record: dict[str, Any
         "trusted_on_first_download": expected is None,
     }
     write_json(folder / RECORD, record)
-    # The pickle is no longer needed, and is as large as what came of it.
-    if file.converted and own:
-        source.unlink()
+    # A pickle is no longer needed, and is as large as what came of it.
+    if own:
+        forget(source)
     print(f"{target}: {'trusted, ' if expected is None else ''}sha256 of {file.base_name} is {digest}")
 
 

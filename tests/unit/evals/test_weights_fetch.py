@@ -19,7 +19,7 @@ import evals.doctor
 import evals.weights_fetch
 from artifacts.errors import InputError
 from evals import cli, scorers
-from evals.download import download
+from evals.download import download, forget
 from evals.published_weights import NEEDED, WEIGHTS, PublishedFile
 
 DATA = bytes(range(256)) * 12_000  # 3 MB: several pieces
@@ -91,7 +91,20 @@ def test_a_cut_connection_is_resumed_where_it_ended(server: Server, tmp_path: Pa
     download(f"{server.url}/a", tmp_path / "a", wait=0)
     assert (tmp_path / "a").read_bytes() == DATA
     assert server.ranges == [None, "bytes=1500000-", "bytes=2100000-"]
-    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a.json"]
+    forget(tmp_path / "a")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_whole_file_that_nobody_has_taken_is_not_fetched_again(server: Server, tmp_path: Path) -> None:
+    server.files["/a"] = DATA
+    download(f"{server.url}/a", tmp_path / "a", wait=0)
+    download(f"{server.url}/a", tmp_path / "a", wait=0)
+    assert server.ranges == [None, f"bytes={len(DATA)}-"]
+    assert (tmp_path / "a").read_bytes() == DATA
+    server.files["/a"] = b"another"
+    download(f"{server.url}/a", tmp_path / "a", wait=0)
+    assert (tmp_path / "a").read_bytes() == b"another"
 
 
 def test_a_later_call_goes_on(server: Server, tmp_path: Path) -> None:
@@ -197,6 +210,25 @@ def test_fetch_verifies_converts_and_records(
     server.ranges.clear()
     assert fetch(to) == 0
     assert server.ranges == []
+
+
+def test_a_fetch_that_is_cut_off_after_the_download_goes_on_from_there(
+    server: Server, published: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to = tmp_path / "to"
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(evals.weights_fetch, "convert", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fetch(to, "--trust-first-download")
+    server.ranges.clear()
+    assert fetch(to, "--trust-first-download") == 0
+    assert server.ranges == [f"bytes={published[0].bytes}-", None]
+    assert not list((to / "tiny").rglob("*.partial*"))
+    assert load_file(to / "tiny" / "w.safetensors")["a"].shape == (2, 3)
 
 
 def test_what_was_trusted_once_must_be_the_same_ever_after(
