@@ -27,8 +27,8 @@ class _CutError(Exception):
 def download(url: str, partial: Path, *, bytes: int | None = None, wait: float = 2.0, label: str | None = None) -> None:
     """Fetch ``url`` into ``partial``, from where an earlier attempt left it.
 
-    ``<partial>.json`` beside it says what ``partial`` is a part of. Both stay, after a failure so that the next call goes
-    on, and when the file is whole so that none of it is fetched again if its use is cut off: see :func:`forget`.
+    ``<partial>.json`` beside it says what ``partial`` is a part of. Both stay: after a failure, so that the next call
+    goes on; when the file is whole, so that it is not fetched again if its use is cut off. See :func:`forget`.
 
     Args:
         bytes: length of the whole file, if known.

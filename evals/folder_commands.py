@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from artifacts.errors import InputError
@@ -31,7 +34,9 @@ def score(arguments: argparse.Namespace) -> None:
     prompts = read_prompt_file(
         arguments.prompts, prompt_column=arguments.prompt_column, file_column=arguments.file_column
     )
-    matching = match(arguments.images, prompts, arguments.prompts, in_order=arguments.in_order)
+    matching = match(
+        arguments.images, prompts, arguments.prompts, in_order=arguments.in_order, missing=arguments.skip_broken
+    )
     first, unused = matching.images[0], matching.unused
     _say(f"{len(matching.images)} images matched {matching.how}; the first: {first.file} – {_short(first.prompt)}")
     if unused:
@@ -44,10 +49,12 @@ def score(arguments: argparse.Namespace) -> None:
     from evals.folder_tables import summarise, summary_markdown
     from evals.score_cache import ScoreCache
     from evals.scorers import create
+    from evals.scorers.interface import torch_device
 
     device = arguments.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch_device(device)
     cache = ScoreCache(arguments.cache) if arguments.cache else None
     try:
         scorers = {
@@ -72,7 +79,8 @@ def score(arguments: argparse.Namespace) -> None:
             cache.close()
     statistics = Statistics()
     summary = summary_markdown(summarise(result.table, statistics), statistics.confidence)
-    write_table(out, result.table, "folder_scores")
+    with _writing(out):
+        write_table(out, result.table, "folder_scores")
     rate = len(matching.images) / seconds
     known = f", {result.cached} scores from the cache" if cache is not None else ""
     _say(f"{len(matching.images)} images in {seconds:.1f} s on {device}, {rate:.1f} images/s{known}; scores: {out}")
@@ -99,7 +107,8 @@ def compare(arguments: argparse.Namespace) -> None:
     statistics = Statistics(arguments.confidence, arguments.resamples, arguments.seed)
     rows = compare_files(a, b, statistics, wanted)
     if out is not None:
-        write_text(out, to_csv(FolderComparison, rows))
+        with _writing(out):
+            write_text(out, to_csv(FolderComparison, rows))
     print(comparison_markdown(rows, a, b, statistics.confidence), end="")
 
 
@@ -129,7 +138,22 @@ def _output(path: str, suffix: str) -> Path:
         raise InputError(f"--out {out}: expected a name that ends in {suffix}")
     if out.is_dir():
         raise InputError(f"--out {out}: is a folder; give the name of a file")
+    # The folder is made when there is something to write; the nearest that is there must take files.
+    there = next(folder for folder in out.absolute().parents if folder.exists())
+    with _writing(out), tempfile.TemporaryFile(dir=there):
+        pass
     return out
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    """What the file system says of a file becomes one line."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"--out {out}: cannot be written ({error.strerror or error}); give a file in a folder that can be written"
+        ) from error
 
 
 def _short(text: str, length: int = 60) -> str:

@@ -252,7 +252,7 @@ def summary_markdown(rows: Sequence[ScoreSummary], confidence: float) -> str:
     notes = []
     if any(row.prompts < row.n for row in rows):
         notes.append(f"{rows[0].n} images of {rows[0].prompts} prompts: the interval resamples prompts.")
-    if cut := [f"{row.scorer} {row.truncated}" for row in rows if row.truncated]:
+    if cut := [f"{escape_markdown(row.scorer)} {row.truncated}" for row in rows if row.truncated]:
         notes.append(f"Prompts of which a scorer read only the beginning: {', '.join(cut)} of {rows[0].prompts}.")
     if rows[0].broken:
         notes.append(f"{rows[0].broken} broken images have no score and are in no mean; column `problem` says why.")
@@ -280,7 +280,8 @@ def comparison_markdown(rows: Sequence[FolderComparison], a: str | Path, b: str 
         )
     first = rows[0]
     notes = [
-        f"a = {a}, b = {b}; {first.n} images of {first.prompts} prompts. Ties count half.",
+        f"a = {escape_markdown(str(a))}, b = {escape_markdown(str(b))}; {first.n} images of {first.prompts} prompts. "
+        "Ties count half.",
         f"Intervals: {percent}, prompts resampled. p: exact two-sided sign test on prompts; Holm across judges.",
     ]
     if first.left_out:
@@ -311,4 +312,4 @@ def _markdown(header: Sequence[str], body: Sequence[Sequence[str]], labels: int,
         for row in (cells[0], rule, *cells[1:])
     ]
     lines = ["| " + " | ".join(row) + " |" for row in aligned]
-    return "\n".join([*lines, "", *(f"- {escape_markdown(note)}" for note in notes)]).rstrip() + "\n"
+    return "\n".join([*lines, "", *(f"- {note}" for note in notes)]).rstrip() + "\n"

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from artifacts.errors import InputError
-from evals.prompt_file import FilePrompt
+from evals.prompt_file import FilePrompt, is_text
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 MANIFEST = "manifest.parquet"
@@ -44,14 +44,15 @@ class Matching:
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
     """Sort key by which ``2.png`` comes before ``10.png``."""
-    return [(0, int(part), part) if part.isdigit() else (1, 0, part) for part in re.split(r"([0-9]+)", name) if part]
+    return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in re.split(r"([0-9]+)", name) if part]
 
 
 def list_images(folder: str | Path) -> list[str]:
     """Names of the image files in a folder, in natural order; hidden files and folders are passed over.
 
     Raises:
-        InputError: there is no such folder, it cannot be read, or holds no images.
+        InputError: there is no such folder, it cannot be read, or holds no images; or a name is not UTF-8, which no
+            table could hold.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -63,39 +64,55 @@ def list_images(folder: str | Path) -> list[str]:
     names = [name for name in names if not name.startswith(".")]
     if not names:
         raise InputError(f"{folder}: holds no images ({', '.join(SUFFIXES)}); give the folder they lie in")
+    for name in names:
+        if not is_text(name):
+            raise InputError(f"{folder}: the name {name!a} of an image is not UTF-8; rename the file")
     return sorted(names, key=natural_key)
 
 
 def match(
-    folder: str | Path, prompts: Sequence[FilePrompt], prompts_file: str | Path, *, in_order: bool = False
+    folder: str | Path,
+    prompts: Sequence[FilePrompt],
+    prompts_file: str | Path,
+    *,
+    in_order: bool = False,
+    missing: bool = False,
 ) -> Matching:
     """Match images and prompts.
 
     Args:
         in_order: take the images in natural order where neither names nor numbers decide.
+        missing: match images that are named and not there, too; whoever reads them finds out.
 
     Raises:
-        InputError: an image is missing, named twice, or there are not as many as prompts; or nothing says which
-            image belongs to which prompt.
+        InputError: an image is missing and may not be, or is named twice, or there are not as many as prompts; or
+            nothing says which image belongs to which prompt.
     """
     folder, source = Path(folder), Path(prompts_file)
     found = list_images(folder)
     if prompts[0].file is not None:
-        return _by_name(folder, found, [(p, str(p.file)) for p in prompts], source, f"by the names in {source.name}")
+        return _by_name(
+            folder, found, [(p, str(p.file)) for p in prompts], source, f"by the names in {source.name}", missing
+        )
     ids = [prompt.prompt_id for prompt in prompts]
     if None not in ids:
         _once([(str(prompt.prompt_id), prompt.where) for prompt in prompts], source, "prompt_id")
         if (folder / MANIFEST).is_file():
-            return _by_manifest(folder, found, prompts, source)
+            return _by_manifest(folder, found, prompts, source, missing)
         stems = {PurePosixPath(name).stem: name for name in _distinct_stems(folder, found)}
         if any(prompt_id in stems for prompt_id in ids):
             pairs = [(p, stems.get(str(p.prompt_id), f"{p.prompt_id}{Path(found[0]).suffix}")) for p in prompts]
-            return _by_name(folder, found, pairs, source, "by prompt_id")
+            return _by_name(folder, found, pairs, source, "by prompt_id", missing)
     return _by_order(folder, found, prompts, source, in_order)
 
 
 def _by_name(
-    folder: Path, found: Sequence[str], pairs: Sequence[tuple[FilePrompt, str]], source: Path, how: str
+    folder: Path,
+    found: Sequence[str],
+    pairs: Sequence[tuple[FilePrompt, str]],
+    source: Path,
+    how: str,
+    missing: bool,
 ) -> Matching:
     for prompt, name in pairs:
         pure = PurePosixPath(name)
@@ -103,11 +120,11 @@ def _by_name(
             raise InputError(f"{source}: {prompt.where}: '{name}' leads out of {folder}; name images relative to it")
     cleaned = [(prompt, PurePosixPath(name).as_posix()) for prompt, name in pairs]
     _once([(name, prompt.where) for prompt, name in cleaned], source, "image")
-    missing = [(prompt, name) for prompt, name in cleaned if not (folder / name).exists()]
-    if missing:
-        prompt, name = missing[0]
+    absent = [(prompt, name) for prompt, name in cleaned if not (folder / name).exists()]
+    if absent and not missing:
+        prompt, name = absent[0]
         raise InputError(
-            f"{folder / name}: no such image, but {source} has its prompt ({prompt.where}; {len(missing)} missing in "
+            f"{folder / name}: no such image, but {source} has its prompt ({prompt.where}; {len(absent)} missing in "
             "all); add the images or remove the rows"
         )
     named = {name for _, name in cleaned}
@@ -115,7 +132,9 @@ def _by_name(
     return Matching(images, how, tuple(name for name in found if name not in named))
 
 
-def _by_manifest(folder: Path, found: Sequence[str], prompts: Sequence[FilePrompt], source: Path) -> Matching:
+def _by_manifest(
+    folder: Path, found: Sequence[str], prompts: Sequence[FilePrompt], source: Path, missing: bool
+) -> Matching:
     from artifacts.contracts import read_table
 
     manifest = read_table(folder / MANIFEST, "manifest")
@@ -127,7 +146,7 @@ def _by_manifest(folder: Path, found: Sequence[str], prompts: Sequence[FilePromp
                 "prompts that the images were made from"
             )
     pairs = [(prompt, str(files[prompt.prompt_id])) for prompt in prompts]
-    return _by_name(folder, found, pairs, source, f"by {MANIFEST}")
+    return _by_name(folder, found, pairs, source, f"by {MANIFEST}", missing)
 
 
 def _by_order(

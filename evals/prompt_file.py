@@ -47,6 +47,15 @@ class FilePrompt:
     prompt_id: str | None = None
 
 
+def is_text(value: str) -> bool:
+    """Whether a string is Unicode text: JSON's escapes, and names of files, may hold halves of characters."""
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def read_prompt_file(
     path: str | Path, *, prompt_column: str | None = None, file_column: str | None = None
 ) -> list[FilePrompt]:
@@ -99,6 +108,9 @@ def _prompt(path: Path, where: str, row: Any, column: str, file_column: str | No
         )
     if file is not None and (not isinstance(file, str) or not file.strip()):
         raise InputError(f"{path}: {where}: '{file_column}' is {file!r}, expected the name of an image file")
+    for what, value in (("the prompt", text), (f"'{file_column}'", file), (f"'{ID_COLUMN}'", prompt_id)):
+        if isinstance(value, str) and not is_text(value):
+            raise InputError(f"{path}: {where}: {what} is {value!a}, which is not Unicode text; correct the file")
     return FilePrompt(text, where, file, None if prompt_id is None else str(prompt_id))
 
 

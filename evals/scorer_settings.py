@@ -42,7 +42,7 @@ def scorer_blocks(config: Mapping[str, Any], source: str | Path) -> dict[str, di
     """Settings of each scorer of a config, as :func:`evals.scorers.create` takes them.
 
     Raises:
-        InputError: there is no block ``scorers``, or an entry has unknown settings.
+        InputError: there is no block ``scorers``, or an entry has unknown settings or values of another type.
     """
     blocks = config.get("scorers")
     if not isinstance(blocks, dict) or not blocks:
@@ -55,10 +55,13 @@ def scorer_blocks(config: Mapping[str, Any], source: str | Path) -> dict[str, di
     for name, block in blocks.items():
         if not isinstance(block, dict | None):
             raise InputError(f"{source}: scorers.{name} is {block!r}, expected keys with values")
-        for key in block or {}:
+        for key, value in (block or {}).items():
             if key not in known:
-                expected = f"expected one of {', '.join(known)}{nearest(key, known)}"
+                expected = f"expected one of {', '.join(known)}{nearest(str(key), known)}"
                 raise InputError(f"{source}: scorers.{name}.{key}: unknown key: {expected}")
+            kind, expected = (dict, "keys with values") if key == "options" else (str, "text")
+            if not isinstance(value, kind | None):
+                raise InputError(f"{source}: scorers.{name}.{key} is {value!r}, expected {expected}")
     return {str(name): {k: v for k, v in (block or {}).items() if v is not None} for name, block in blocks.items()}
 
 

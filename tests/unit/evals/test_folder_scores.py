@@ -124,6 +124,33 @@ def test_skip_broken_lists_them(folder: Path) -> None:
     assert table["image_sha256"][3] == file_sha256(folder / "3.png")
 
 
+@pytest.mark.parametrize(
+    ("kind", "problem"),
+    [
+        ("folder", "is a folder, not an image"),
+        ("missing", "no such image"),
+        ("link", "is a link to a file that is not there"),
+    ],
+)
+def test_skip_broken_lists_what_is_no_file(folder: Path, tmp_path: Path, kind: str, problem: str) -> None:
+    """By the command, whose prompts name the images: a missing one is not found in the folder."""
+    path = folder / "3.png"
+    path.unlink()
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "link":
+        path.symlink_to(folder / "nowhere.png")
+    rows = "".join(f"{item.file},{item.prompt}\n" for item in ITEMS)
+    (tmp_path / "p.csv").write_text(f"file,prompt\n{rows}")
+    out = tmp_path / "o.parquet"
+    command = ["score", "--scorers", "blank", "--device", "cpu", "--images", folder, "--prompts", tmp_path / "p.csv"]
+    assert run(*command, "--out", out) == 2
+    assert run(*command, "--out", out, "--skip-broken") == 0
+    table = read_table(out, "folder_scores")
+    assert table["problem"].dropna().to_dict() == {3: problem}
+    assert table["image_sha256"].isna().sum() == table["score"].isna().sum() == 1
+
+
 def test_no_memory_for_an_image_is_said_of_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise MemoryError
@@ -196,6 +223,13 @@ def test_command_line_gives_the_scorers_own_numbers(
         (["--weights", "pickscore"], r"--weights 'pickscore': expected NAME=PATH"),
         (["--batch-size", "0"], r"--batch-size 0: expected 1 or more"),
         (["--out", "x.csv"], r"--out x\.csv: expected a name that ends in \.parquet"),
+        (["--out", "{file}/x.parquet"], r"--out \S+/x\.parquet: cannot be written \(Not a directory\)"),
+        (
+            ["--out", "{file}/a/b/x.parquet"],
+            r"--out \S+/x\.parquet: cannot be written \(Not a directory\); give a file",
+        ),
+        (["--out", "/proc/x.parquet"], r"--out /proc/x\.parquet: cannot be written \(No such file"),
+        (["--scorers", "blank", "--device", "gpu0"], r"device 'gpu0' cannot be used here"),
         (["--spec", "{}"], r"evals score: --spec describes the whole job; leave --images out"),
     ],
 )
@@ -204,9 +238,10 @@ def test_wrong_arguments(
 ) -> None:
     prompts, out = tmp_path / "p.txt", tmp_path / "scores.parquet"
     prompts.write_text("\n".join(item.prompt for item in ITEMS))
+    change = [value.replace("{file}", str(prompts)) for value in change]
     assert run("score", "--images", folder, "--prompts", prompts, "--out", out, *change) == 2
     error = capsys.readouterr().err
-    assert error.count("\n") == 1
+    assert sum(not line.startswith("5 images matched") for line in error.splitlines()) == 1
     assert re.search(message, error), error
     assert not out.exists()
 
@@ -215,3 +250,17 @@ def test_missing_arguments(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("score", "--images", "x") == 2
     message = "evals score: --prompts is missing; give --images, --prompts and --out, or --spec alone"
     assert message in capsys.readouterr().err
+
+
+def test_what_the_file_system_says_while_writing_is_one_line(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("artifacts.contracts.write_table", full)
+    (tmp_path / "p.txt").write_text("\n".join(item.prompt for item in ITEMS))
+    out = tmp_path / "o.parquet"
+    command = ["score", "--scorers", "blank", "--images", folder, "--prompts", tmp_path / "p.txt", "--device", "cpu"]
+    assert run(*command, "--out", out) == 2
+    assert f"error: --out {out}: cannot be written (No space left on device)" in capsys.readouterr().err

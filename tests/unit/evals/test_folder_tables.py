@@ -13,7 +13,7 @@ from artifacts.contracts import write_table
 from artifacts.errors import InputError
 from evals import cli
 from evals.comparison import Statistics
-from evals.folder_tables import compare, read_scores, summarise, summary_markdown
+from evals.folder_tables import compare, comparison_markdown, read_scores, summarise, summary_markdown
 from evals.statistics import clustered_means
 
 SETTINGS = Statistics(resamples=500)
@@ -130,7 +130,14 @@ def test_broken_images_are_left_out_and_counted(tmp_path: Path) -> None:
     assert (row.n, row.left_out, row.wins, row.losses) == (2, 1, 1, 1)
     summary = summarise(read_scores(a), SETTINGS)
     assert (summary[0].mean, summary[0].n, summary[0].broken) == (2.0, 2, 1)
-    assert "1 broken images have no score" in summary_markdown(summary, 0.95)
+    printed = summary_markdown(summary, 0.95)
+    assert "- 1 broken images have no score and are in no mean; column `problem` says why.\n" in printed
+
+
+def test_names_in_the_notes_are_no_markup(tmp_path: Path) -> None:
+    a, b = (write(tmp_path / f"my_model_{x}.parquet", rows([1.0, 2.0])) for x in "ab")
+    compared = comparison_markdown(compare(a, b, SETTINGS), "my_a*", "b|", 0.95)
+    assert "- a = my\\_a\\*, b = b\\|; 2 images of 2 prompts. Ties count half.\n" in compared
 
 
 def test_command_prints_markdown_and_writes_csv(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

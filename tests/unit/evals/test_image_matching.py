@@ -126,3 +126,23 @@ def test_no_images(tmp_path: Path) -> None:
         list_images(tmp_path)
     with pytest.raises(InputError, match="no such folder"):
         list_images(tmp_path / "x")
+
+
+def test_only_the_digits_0_to_9_are_numbers(tmp_path: Path) -> None:
+    """A superscript two is a digit to Python and no number to its int()."""
+    folder_of(tmp_path, ["²1.png", "10.png", "9.png"])
+    assert list_images(tmp_path) == ["9.png", "10.png", "²1.png"]
+
+
+def test_a_name_that_no_table_could_hold(tmp_path: Path) -> None:
+    folder_of(tmp_path, ["0.png", b"1\xff.png".decode("utf-8", "surrogateescape")])
+    with pytest.raises(InputError, match=r"the name '1\\udcff\.png' of an image is not UTF-8; rename the file"):
+        list_images(tmp_path)
+
+
+def test_missing_images_are_matched_where_somebody_else_lists_them(tmp_path: Path) -> None:
+    folder_of(tmp_path, ["a.png"])
+    asked = prompts(2, files=["a.png", "b.png"])
+    with pytest.raises(InputError, match=r"b\.png: no such image"):
+        match(tmp_path, asked, SOURCE)
+    assert by_prompt(match(tmp_path, asked, SOURCE, missing=True)) == ["a.png", "b.png"]

@@ -82,3 +82,19 @@ def test_what_is_wrong_is_said_with_its_place(tmp_path: Path, name: str, content
     with pytest.raises(InputError, match=message) as error:
         read_prompt_file(write(tmp_path, name, content))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ('"\\ud800 cat"', r"entry 2: the prompt is '\\ud800 cat', which is not Unicode text"),
+        ('{"prompt": "b", "file": "\\udfff.png"}', r"entry 2: 'file' is '\\udfff\.png', which is not Unicode text"),
+        ('{"prompt": "b", "prompt_id": "\\ud800"}', r"entry 2: 'prompt_id' is '\\ud800', which is not Unicode text"),
+    ],
+)
+def test_half_a_character_is_no_text(tmp_path: Path, row: str, message: str) -> None:
+    """JSON can spell it, Parquet cannot hold it; a pair of halves is a character."""
+    first = '{"prompt": "\\ud83d\\ude00 a", "file": "a", "prompt_id": "0"}'
+    with pytest.raises(InputError, match=message):
+        read_prompt_file(write(tmp_path, "p.json", f"[{first}, {row}]"))
+    assert read_prompt_file(write(tmp_path, "p.json", f"[{first}]"))[0].text == "😀 a"

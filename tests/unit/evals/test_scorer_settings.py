@@ -44,6 +44,12 @@ def test_option_beats_folder_beats_config(config: Path, tmp_path: Path) -> None:
     [
         ("scorers: {clip: {weight: x}}", r"c\.yaml: scorers\.clip\.weight: unknown key.*did you mean 'weights'\?"),
         ("scorers: {clip: x}", r"c\.yaml: scorers\.clip is 'x', expected keys with values"),
+        ("scorers: {clip: {protocol: 5}}", r"c\.yaml: scorers\.clip\.protocol is 5, expected text"),
+        ("scorers: {clip: {dtype: 5}}", r"scorers\.clip\.dtype is 5, expected text"),
+        ("scorers: {clip: {implementation: 3}}", r"scorers\.clip\.implementation is 3, expected text"),
+        ("scorers: {clip: {weights: [a]}}", r"scorers\.clip\.weights is \['a'\], expected text"),
+        ("scorers: {hpsv2: {options: 5}}", r"scorers\.hpsv2\.options is 5, expected keys with values"),
+        ("scorers: {clip: {5: x}}", r"scorers\.clip\.5: unknown key: expected one of protocol"),
         ("base: {}", r"c\.yaml: no scorers"),
         ("- a", r"c\.yaml: expected keys with values, found list"),
         ("a: [", r"c\.yaml: line \d+: not YAML"),
