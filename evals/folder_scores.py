@@ -18,7 +18,7 @@ from artifacts.progress import progress
 from evals.image_decoding import BrokenImageError, decode
 from evals.image_matching import PromptedImage
 from evals.read_ahead import read_ahead, usable_cores
-from evals.scorers.interface import truncated
+from evals.scorers.interface import RefusedImageError, truncated
 from evals.seen_images import SeenBatch, SeenImage, look
 
 if TYPE_CHECKING:
@@ -75,7 +75,8 @@ def score_folder(
         label: name of the progress bar; ``None`` shows none.
 
     Raises:
-        InputError: an image is missing, unreadable or broken, or a score is not a finite number.
+        InputError: an image is missing, unreadable or broken, a scorer cannot take it, or a score is not a finite
+            number.
     """
     import pandas as pd
 
@@ -95,7 +96,11 @@ def score_folder(
                         f"by --skip-broken ({NOTHING_WRITTEN})"
                     )
             cached += sum(len(one.scores) for one in batch)
-            _score_batch(scorers, batch, cache)
+            try:
+                _score_batch(scorers, batch, cache)
+            except RefusedImageError as error:
+                file = folder / batch[error.place].item.file
+                raise InputError(f"{file}: {error.reason} ({NOTHING_WRITTEN})") from error
             for name in scorers:
                 rows[name] += [_row(one, name, protocols[name], scorers[name].fingerprint) for one in batch]
             bar.update(len(batch))

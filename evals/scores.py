@@ -18,7 +18,7 @@ from evals.image_decoding import BrokenImageError, decode
 from evals.read_ahead import read_ahead
 from evals.score_cache import ScoreCache
 from evals.scorers import create
-from evals.scorers.interface import truncated
+from evals.scorers.interface import RefusedImageError, truncated
 from evals.seen_images import SeenBatch, SeenImage, look
 
 if TYPE_CHECKING:
@@ -143,6 +143,8 @@ def score_images(
                     values = _checked(
                         name, batch.score(name, scorer, dict(enumerate(texts[part]))), list(rows["prompt_id"][part])
                     )
+                except RefusedImageError as error:
+                    raise InputError(f"{folder / files[start + error.place]}: {error.reason}") from error
                 except InputError as error:
                     raise InputError(f"{folder} with the prompts of {prompts_file}: {error}") from error
                 if cache is not None:

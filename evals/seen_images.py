@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from artifacts.errors import InputError
-from evals.scorers.interface import ImageScorer, PixelScorer
+from evals.scorers.interface import ImageScorer, PixelScorer, RefusedImageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,6 +65,7 @@ class SeenBatch:
             prompts: of each image, by its place in the batch; the images were made for ``scorer``.
 
         Raises:
+            RefusedImageError: the scorer cannot take one of the images; its place is that in the batch.
             InputError: the scorer gave something else than one number an image.
         """
         import numpy as np
@@ -76,7 +77,10 @@ class SeenBatch:
         elif isinstance(scorer, PixelScorer):
             values = scorer.score_pixels(self._shared(scorer, tuple(prompts), images), texts)
         else:
-            values = scorer.score([image.image for image in images if image.image is not None], texts)
+            try:
+                values = scorer.score([image.image for image in images if image.image is not None], texts)
+            except RefusedImageError as error:
+                raise RefusedImageError(list(prompts)[error.place], f"scorer '{name}': {error.reason}") from error
         if values.shape != (len(prompts),):
             raise InputError(
                 f"scorer '{name}': gave an array of shape {values.shape} for {len(prompts)} images; expected one "

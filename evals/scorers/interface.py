@@ -20,6 +20,19 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
+class RefusedImageError(InputError):
+    """A scorer cannot take one of the images.
+
+    Args:
+        place: which, from 0; whoever knows its file names it.
+        reason: why, and the remedy.
+    """
+
+    def __init__(self, place: int, reason: str) -> None:
+        super().__init__(f"image {place + 1} of those given: {reason}")
+        self.place, self.reason = place, reason
+
+
 class Scorer(Protocol):
     """Rates images given their prompts; holds no state that a call could change."""
 

@@ -10,13 +10,15 @@ they are imported and taken away again, so that the rest of the process sees non
 - the vocabulary that the wheel of hpsv2 lacks, of which open_clip has the same file, and the module ``turtle``
   (tkinter), which it imports for nothing.
 
-Both packages score one image at a time, and hpsv2 reads its whole checkpoint again for each.
+Both packages score one image at a time, and hpsv2 reads its whole checkpoint again for each. They read pickles only: of
+a safetensors file, as ``evals weights fetch`` leaves it, they get a temporary copy as one (in ``TMPDIR``).
 """
 
 from __future__ import annotations
 
 import gzip
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -30,8 +32,8 @@ from unittest.mock import patch
 
 from artifacts.atomic import json_sha256
 from artifacts.errors import InputError
-from evals.scorers.interface import PromptTokens, Scorer, check_lengths, fingerprint, torch_device
-from evals.scorers.weights import load_strictly, read_json, read_state_dict, tokenizer_files
+from evals.scorers.interface import PromptTokens, RefusedImageError, Scorer, check_lengths, fingerprint, torch_device
+from evals.scorers.weights import first_file, load_strictly, read_json, read_state_dict, tokenizer_files
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,35 +47,50 @@ HEAD_INPUT, HEAD_HIDDEN = 768, [1024, 128, 64, 16]
 
 @dataclass(frozen=True)
 class PackageScorer:
-    """A scorer that hands one image and one prompt at a time to a package."""
+    """A scorer that hands one image and one prompt at a time to a package.
+
+    Attributes:
+        checkpoint: a temporary file that is there as long as the scorer.
+    """
 
     fingerprint: str
     rate: Callable[[Image.Image, str], float]
     tokens: PromptTokens
+    checkpoint: object = None
 
     def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> NDArray[np.float64]:
-        """See :meth:`evals.scorers.interface.Scorer.score`."""
+        """See :meth:`evals.scorers.interface.Scorer.score`.
+
+        Raises:
+            RefusedImageError: the package cannot take an image.
+        """
         import numpy as np
 
         check_lengths(len(images), len(prompts))
-        scores = [self.rate(image, prompt) for image, prompt in zip(images, prompts, strict=True)]
-        return np.array(scores, dtype=np.float64)
+        scores = np.empty(len(images), dtype=np.float64)
+        for place, (image, prompt) in enumerate(zip(images, prompts, strict=True)):
+            try:
+                scores[place] = self.rate(image, prompt)
+            except InputError as error:
+                raise RefusedImageError(place, str(error)) from error
+        return scores
 
 
 def imagereward(folder: Path, *, protocol: str, version: int, device: str, dtype: str) -> Scorer:
     """ImageReward as ``ImageReward.load`` makes it.
 
     Args:
-        folder: ``ImageReward.pt``, ``med_config.json`` and a BERT tokenizer; ``vision_config.json`` may shrink the
-            image tower, which then stands in for the package's ViT-L/16.
+        folder: ``ImageReward.pt`` or ``ImageReward.safetensors``, ``med_config.json`` and a BERT tokenizer;
+            ``vision_config.json`` may shrink the image tower, which then stands in for the package's ViT-L/16.
         protocol: ``sdpo`` hands the package RGB images, ``author`` and ``package`` leave them as they are.
 
     Raises:
         InputError: a file is missing, or the package cannot build what it describes.
     """
-    path, med_path, vision_path = (folder / n for n in ("ImageReward.pt", "med_config.json", "vision_config.json"))
-    if not path.is_file():
-        raise InputError(f"{folder}: the package image-reward reads ImageReward.pt, which is not there")
+    from evals.scorers.imagereward import WEIGHT_FILES, prompt_tokens
+
+    path = first_file(folder, WEIGHT_FILES, "imagereward")
+    med_path, vision_path = folder / "med_config.json", folder / "vision_config.json"
     _check_dtype("imagereward", dtype)
     vision = read_json(vision_path) if vision_path.is_file() else None
     state = read_state_dict(path)
@@ -84,6 +101,8 @@ def imagereward(folder: Path, *, protocol: str, version: int, device: str, dtype
     where = torch_device(device)
     package = image_reward_package()
     parts = sys.modules["ImageReward.models.BLIP.blip_pretrain"]
+    # Needed until the package has read it.
+    pickled, _copy = _as_pickle(path, state)
     with (
         warnings.catch_warnings(),
         redirect_stdout(sys.stderr),
@@ -92,7 +111,7 @@ def imagereward(folder: Path, *, protocol: str, version: int, device: str, dtype
     ):
         warnings.simplefilter("ignore")
         try:
-            model = package.load(name=str(path), med_config=str(med_path), device=str(where))
+            model = package.load(name=str(pickled), med_config=str(med_path), device=str(where))
         except (RuntimeError, AttributeError, TypeError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise InputError(f"{path}: the package image-reward cannot load it: {reason}") from error
@@ -104,8 +123,6 @@ def imagereward(folder: Path, *, protocol: str, version: int, device: str, dtype
         with torch.inference_mode():
             reward: float = model.score(prompt, image.convert("RGB") if protocol == "sdpo" else image)
         return reward
-
-    from evals.scorers.imagereward import prompt_tokens
 
     digest = _fingerprint("image-reward", "imagereward", version, protocol, {**files, **vocabulary}, where.type)
     return PackageScorer(digest, rate, prompt_tokens(model.blip.tokenizer))
@@ -125,7 +142,7 @@ def hpsv2(
     """HPSv2 as ``hpsv2.score`` computes it, on a GPU under its own float16 autocast.
 
     Args:
-        path: ``HPS_v2*.pt``.
+        path: ``HPS_v2*.pt``, or the same tensors as safetensors.
         model_cfg: architecture in open_clip's terms.
         protocol: ``package``, or ``author`` with a ``factor`` of 100; the package does not compute ``sdpo``.
         published: ``hpsv2`` or ``hpsv21``, whose weights they should be.
@@ -136,8 +153,6 @@ def hpsv2(
     if protocol == "sdpo":
         raise InputError("scorer 'hpsv2': the package does not do protocol 'sdpo': choose 'package' or 'author'")
     _check_dtype("hpsv2", dtype)
-    if path.suffix == ".safetensors":
-        raise InputError(f"{path}: the package hpsv2 reads HPS_v2*.pt only; give such a file")
     if "hf_tokenizer_name" in model_cfg["text_cfg"]:
         raise InputError(
             f"{path.parent}: the package hpsv2 has open_clip's own vocabulary only, not one of the folder's"
@@ -157,7 +172,10 @@ def hpsv2(
             aug_cfg={},
             output_dict=True,
         )
-    load_strictly(model, read_state_dict(path), path)
+    state = read_state_dict(path)
+    load_strictly(model, state, path)
+    pickled, copy = _as_pickle(path, {"state_dict": state})
+    del state
     size, bpe = model.visual.image_size[0], sys.modules["hpsv2.src.open_clip.tokenizer"]._tokenizer
 
     def rate(image: Image.Image, prompt: str) -> float:
@@ -173,13 +191,14 @@ def hpsv2(
             patch.object(package, "device", str(where)),
         ):
             warnings.simplefilter("ignore")
-            return factor * float(package.score(image, prompt, cp=str(path))[0])
+            return factor * float(package.score(image, prompt, cp=str(pickled))[0])
 
     tokens = PromptTokens(77, lambda prompts: [len(bpe.encode(prompt)) + 2 for prompt in prompts])
     digest = _fingerprint(
         "hpsv2", "hpsv2", version, protocol, {"weights": path}, where.type, published=published, architecture=model_cfg
     )
-    return PackageScorer(digest, rate, tokens)
+    # The package reads the checkpoint again for each image.
+    return PackageScorer(digest, rate, tokens, copy)
 
 
 def image_reward_package() -> ModuleType:
@@ -268,6 +287,29 @@ def _standing_in(stubs: Mapping[str, ModuleType]) -> Iterator[None]:
             sys.modules.pop(name, None)
             if module is not None:
                 sys.modules[name] = module
+
+
+def _as_pickle(path: Path, content: Mapping[str, Any]) -> tuple[Path, object]:
+    """A file that torch loads ``content`` from: ``path``, or a temporary one that is there as long as the object.
+
+    Raises:
+        InputError: there is no space for it.
+    """
+    if path.suffix != ".safetensors":
+        return path, None
+    import torch
+
+    try:
+        copy = tempfile.NamedTemporaryFile(suffix=".pt")  # noqa: SIM115
+        torch.save(dict(content), copy)
+        copy.flush()
+    # torch reports a full disk as RuntimeError.
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"{path}: the package reads pickles only, and a temporary copy as one cannot be written "
+            f"({str(error).splitlines()[0]}); free space in {tempfile.gettempdir()} or set TMPDIR"
+        ) from error
+    return Path(copy.name), copy
 
 
 def _check_dtype(scorer: str, dtype: str) -> None:

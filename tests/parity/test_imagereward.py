@@ -8,12 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from artifacts.errors import InputError
 from evals.scorers import create
+from evals.weights_fetch import convert
 
 
 @pytest.mark.parametrize("protocol", ["sdpo", "author", "package"])
@@ -24,6 +26,18 @@ def test_native_equals_the_package(
     theirs = create("imagereward", weights=imagereward_folder, protocol=protocol, implementation="package")
     assert_parity(ours.score(images, prompts), theirs.score(images, prompts), least_spread=0.1)
     assert ours.fingerprint != theirs.fingerprint
+
+
+def test_the_package_takes_what_the_fetch_leaves(
+    imagereward_folder: Path, tmp_path: Path, images: list[Image.Image], prompts: list[str]
+) -> None:
+    """`evals weights fetch` writes safetensors and deletes the pickle; the package reads pickles only."""
+    folder = shutil.copytree(imagereward_folder, tmp_path / "fetched")
+    convert(folder / "ImageReward.pt", folder / "ImageReward.safetensors", "0" * 64)
+    before = create("imagereward", weights=folder, implementation="package").score(images, prompts)
+    (folder / "ImageReward.pt").unlink()
+    after = create("imagereward", weights=folder, implementation="package").score(images, prompts)
+    np.testing.assert_array_equal(after, before)
 
 
 def test_protocols_differ_on_palettes_and_alpha_only(

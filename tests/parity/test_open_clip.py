@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -17,7 +19,10 @@ import torch
 from PIL import Image
 
 from artifacts.errors import InputError
+from evals.folder_scores import score_folder
+from evals.image_matching import PromptedImage
 from evals.scorers import create, legacy_packages
+from evals.weights_fetch import convert
 
 CFG = {
     "embed_dim": 16,
@@ -90,12 +95,37 @@ def test_hpsv2_equals_the_package_under_old_torchvision(
     assert np.abs(scores - plain).max() > 1e-4
 
 
-def test_images_that_the_package_cannot_take(hpsv2_folder: Path) -> None:
+@pytest.mark.parametrize("scorer", ["hpsv2", "hpsv21"])
+def test_the_package_takes_what_the_fetch_leaves(
+    scorer: str, hpsv2_folder: Path, tmp_path: Path, images: list[Image.Image], prompts: list[str]
+) -> None:
+    """`evals weights fetch` writes safetensors and deletes the pickle; the package reads pickles only."""
+    (folder := tmp_path / scorer).mkdir()
+    shutil.copy(hpsv2_folder / "open_clip_config.json", folder)
+    convert(hpsv2_folder / "HPS_v2_compressed.pt", folder / "open_clip_model.safetensors", "0" * 64)
+    settings: dict[str, Any] = {"protocol": "package", "implementation": "package"}
+    pickled = create("hpsv2", weights=hpsv2_folder, **settings).score(opaque(images), prompts)
+    fetched = create(scorer, weights=folder, **settings)
+    np.testing.assert_array_equal(fetched.score(opaque(images), prompts), pickled)
+    temporary = Path(fetched.checkpoint.name)  # type: ignore[attr-defined]
+    assert temporary.exists()
+    del fetched
+    gc.collect()
+    assert not temporary.exists()
+
+
+def test_images_that_the_package_cannot_take(hpsv2_folder: Path, tmp_path: Path) -> None:
     theirs = create("hpsv2", weights=hpsv2_folder, protocol="package", implementation="package")
     ours = create("hpsv2", weights=hpsv2_folder, protocol="package")
     for image in (Image.new("RGBA", (70, 70)), Image.new("RGB", (64, 40))):
         with pytest.raises(InputError, match=r"cannot score RGBA? images of .*use implementation 'native'"):
             theirs.score([image], ["a"])
+        items = [PromptedImage(f"{n}.png", "a") for n in range(3)]
+        for item, one in zip(items, (Image.new("RGB", (70, 70)), image, image), strict=True):
+            one.save(tmp_path / item.file)
+        message = r"1\.png: scorer 'hpsv2': the package hpsv2 cannot .* \(nothing was written\)"
+        with pytest.raises(InputError, match=message):
+            score_folder({"hpsv2": theirs}, {"hpsv2": "package"}, tmp_path, items, batch_size=2, label=None)
         assert np.isfinite(ours.score([image], ["a"])).all()
 
 

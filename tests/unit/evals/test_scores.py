@@ -16,7 +16,7 @@ from artifacts.contracts import read_table, write_table
 from artifacts.errors import InputError
 from evals.score_cache import ScoreCache
 from evals.scorers import create
-from evals.scorers.interface import PromptTokens
+from evals.scorers.interface import PromptTokens, RefusedImageError
 from evals.scores import read_image, score_images
 from evals.scores import score as score_by_spec
 
@@ -246,6 +246,17 @@ def test_missing_manifest(root: Path) -> None:
     (images_dir(root) / "manifest.parquet").unlink()
     with pytest.raises(InputError, match=r"manifest\.parquet: no such file"):
         score(root)
+
+
+def test_an_image_that_a_scorer_cannot_take_is_named(root: Path) -> None:
+    class Picky(Brightness):
+        def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> np.ndarray:
+            if "dddd" in prompts:
+                raise RefusedImageError(list(prompts).index("dddd"), "too red; paint it over")
+            return super().score(images, prompts)
+
+    with pytest.raises(InputError, match=r"00003\.png: scorer 'picky': too red; paint it over$"):
+        score_images({"picky": Picky()}, images_dir(root), layout.prompts(root, "set"), chunk=2)
 
 
 @pytest.mark.parametrize(
