@@ -18,6 +18,7 @@ def score(arguments: argparse.Namespace) -> None:
     from artifacts.contracts import write_table
     from evals.image_matching import match
     from evals.prompt_file import read_prompt_file
+    from evals.read_ahead import share_cores
     from evals.scorer_settings import resolve
 
     out = _output(arguments.out, ".parquet")
@@ -42,6 +43,7 @@ def score(arguments: argparse.Namespace) -> None:
     if unused:
         _say(f"warning: {len(unused)} images of the folder have no prompt and are not scored, e.g. {unused[0]}")
 
+    share_cores()
     import torch
 
     from evals.comparison import Statistics

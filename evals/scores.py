@@ -15,7 +15,7 @@ from artifacts.device import take_device
 from artifacts.errors import InputError
 from artifacts.progress import progress
 from evals.image_decoding import BrokenImageError, decode
-from evals.read_ahead import read_ahead
+from evals.read_ahead import read_ahead, share_cores
 from evals.score_cache import ScoreCache
 from evals.scorers import create
 from evals.scorers.interface import RefusedImageError, truncated
@@ -45,6 +45,7 @@ def score(spec: Mapping[str, Any]) -> None:
     Raises:
         InputError: a scorer cannot be loaded; for the rest see :func:`score_images`.
     """
+    share_cores()
     import torch
 
     threads = int(spec.get("threads", 1))

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from evals.read_ahead import read_ahead
+from evals.read_ahead import read_ahead, usable_cores
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -36,3 +41,38 @@ def test_an_error_comes_up_where_its_list_would() -> None:
     assert next(lists) == [1, 1]
     with pytest.raises(ZeroDivisionError):
         next(lists)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system has no affinity")
+def test_cores_that_a_scheduler_took_away_are_not_counted() -> None:
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert usable_cores() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert usable_cores() == len(allowed)
+
+
+def test_the_command_makes_torchs_threads_sleep_before_torch_is_loaded(tmp_path: Path) -> None:
+    """libgomp reads the policy once, when torch loads it."""
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "images" / "0.png")
+    (tmp_path / "p.txt").write_text("a")
+    code = """
+import os, sys
+from evals import cli
+class Watch:
+    def find_spec(self, name, *_):
+        if name == "torch":
+            print("policy", os.environ.get("OMP_WAIT_POLICY"))
+sys.meta_path.insert(0, Watch())
+sys.exit(cli.main(sys.argv[1:]))
+"""
+    command = ["score", "--scorers", "blank", "--images", "images", "--prompts", "p.txt", "--out", "o.parquet"]
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "policy PASSIVE"
