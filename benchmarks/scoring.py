@@ -1,6 +1,6 @@
 """Images a second of the five scorers together, against how they are usually called.
 
-    python benchmarks/scoring.py [--images 48] [--workers N] [--threads 1]
+    python benchmarks/scoring.py [--images 192] [--rounds 3] [--workers N] [--threads 1]
 
 Three ways, on the same images (1024 pixels, half PNG, half JPEG) and the same small random weights, in one run:
 
@@ -9,9 +9,11 @@ Three ways, on the same images (1024 pixels, half PNG, half JPEG) and the same s
 - ``loops``: one loop a scorer, batches of 32, every image decoded again for each scorer;
 - ``together``: ``evals score`` without a cache: one decoding in threads beside the models, shared by all scorers.
 
-Prints one JSON object: images a second, ratios, milliseconds an image of decoding, resizing and each model measured
-apart on one thread, and the memory that four times as many images take. Networks are small, so decoding and resizing
-weigh more than with the real ones on a CPU and about as much as with the real ones on a large GPU.
+Prints one JSON object: images a second, medians of rounds in which the ways take turns (``readme`` on an eighth of the
+images: its time an image does not depend on their number); ratios; milliseconds an image of decoding, resizing,
+normalising and each model measured apart on one thread; and the memory that four times as many images take. Networks
+are small, so decoding and resizing weigh more than with the real ones on a CPU and about as much as with the real ones
+on a large GPU.
 """
 
 from __future__ import annotations
@@ -58,30 +60,33 @@ def write_images(folder: Path, count: int) -> list[PromptedImage]:
     return images
 
 
-def readme(folder: Path, images: Sequence[PromptedImage], paths: dict[str, Path]) -> float:
-    """Seconds to score image by image: the packages called as by hand, the rest as in published snippets."""
-    ways = [
+Rate = Callable[[Image.Image, str], float]
+
+
+def readme_ways(paths: dict[str, Path]) -> list[Rate]:
+    """The packages called as by hand, the rest as in published snippets; models are loaded."""
+    return [
         *(_package(name, paths[name]) for name in ("hpsv2", "imagereward")),
         _pickscore_snippet(paths["pickscore"]),
         _aesthetic_snippet(paths["aesthetic"]),
         _open_clip_snippet(paths["clip"]),
     ]
 
-    def one_by_one() -> None:
-        with torch.no_grad():
-            for rate in ways:
-                for item in images:
-                    rate(Image.open(folder / item.file), item.prompt)
 
-    return seconds(one_by_one)
+def readme(folder: Path, images: Sequence[PromptedImage], ways: Sequence[Rate]) -> None:
+    """Score image by image."""
+    with torch.no_grad():
+        for rate in ways:
+            for item in images:
+                rate(Image.open(folder / item.file), item.prompt)
 
 
-def _package(name: str, weights: Path) -> Callable[[Image.Image, str], float]:
+def _package(name: str, weights: Path) -> Rate:
     scorer = create(name, protocol="package", implementation="package", weights=weights)
     return lambda image, prompt: float(scorer.score([image], [prompt])[0])
 
 
-def _pickscore_snippet(weights: Path) -> Callable[[Image.Image, str], float]:
+def _pickscore_snippet(weights: Path) -> Rate:
     """The model card's code: a processor for images, a tokenizer for prompts, one pair at a time."""
     from transformers import AutoTokenizer, CLIPImageProcessor, CLIPModel
 
@@ -98,7 +103,7 @@ def _pickscore_snippet(weights: Path) -> Callable[[Image.Image, str], float]:
     return rate
 
 
-def _aesthetic_snippet(weights: Path) -> Callable[[Image.Image, str], float]:
+def _aesthetic_snippet(weights: Path) -> Rate:
     """As the author's script: CLIP's embedding of one image, normalised, through the head."""
     from safetensors.torch import load_file
     from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
@@ -116,7 +121,7 @@ def _aesthetic_snippet(weights: Path) -> Callable[[Image.Image, str], float]:
     return rate
 
 
-def _open_clip_snippet(weights: Path) -> Callable[[Image.Image, str], float]:
+def _open_clip_snippet(weights: Path) -> Rate:
     """As open_clip's README: its transform, its tokenizer, one image at a time."""
     import open_clip
     from safetensors.torch import load_file
@@ -171,9 +176,11 @@ def apart(folder: Path, images: Sequence[PromptedImage], scorers: dict[str, Pixe
     preprocessing = next(iter(scorers.values())).preprocessing
     squares: list[torch.Tensor] = []
     times["resize"] = seconds(lambda: squares.append(preprocessing.squares(decoded)))
+    pixels: list[torch.Tensor] = []
+    times["normalise"] = seconds(lambda: pixels.append(preprocessing.normalise(squares[0])))
     for name, scorer in scorers.items():
         prompts = [item.prompt + "." for item in part]
-        times[f"model {name}"] = seconds(lambda s=scorer, p=prompts: s.score_crops(squares[0], p))  # type: ignore[misc]
+        times[f"model {name}"] = seconds(lambda s=scorer, p=prompts: s.score_pixels(pixels[0], p))  # type: ignore[misc]
     return {name: round(1e3 * value / len(part), 2) for name, value in times.items()}
 
 
@@ -186,8 +193,8 @@ def peak_mb() -> float:
 def main() -> None:
     """Run the three ways in turn and print the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=3, help="rounds of the two fast ways; medians are compared")
+    parser.add_argument("--images", type=int, default=192)
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of the three ways; medians are compared")
     parser.add_argument("--workers", type=int, help="threads that decode (default: one a core)")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch, for all three ways")
     chosen = parser.parse_args()
@@ -202,11 +209,14 @@ def main() -> None:
         # One call each beforehand, so that nobody pays for first uses; prompts of its own, so that none is known.
         for scorer in scorers.values():
             scorer.score([Image.new("RGB", (SIZE_PX, SIZE_PX))], ["first"])
-        times: dict[str, list[float]] = {"loops": [], "together": []}
+        ways, few = readme_ways(paths), images[: max(4, len(images) // 8)]
+        readme(folder, few[:2], ways)
+        times: dict[str, list[float]] = {"readme": [], "loops": [], "together": []}
         shared = together(folder, images, scorers, chosen.workers)
         for _ in range(chosen.rounds):
             # Scorers that know no prompt yet, loaded beforehand: what is compared is scoring.
             first, second = fresh(paths), fresh(paths)
+            times["readme"].append(seconds(lambda: readme(folder, few, ways)) * len(images) / len(few))
             times["loops"].append(seconds(lambda: loops(folder, images, first)))  # noqa: B023
             times["together"].append(seconds(lambda: together(folder, images, second, chosen.workers)))  # noqa: B023
         single = loops(folder, images, scorers)
@@ -214,9 +224,7 @@ def main() -> None:
         after_mb = peak_mb()
         together(folder, images * 4, scorers, chosen.workers)
         grown_mb = peak_mb() - after_mb
-        few = images[: max(4, len(images) // 4)]
-        slow = readme(folder, few, paths) / len(few)
-        rates = {"readme": 1 / slow} | {n: len(images) / statistics.median(t) for n, t in times.items()}
+        rates = {n: len(images) / statistics.median(t) for n, t in times.items()}
         print(
             json.dumps(
                 {
