@@ -47,20 +47,36 @@ def pickscore_folder(tmp_path_factory: pytest.TempPathFactory, randomise: Callab
     return folder
 
 
-def snippet(folder: Path, images: list[Image.Image], prompts: list[str]) -> tuple[list[float], Any]:
+def transformers_pixels() -> Callable[[Image.Image], torch.Tensor]:
+    """The model card's processor, on PIL as in the author's time."""
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    processor = CLIPImageProcessorPil(size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64})
+    return lambda image: processor(images=image, return_tensors="pt")["pixel_values"]
+
+
+def torchvision_pixels() -> Callable[[Image.Image], torch.Tensor]:
+    """The transform of SDPO's evaluation code, whose crop differs from transformers' by a pixel for some sizes."""
+    from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
+
+    mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+    steps = Compose([Resize(64, InterpolationMode.BICUBIC), CenterCrop(64), ToTensor(), Normalize(mean, std)])
+    return lambda image: steps(image)[None]
+
+
+def snippet(
+    folder: Path, images: list[Image.Image], prompts: list[str], pixels_of: Callable[[Image.Image], torch.Tensor]
+) -> tuple[list[float], Any]:
     """Raw cosine of each pair as the author's model card computes it, one pair at a time, and exp(logit scale)."""
     from transformers import AutoTokenizer, CLIPModel
-    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
     model = CLIPModel.from_pretrained(str(folder)).eval()
     tokenizer = AutoTokenizer.from_pretrained(str(folder))
-    processor = CLIPImageProcessorPil(size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64})
     cosines = []
     with torch.inference_mode():
         for image, prompt in zip(images, prompts, strict=True):
-            pixels = processor(images=image, return_tensors="pt")
             tokens = tokenizer(prompt, padding=True, truncation=True, max_length=77, return_tensors="pt")
-            seen = model.get_image_features(**pixels).pooler_output
+            seen = model.get_image_features(pixel_values=pixels_of(image)).pooler_output
             read = model.get_text_features(**tokens).pooler_output
             seen, read = seen / seen.norm(dim=-1, keepdim=True), read / read.norm(dim=-1, keepdim=True)
             cosines.append((read @ seen.T).item())
@@ -72,20 +88,31 @@ def test_pickscore_equals_the_authors_snippet(
 ) -> None:
     # Release 5 of transformers blends alpha with white; in the author's time it dropped it, as all others here do.
     opaque = [image.convert("RGB") if image.mode == "RGBA" else image for image in images]
-    cosines, factor = snippet(pickscore_folder, opaque, prompts)
+    cosines, factor = snippet(pickscore_folder, opaque, prompts, transformers_pixels())
     assert factor == pytest.approx(np.exp(4.6))
     ours = create("pickscore", weights=pickscore_folder, protocol="author").score(images, prompts)
     assert_parity(ours, factor * np.array(cosines), least_spread=10)
-    # 640 x 427 is where transformers' crop and torchvision's differ by a pixel.
-    pixel = create("pickscore", weights=pickscore_folder).score(images, prompts) - cosines
-    assert abs(pixel[1]) > 1e-4
-    np.testing.assert_allclose(pixel[0], 0, atol=1e-6)
+
+
+def test_pickscore_as_sdpo_runs_it_is_the_raw_cosine_on_torchvisions_crop(
+    pickscore_folder: Path,
+    images: list[Image.Image],
+    rgb_images: list[Image.Image],
+    prompts: list[str],
+    assert_parity: Any,
+) -> None:
+    cosines, _ = snippet(pickscore_folder, rgb_images, prompts, torchvision_pixels())
+    ours = create("pickscore", weights=pickscore_folder).score(images, prompts)
+    assert_parity(ours, cosines, least_spread=0.1)
+    # 640 x 427 is where the two crops differ.
+    author, _ = snippet(pickscore_folder, rgb_images, prompts, transformers_pixels())
+    assert abs(ours[1] - author[1]) > 1e-4
 
 
 def test_softmax_over_two_images_is_the_logistic_of_the_difference(
     pickscore_folder: Path, images: list[Image.Image]
 ) -> None:
-    cosines, factor = snippet(pickscore_folder, images[:2], ["a red cat"] * 2)
+    cosines, factor = snippet(pickscore_folder, images[:2], ["a red cat"] * 2, transformers_pixels())
     share = torch.softmax(factor * torch.tensor(cosines), dim=0)[0].item()
     ours = create("pickscore", weights=pickscore_folder, protocol="author").score(images[:2], ["a red cat"] * 2)
     assert 1 / (1 + np.exp(ours[1] - ours[0])) == pytest.approx(share, rel=1e-4)
@@ -150,6 +177,8 @@ def test_aesthetic_equals_image_rewards(
         scorer = package.AestheticScore(download_root="").eval()
     randomise(scorer.mlp, 2.0)
     theirs = []
+    # The prompt is ignored, so each image once.
+    images, prompts = images[:7], prompts[:7]
     for index, image in enumerate(images):
         image.save(tmp_path / f"{index}.png")
         with torch.inference_mode():
