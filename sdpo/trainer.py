@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,38 @@ from sdpo.time_budget import TimeBudget
 from sdpo.training_run import TrainingRun
 from sdpo.training_settings import TrainingSettings
 
-__all__ = ["TrainingRun", "TrainingSettings", "train"]
+__all__ = ["TrainingRun", "TrainingSettings", "train", "train_all"]
 
 SAMPLES = "samples"
 """Folder of sample images, beside a run's states and in the model's folder."""
 
 
 def train(spec: Mapping[str, Any], budget: TimeBudget | None = None) -> None:
+    """Train one variant for each of its seeds; as :func:`train_all`."""
+    train_all([spec], budget)
+
+
+def train_all(specs: Sequence[Mapping[str, Any]], budget: TimeBudget | None = None) -> None:
+    """Train variants one after another, each for each of its seeds.
+
+    A workflow deletes all outputs of a job that was killed. So states stay until the last model of the job is
+    written: finished ones are written again from theirs.
+
+    Args:
+        specs: one a variant, as for :func:`train_variant`.
+        budget: when to save and leave; never by default.
+
+    Raises:
+        InputError: bad settings, or damaged input files.
+        StoppedEarly: the budget is used up; the state is saved.
+    """
+    states = [state for spec in specs for state in train_variant(spec, budget)]
+    for state in states:
+        shutil.rmtree(state / SAMPLES, ignore_errors=True)
+        checkpoint.remove(state)
+
+
+def train_variant(spec: Mapping[str, Any], budget: TimeBudget | None = None) -> list[Path]:
     """Train one variant for each of its seeds.
 
     Several processes that were started together train each model together.
@@ -36,6 +61,9 @@ def train(spec: Mapping[str, Any], budget: TimeBudget | None = None) -> None:
         spec: ``base`` (``name``, ``family``, ``path``), ``pairs`` (folder of the cache), ``variant``, ``objective``
             (``name``, ``parameters``, ``safeguard``), ``training`` (:class:`TrainingSettings`), ``root``, ``seeds``.
         budget: when to save and leave; never by default.
+
+    Returns:
+        Folders of the states, which the caller removes; none in a process that is not the main one.
 
     Raises:
         InputError: bad settings, or damaged input files.
@@ -104,11 +132,7 @@ def train(spec: Mapping[str, Any], budget: TimeBudget | None = None) -> None:
                 )
                 _export(layout.model(spec["root"], name), run, states[-1], provenance)
             own.wait()
-    # A workflow deletes all outputs of a job that was killed: until the last seed is done, finished ones keep their
-    # state, from which they are written again.
-    for state in states if own.main else ():
-        shutil.rmtree(state / SAMPLES, ignore_errors=True)
-        checkpoint.remove(state)
+    return states if own.main else []
 
 
 def _newest(folder: Path, own: Processes) -> dict[str, Any] | None:

@@ -155,7 +155,7 @@ def train_together(specs: Sequence[Mapping[str, Any]], budget: TimeBudget | None
     """Train variants of one base: at once if its family can, else one after another.
 
     Args:
-        specs: one a variant, as for :func:`sdpo.trainer.train`.
+        specs: one a variant, as for :func:`sdpo.trainer.train_variant`.
         budget: when to save and leave; a family's own training does not know it.
 
     Raises:
@@ -171,7 +171,6 @@ def train_together(specs: Sequence[Mapping[str, Any]], budget: TimeBudget | None
             raise InputError(f"base family '{family}' trains in one process; leave execution.processes out")
         own(specs)
         return
-    from sdpo.trainer import train
+    from sdpo.trainer import train_all
 
-    for spec in specs:
-        train(spec, budget)
+    train_all(specs, budget)

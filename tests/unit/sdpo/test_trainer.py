@@ -17,7 +17,7 @@ from artifacts.atomic import file_sha256, json_sha256, tree_sha256
 from artifacts.contracts import read_table
 from artifacts.errors import InputError
 from sdpo import checkpoint, objectives
-from sdpo.bases import open_base
+from sdpo.bases import open_base, train_together
 from sdpo.bases.sd15 import StableDiffusion
 from sdpo.drawing import chosen_pairs, stream
 from sdpo.heldout_drift import HeldoutProbe
@@ -410,3 +410,30 @@ def test_finished_seeds_of_a_killed_job_are_not_trained_again(
         assert outcome(broken, seed)[0] == outcome(whole, seed)[0]
         pd.testing.assert_frame_equal(outcome(broken, seed)[1], outcome(whole, seed)[1], check_exact=True)
     assert saved_states(broken) == []
+
+
+def test_finished_variants_of_a_killed_job_are_not_trained_again(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two variants with two seeds each, the job dies in the last model; each step of each model is taken once."""
+    together = [{**job(seeds=(0, 1), learning_rate=rate), "variant": f"rate{rate}"} for rate in (1e-4, 2e-4)]
+    taken: Counter[tuple[str, int]] = Counter()
+    step, save = TrainingRun.take_step, checkpoint.save
+
+    def counted(run: TrainingRun, *arguments: Any) -> dict[str, Any]:
+        taken[run.label, run.step + 1] += 1
+        return step(run, *arguments)
+
+    def die_in_the_last_model(folder: Path, at: int, state: dict[str, Any], **options: Any) -> None:
+        save(folder, at, state, **options)
+        if at == 4 and "rate0.0002/seed1" in str(folder):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(TrainingRun, "take_step", counted)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(checkpoint, "save", die_in_the_last_model)
+        train_together(together)
+    shutil.rmtree(Path(together[0]["root"], "models"))
+    train_together(together)
+    models = [f"rate{rate} seed {seed}" for rate in (1e-4, 2e-4) for seed in (0, 1)]
+    assert taken == Counter({(model, at): 1 for model in models for at in range(1, 7)})
+    assert [outcome(spec, seed)[3]["resumed_from_step"] for spec in together for seed in (0, 1)] == [6, 6, 6, 4]
+    assert saved_states(together[0]) == []
