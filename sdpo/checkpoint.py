@@ -68,10 +68,10 @@ def remove(folder: Path) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A state, on the CPU."""
+    """A state, on the CPU; its tensors are mapped from the file, so that processes that read it share one copy."""
     import torch
 
-    state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+    state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
     return state
 
 

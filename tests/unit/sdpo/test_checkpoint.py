@@ -52,6 +52,21 @@ def test_state_without_its_checksum_is_not_taken_up(tmp_path: Path) -> None:
     assert state["step"] == 1
 
 
+def test_state_is_mapped_and_outlives_its_file(tmp_path: Path) -> None:
+    """Eight processes that resume hold no copy each; what is written into the tensors stays out of the file."""
+    checkpoint.save(tmp_path, 1, {"weights": torch.arange(100_000.0)})
+    file = tmp_path / "step-00000001.pt"
+    content = file.read_bytes()
+    weights = checkpoint.read(file)["weights"]
+    (mapping,) = [x for x in Path("/proc/self/maps").read_text().splitlines() if x.endswith(str(file))]
+    first, last = (int(x, 16) for x in mapping.split()[0].split("-"))
+    assert first <= weights.data_ptr() < last
+    weights.add_(1)
+    assert file.read_bytes() == content
+    file.unlink()
+    assert weights[-1] == 100_000
+
+
 def test_no_state_at_all(tmp_path: Path) -> None:
     assert checkpoint.load_newest(tmp_path) is None
     assert checkpoint.load_newest(tmp_path / "absent") is None
