@@ -30,14 +30,17 @@ def _train(chosen: argparse.Namespace, arguments: Sequence[str]) -> int:
 
     launch.together(arguments, chosen.processes)
     spec = read_spec(chosen.spec)
+    status = 0
     try:
         train_together(spec.get("together", [spec]), TimeBudget(chosen.minutes, started=process_start()))
     except StoppedEarly as stopped:
         print(stopped, file=sys.stderr)
-        return EXIT_STATUS
-    finally:
-        processes.leave()
-    return 0
+        status = EXIT_STATUS
+    except BaseException as error:
+        processes.abandon(error)
+        raise
+    processes.leave()
+    return status
 
 
 def _audit(chosen: argparse.Namespace, arguments: Sequence[str]) -> None:

@@ -8,16 +8,24 @@ of granularity ``global`` is known only after the last of them, and no gradient 
 from __future__ import annotations
 
 import os
+import sys
+import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from artifacts.errors import InputError
 
 if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
-_PATIENCE = timedelta(hours=12)
+_PATIENCE = timedelta(minutes=30)
+"""What a sum or a message waits for the others: for their steps, a state that is written, a model that is compiled."""
+_LONG_PATIENCE = timedelta(hours=12)
+"""What :meth:`Processes.wait` waits: for a cache of hundreds of gigabytes that is checked, a lock, an export."""
 _BUCKET = 1 << 25
 """Values that one all-reduce sums."""
 
@@ -85,9 +93,11 @@ class Processes:
         return broadcast_object_list([value])[0]  # type: ignore[no-any-return]
 
     def wait(self) -> None:
-        """Wait for the others."""
+        """Wait for the others, for hours if need be."""
         if self.count > 1:
-            _state().wait_for_everyone()
+            import torch.distributed as dist
+
+            dist.barrier(group=_patient_group())
 
 
 def _buckets(tensors: Iterable[torch.Tensor]) -> Iterable[list[torch.Tensor]]:
@@ -104,10 +114,12 @@ def _buckets(tensors: Iterable[torch.Tensor]) -> Iterable[list[torch.Tensor]]:
         yield bucket
 
 
-def _state() -> Any:
-    from accelerate import PartialState
+@cache
+def _patient_group() -> Any:
+    """All processes, over the network whatever their devices: a GPU would be busy while it waits."""
+    import torch.distributed as dist
 
-    return PartialState()
+    return dist.new_group(backend="gloo", timeout=_LONG_PATIENCE)
 
 
 def join(device: str) -> Processes:
@@ -121,15 +133,37 @@ def join(device: str) -> Processes:
     import torch
     from accelerate import PartialState
 
-    # The launcher ends all when one fails; a long wait is one for the main process, which checks a cache, say.
     state = PartialState(cpu=device == "cpu" or not torch.cuda.is_available(), timeout=_PATIENCE)
+    _patient_group()
     return Processes(state.process_index, state.num_processes, state.local_process_index)
 
 
 def leave() -> None:
     """Part with the other processes, at the end."""
-    import sys
+    if _joined():
+        import torch.distributed as dist
 
+        _patient_group.cache_clear()
+        dist.destroy_process_group()
+
+
+def abandon(error: BaseException) -> None:
+    """End this process at once with its error, where others train with it; else return.
+
+    They wait for it in a sum, and parting with them would wait for that. The launcher ends them when this one is gone.
+    """
+    if not _joined():
+        return
+    if isinstance(error, InputError):
+        print(f"error: {error}", file=sys.stderr)
+    else:
+        traceback.print_exception(error)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(2 if isinstance(error, InputError) else 1)
+
+
+def _joined() -> bool:
+    """Whether this process is one of several; torch is not imported to find out."""
     distributed = sys.modules.get("torch.distributed")
-    if distributed is not None and distributed.is_available() and distributed.is_initialized():
-        distributed.destroy_process_group()
+    return distributed is not None and distributed.is_available() and distributed.is_initialized()

@@ -99,8 +99,9 @@ def train_variant(spec: Mapping[str, Any], budget: TimeBudget | None = None) -> 
         name = layout.model_name(spec["base"]["name"], spec["variant"], seed)
         digest = json_sha256({**shaping, "pairs": list(inputs.values()), "seed": seed})
         states.append(layout.checkpoints(spec["root"], name, digest))
-        # The others of this training work for the main process.
+        # The others of this training work for the main process, and wait with it for one left over from a killed run.
         with checkpoint.owned(states[-1]) if own.main else nullcontext():
+            own.wait()
             samples = None
             if settings.sample_every and own.main:
                 samples = SampleImages(base, heldout, settings.sample_prompts, computing, states[-1] / SAMPLES)
