@@ -1,8 +1,9 @@
-"""Resumable training state: atomic, with a checksum, the newest few kept, a damaged one skipped with a warning.
+"""Resumable training state: atomic, with a checksum, the newest few kept, a damaged one put aside with a warning.
 
 The folder is not a declared output of any rule and its name holds the digest of everything that shaped the
 training, so that a killed job goes on where it was and a changed one starts anew. Beside ``step-….pt`` stands
-``step-….sha256``, written first: a state without it is not whole.
+``step-….sha256``, written first: a state without it is not whole. One that cannot be read becomes
+``step-….pt.damaged``, so that it does not count among the newest.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def _drop(path: Path) -> None:
 def remove(folder: Path) -> None:
     """Remove all states; waits for a process that still holds the folder."""
     with owned(folder):
-        for path in _saved(folder):
+        for path in [*_saved(folder), *folder.glob("step-*.damaged")]:
             _drop(path)
 
 
@@ -76,7 +77,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    """The newest state that is as it was written, or ``None``. Others are named on stderr and passed over."""
+    """The newest state that is as it was written, or ``None``. Others are named on stderr and put aside."""
     for path in reversed(_saved(folder)):
         try:
             if file_sha256(path) != _checksum(path).read_text(encoding="utf-8").strip():
@@ -85,6 +86,8 @@ def newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
         except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             print(f"warning: {path} cannot be read ({reason}); going back to the one before", file=sys.stderr)
+            path.replace(path.with_name(f"{path.name}.damaged"))
+            _checksum(path).unlink(missing_ok=True)
     return None
 
 

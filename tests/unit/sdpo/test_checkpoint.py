@@ -82,6 +82,21 @@ def test_every_damaged_state_is_named(tmp_path: Path, capsys: pytest.CaptureFixt
     assert warnings.index("step-00000002.pt") < warnings.index("step-00000001.pt")
 
 
+def test_damaged_state_does_not_count_among_the_kept(tmp_path: Path) -> None:
+    """Its step is higher than that of the states written after going back."""
+    for step in (2, 4):
+        checkpoint.save(tmp_path, step, {"step": step})
+    (tmp_path / "step-00000004.pt").write_bytes(b"torn")
+    assert checkpoint.load_newest(tmp_path) == {"step": 2}
+    checkpoint.save(tmp_path, 3, {"step": 3}, kept=1)
+    assert checkpoint.load_newest(tmp_path) == {"step": 3}
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("step-00000003.pt", "step-00000003.sha256", "step-00000004.pt.damaged")
+    ]
+    checkpoint.remove(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+
+
 def test_state_that_would_run_code_is_not_loaded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint.save(tmp_path, 3, {"step": 3, "hidden": Path("x")})
     assert checkpoint.load_newest(tmp_path) is None
