@@ -29,7 +29,8 @@ LOGGED = (
 def micro_batches(settings: TrainingSettings, objective: Objective, count: int) -> list[range]:
     """Places of each micro-batch in a step.
 
-    They do not depend on the number of processes where a λ is one micro-batch's; so no result does, but for rounding.
+    They do not depend on the number of processes where a λ is one micro-batch's; so no result does, but for rounding
+    and for losses that take in the micro-batches of other processes (Diffusion-KTO).
 
     Args:
         settings: ``batch_size`` and ``micro_batch_size``.
@@ -37,7 +38,7 @@ def micro_batches(settings: TrainingSettings, objective: Objective, count: int) 
         count: processes that share the step.
 
     Raises:
-        InputError: a process would be left without one.
+        InputError: a process would be left without one, or without a partner for a sum within the loss.
     """
     size, guard = settings.micro_batch_size, objective.safeguard
     if size is None:
@@ -52,6 +53,12 @@ def micro_batches(settings: TrainingSettings, objective: Objective, count: int) 
         raise InputError(
             f"training.batch_size {settings.batch_size} makes {len(found)} micro-batch(es) of {size} pairs for {count} "
             "processes; lower training.micro_batch_size or execution.processes"
+        )
+    if len(found) % count and getattr(objective.module, "REDUCES", False):
+        raise InputError(
+            f"training.batch_size {settings.batch_size} makes {len(found)} micro-batches of {size} pairs for {count} "
+            f"processes, and objective '{objective.name}' takes a mean over the processes for each; choose "
+            f"training.micro_batch_size so that their number is a multiple of {count}"
         )
     return found
 

@@ -8,6 +8,8 @@ An objective is one module of this package, or of a plug-in in the entry-point g
 - if gradients reach the predictions otherwise than through ``errors.policy_winner`` and ``errors.policy_loser``:
   ``weights(errors, parameters)``, what :func:`pair_weights` is to return.
 
+- if the loss of a pair takes in the micro-batches of other processes: ``REDUCES = True``.
+
 A parameter named ``reference_decay`` makes the reference an exponential moving average of the policy.
 
 Errors, the mean over pairs and the safeguard are common to all and applied here. Importing this package or an

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sdpo.objectives.pair import PairErrors
 
 HAS_LOSER = True
+REDUCES = True
 
 
 class Parameters(BaseModel):
@@ -66,11 +67,11 @@ def loss(errors: PairErrors, parameters: Parameters) -> Tensor:
 
 
 def _mean_over_processes(values: Tensor) -> Tensor:
-    """Mean of equally many values on every process."""
+    """Mean of the values of all processes, which may have different numbers of them."""
+    import torch
     import torch.distributed as dist
 
-    mean = values.mean()
+    total = torch.stack([values.sum(), torch.full_like(values[0], len(values))])
     if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(mean)
-        mean = mean / dist.get_world_size()
-    return mean
+        dist.all_reduce(total)
+    return total[0] / total[1]

@@ -16,6 +16,7 @@ from artifacts.errors import InputError
 from sdpo import objectives
 from sdpo.accumulation import accumulate_gradients
 from sdpo.objectives import PairPrediction
+from sdpo.objectives.diffusion_kto import _mean_over_processes
 from sdpo.safeguard import safe_scale
 
 PAIRS, VALUES = 12, 6
@@ -125,8 +126,9 @@ def worker(rank: int, rendezvous: str, out: str) -> None:
     direct = safe_scale(
         pair.policy_winner - pair.target_winner, pair.policy_loser - pair.target_loser, mu=0.8, granularity="global"
     )
+    mean = _mean_over_processes(torch.arange(1.0, 2.0 + 2 * rank))
     if rank == 0:
-        Path(out).write_text(json.dumps({"steps": results, "direct": float(direct)}))
+        Path(out).write_text(json.dumps({"steps": results, "direct": float(direct), "mean": float(mean)}))
     dist.destroy_process_group()
 
 
@@ -142,6 +144,8 @@ def test_two_processes_give_the_gradient_of_one(tmp_path: Path) -> None:
         assert step["scale"] == pytest.approx(float(scale), rel=1e-10)
         for found, whole in zip(step["gradients"], expected, strict=True):
             torch.testing.assert_close(torch.tensor(found, dtype=torch.float64), whole, rtol=1e-9, atol=1e-13)
+    # One process has the value 1, the other 1, 2 and 3: the mean of their means would be 1.5.
+    assert result["mean"] == 7 / 4
     assert result["direct"] == pytest.approx(result["steps"][0]["scale"], rel=1e-10)
 
 

@@ -156,6 +156,18 @@ def test_processes_without_work_and_shared_scales_that_would_change_are_refused(
         asked(None, micro_batch_size=4)
 
 
+def test_processes_that_would_wait_for_each_other_within_the_loss_are_refused(job: Job) -> None:
+    settings = TrainingSettings(**job(batch_size=12, micro_batch_size=4)["training"])
+    kto = objectives.create("diffusion_kto", beta=1.0)
+    with pytest.raises(
+        InputError,
+        match=r"3 micro-batches of 4 pairs for 2 processes, and objective 'diffusion_kto'.*multiple of 2",
+    ):
+        micro_batches(settings, kto, 2)
+    assert len(micro_batches(settings, kto, 3)) == len(micro_batches(settings, kto, 1)) == 3
+    assert len(micro_batches(settings, objectives.create("diffusion_dpo", beta=1.0), 2)) == 3
+
+
 def test_command_becomes_a_launcher_once(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[list[str]] = []
     monkeypatch.setattr(os, "execv", lambda program, words: started.append(words))
