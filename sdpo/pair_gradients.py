@@ -118,7 +118,7 @@ class PairGradients:
             The loss and the logged metrics, means over the pairs of the step.
 
         Raises:
-            InputError: a residual is not finite, or objective and pairs do not fit.
+            InputError: a prediction is not finite, or objective and pairs do not fit.
         """
         guard = self.objective.safeguard
         if guard is not None and guard.granularity == "global":

@@ -29,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from artifacts.errors import InputError
 from artifacts.plugins import nearest
+from sdpo.finite import refuse_not_finite
 from sdpo.residual_sums import ResidualSums, residual_sums
 
 if TYPE_CHECKING:
@@ -153,8 +154,7 @@ def safe_scale(
             f"expected that of winner_residual, {tuple(winner_residual.shape)}"
         )
     for name, residual in (("winner_residual", winner_residual), ("loser_residual", loser_residual)):
-        if not torch.isfinite(residual).all():
-            raise InputError(f"{name} has values that are not finite: expected finite numbers")
+        refuse_not_finite(name, residual)
     with torch.no_grad():
         sums = residual_sums(
             winner_residual,
@@ -237,6 +237,7 @@ def _weight(name: str, weight: Tensor | None, residual: Tensor) -> Tensor:
     if weight.shape != residual.shape[:1]:
         raise InputError(f"{name} has shape {tuple(weight.shape)}: expected {(len(residual),)}, one value a pair")
     weight = weight.detach().to(residual.device)
-    if not (torch.isfinite(weight) & (weight >= 0)).all():
-        raise InputError(f"{name} has negative values or values that are not finite: expected finite numbers ≥ 0")
+    refuse_not_finite(name, weight)
+    if (weight < 0).any():
+        raise InputError(f"{name} has negative values, the least {float(weight.min())}: expected numbers ≥ 0")
     return weight

@@ -286,17 +286,16 @@ class StackRun:
             target=torch.stack([b.target.view(shape) for b in batches]).repeat(variants, 1, 1, 1),
             time=torch.stack([b.time for b in batches]).repeat(variants, 1),
         )
-        gradient = self.joint.gradient(predictions)
+        try:
+            gradient = self.joint.gradient(predictions)
+        except InputError as error:
+            self._refuse(policy.flatten(1).isfinite().all(1), f"prediction ({error})", step)
+            raise
         for model in range(len(self.stack)):
             inputs = batches[model % seeds].inputs
             self.stack.backward(model, inputs, self._kept[model], gradient[model].flatten(0, 1))
         norms = self.stack.gradient.norm(dim=1)
-        if not torch.isfinite(norms).all():
-            wrong = int(torch.isfinite(norms).logical_not().nonzero()[0])
-            raise InputError(
-                f"{self.label}: gradient norm of model {wrong} (variant {wrong // seeds}, seed "
-                f"{self.seeds[wrong % seeds]}) is not finite at step {step}; lower training.learning_rate or beta"
-            )
+        self._refuse(torch.isfinite(norms), "gradient norm", step)
         self.stack.gradient.mul_((settings.max_grad_norm / (norms + 1e-6)).clamp(max=1.0)[:, None])
         rate = settings.learning_rate * min(1.0, step / max(settings.warmup_steps, 1))
         for group in self.optimizer.param_groups:
@@ -305,6 +304,16 @@ class StackRun:
         self.optimizer.step()
         self._move_references()
         return rows
+
+    def _refuse(self, finite: Tensor, what: str, step: int) -> None:
+        """Stop at the first model for which ``finite``, (M,), is false."""
+        if finite.all():
+            return
+        wrong, seeds = int(finite.logical_not().nonzero()[0]), len(self.seeds)
+        raise InputError(
+            f"{self.label}: {what} of model {wrong} (variant {wrong // seeds}, seed {self.seeds[wrong % seeds]}) is "
+            f"not finite at step {step}; lower training.learning_rate or beta"
+        )
 
     def _move_references(self) -> None:
         """Exponential moving average of the policy, for variants whose reference follows it."""

@@ -26,6 +26,7 @@ from pydantic import BaseModel, ValidationError
 
 from artifacts.errors import InputError
 from artifacts.plugins import Registry, nearest
+from sdpo.finite import refuse_not_finite
 from sdpo.objectives.pair import PairErrors, PairPrediction, pair_errors
 from sdpo.residual_sums import ResidualSums, residual_sums
 from sdpo.safeguard import Safeguard, safe_scale, scale_of_sums
@@ -84,8 +85,7 @@ class Objective:
                 :mod:`sdpo.accumulation`.
 
         Raises:
-            InputError: the objective needs losers and the pair has none, or, with the safeguard on, a residual of
-                the policy is not finite.
+            InputError: the objective needs losers and the pair has none, or a prediction or target is not finite.
         """
         errors = self.errors(pair)
         guarded = errors
@@ -103,13 +103,21 @@ class Objective:
         """Errors of a batch.
 
         Raises:
-            InputError: the objective needs losers and the pair has none.
+            InputError: the objective needs losers and the pair has none, or a prediction or target is not finite.
         """
+        import torch
+
         errors = pair_errors(pair)
         if self.module.HAS_LOSER and not errors.has_loser:
             raise InputError(
                 f"objective '{self.name}' needs losers: policy_loser, reference_loser and target_loser are None"
             )
+        # One value that is not finite makes its pair's error so: these few are looked at instead of all predictions.
+        found = errors.policy_winner, errors.reference_winner, errors.policy_loser, errors.reference_loser
+        if not torch.isfinite(torch.stack([x.detach() for x in found if x is not None])).all():
+            for field in fields(pair):
+                if (value := getattr(pair, field.name)) is not None:
+                    refuse_not_finite(field.name, value.detach())
         return errors
 
     def scale(self, errors: PairErrors) -> Tensor:

@@ -3,8 +3,9 @@
 Notation: residual ``r = prediction − target``; error ``L = mean(r²)`` of the policy over all but the first
 dimension, ``R`` the same of the frozen reference; drift ``d = L − R``; margin ``d_l − d_w``; ``w`` winner, ``l``
 loser. Residuals are fp32 (fp64 for fp64 predictions) and errors fp64, as a drift is a small difference of errors and β
-multiplies it: at β = 5000 rounding errors to fp32 moves the logit by about 1e-4. The reference code keeps its
-reference errors in bf16, which moves it by order 1.
+multiplies it: at β = 5000 rounding errors to fp32 moves the logit by about 1e-4, and rounding residuals to fp32
+before they are squared moves it by 1e-5 on small latents. The reference code keeps its reference errors in bf16, which
+moves it by order 1.
 """
 
 from __future__ import annotations
@@ -136,28 +137,35 @@ def pair_errors(pair: PairPrediction) -> PairErrors:
     def precise(x: Tensor) -> Tensor:
         return x.to(torch.promote_types(x.dtype, torch.float32))
 
-    def error(residual: Tensor) -> Tensor:
-        return residual.to(wide).square().reshape(len(residual), -1).mean(1)
+    def mean(squares: Tensor) -> Tensor:
+        return squares.reshape(len(squares), -1).mean(1)
 
-    policy, target = precise(pair.policy_winner), precise(pair.target_winner).detach()
-    reference = precise(pair.reference_winner).detach()
-    residual = policy - target
+    def branch(policy: Tensor, reference: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """L, R, residual and shift; predictions are widened before the target is subtracted, once each."""
+        reference, expected = reference.detach(), target.detach().to(wide)
+        residual = policy.to(wide) - expected
+        return (
+            mean(residual.square()),
+            mean((reference.to(wide) - expected).square_()),
+            residual.to(torch.promote_types(policy.dtype, torch.float32)),
+            precise(policy) - precise(reference),
+        )
+
+    error, reference_error, residual, shift = branch(pair.policy_winner, pair.reference_winner, pair.target_winner)
     errors = PairErrors(
-        policy_winner=error(residual),
-        reference_winner=error(reference - target),
+        policy_winner=error,
+        reference_winner=reference_error,
         winner_residual=residual,
-        winner_shift=policy - reference,
+        winner_shift=shift,
         time=None if pair.time is None else precise(pair.time).detach(),
     )
     if pair.policy_loser is None or pair.reference_loser is None or pair.target_loser is None:
         return errors
-    target = precise(pair.target_loser).detach()
-    policy, reference = precise(pair.policy_loser), precise(pair.reference_loser).detach()
-    residual = policy - target
+    error, reference_error, residual, shift = branch(pair.policy_loser, pair.reference_loser, pair.target_loser)
     return replace(
         errors,
-        policy_loser=error(residual),
-        reference_loser=error(reference - target),
+        policy_loser=error,
+        reference_loser=reference_error,
         loser_residual=residual,
-        loser_shift=policy - reference,
+        loser_shift=shift,
     )

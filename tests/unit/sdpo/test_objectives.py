@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from sdpo import objectives
+from sdpo.accumulation import accumulate_gradients
 from sdpo.objectives import PairPrediction, create, dmpo, load, names, pair_weights
 from sdpo.safeguard import Safeguard, safe_scale
 
@@ -383,9 +384,26 @@ def test_bad_pairs_are_named() -> None:
         replace(pair, target_loser=None)
     with pytest.raises(ValueError, match=r"reference_winner has shape \(1, 4, 4, 2\)"):
         replace(pair, reference_winner=pair.reference_winner[:1])
-    bad = replace(pair, policy_loser=torch.full_like(pair.policy_winner, math.nan))
-    with pytest.raises(ValueError, match="loser_residual has values that are not finite"):
-        create("dmpo", beta=1.0, safeguard={"mu": 0.5})(bad)
+
+
+@pytest.mark.parametrize("field", [f.name for f in fields(PairPrediction) if f.name != "time"])
+@pytest.mark.parametrize("safeguard", [None, {"mu": 0.5}, {"mu": 0.5, "granularity": "global"}])
+def test_values_that_are_not_finite_are_named(field: str, safeguard: dict[str, Any] | None) -> None:
+    """On every path: with the safeguard on and off, with a λ from outside, and over several micro-batches."""
+    pair = prediction(dtype=torch.float32)
+    values = getattr(pair, field).detach().clone()
+    values[0, 1, 2, 0], values[2, 3, 3, 1], values[2, 3, 3, 0] = math.inf, math.nan, -math.inf
+    bad = replace(pair, **{field: values.requires_grad_(field.startswith("policy"))})
+    objective = create("diffusion_dpo", beta=1.0, safeguard=safeguard)
+    message = rf"^{field} has 3 of 96 values that are not finite, the first inf: expected finite numbers$"
+    with pytest.raises(ValueError, match=message):
+        objective(bad)
+    with pytest.raises(ValueError, match=message):
+        objective(bad, scale=torch.tensor(0.5))
+    if safeguard is not None:
+        leaves = [x for x in (bad.policy_winner, bad.policy_loser) if x is not None]
+        with pytest.raises(ValueError, match=message):
+            accumulate_gradients(objective, [lambda: bad], leaves, pairs=3)
 
 
 def test_a_plug_in_that_is_no_objective_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
