@@ -12,7 +12,7 @@ from typing import Final
 VERSIONS: Final = {
     "prompts": 2,
     "pairs": 3,
-    "train": 2,
+    "train": 3,
     "generate": 2,
     "collect": 1,
     "score": 2,

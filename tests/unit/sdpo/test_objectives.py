@@ -50,13 +50,19 @@ every = pytest.mark.parametrize(("name", "extra"), ALL, ids=[f"{n}-{'-'.join(map
 
 
 def prediction(
-    seed: int = 0, *, batch: int = 3, shift: float = 0.02, agreement: float = 1.5, dtype: torch.dtype = torch.float64
+    seed: int = 0,
+    *,
+    batch: int = 3,
+    shape: tuple[int, ...] = (4, 4, 2),
+    shift: float = 0.02,
+    agreement: float = 1.5,
+    dtype: torch.dtype = torch.float64,
 ) -> PairPrediction:
     """A batch whose loser residuals are ``agreement`` times the winners' plus noise; policy tensors are leaves."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal() -> torch.Tensor:
-        return torch.randn(batch, 4, 4, 2, generator=generator, dtype=torch.float64)
+        return torch.randn(batch, *shape, generator=generator, dtype=torch.float64)
 
     target_winner, target_loser, residual = normal(), normal(), 0.3 * normal()
     policy_winner = target_winner + residual
@@ -147,7 +153,22 @@ def test_published_rule(name: str, extra: dict[str, Any], beta: float, mu: float
 @pytest.mark.parametrize("beta", [1e-3, 20.0, 5000.0])
 def test_published_rule_in_fp32(name: str, extra: dict[str, Any], beta: float, mu: float | None) -> None:
     """fp32 predictions, judged by the same rule in fp64: β multiplies what errors in fp32 would have lost."""
-    pair = prediction(dtype=torch.float32, shift=0.005)
+    agrees_in_fp32(prediction(dtype=torch.float32, shift=0.005), name, extra, beta, mu)
+
+
+@hosts
+@pytest.mark.parametrize("mu", [None, 0.9])
+@pytest.mark.parametrize(("batch", "shape"), [(4, (16,)), (2, (4, 32, 32)), (1, (1,))])
+def test_published_rule_in_fp32_on_other_shapes(
+    name: str, extra: dict[str, Any], batch: int, shape: tuple[int, ...], mu: float | None
+) -> None:
+    """Rounding of residuals averages out over many values only; here over 1, 16 and 4096."""
+    for seed in range(8):
+        pair = prediction(seed, batch=batch, shape=shape, dtype=torch.float32, shift=0.002)
+        agrees_in_fp32(pair, name, extra, 5000.0, mu)
+
+
+def agrees_in_fp32(pair: PairPrediction, name: str, extra: dict[str, Any], beta: float, mu: float | None) -> None:
     exact = PairPrediction(**{name: x.detach().double() for name, x in tensors_of(pair).items()})
     assert exact.policy_loser is not None
     exact.policy_winner.requires_grad_()
