@@ -76,8 +76,8 @@ class Objective:
     def __call__(self, pair: PairPrediction, *, scale: Tensor | None = None) -> ObjectiveOutput:
         """Loss and metrics of one micro-batch.
 
-        The safeguard replaces the loser's error by ``L_l' = sg(L_l) + λ(L_l − sg(L_l))``: no value changes, only
-        the gradient that passes through the loser's prediction, by the factor λ.
+        The safeguard multiplies the gradient that passes through the loser's prediction by λ, by whatever way it gets
+        there, as if the loser's error were ``L_l' = sg(L_l) + λ(L_l − sg(L_l))``. No value changes.
 
         Args:
             pair: predictions and targets of B pairs.
@@ -91,9 +91,13 @@ class Objective:
         guarded = errors
         scaled = self.safeguard is not None or scale is not None
         scale = self.scale(errors) if scale is None else scale
-        if scaled and errors.policy_loser is not None:
-            fixed = errors.policy_loser.detach()
-            guarded = replace(errors, policy_loser=fixed + scale.to(fixed) * (errors.policy_loser - fixed))
+        if scaled:
+            guarded = replace(
+                errors,
+                policy_loser=_with_gradient_scaled(errors.policy_loser, scale),
+                loser_residual=_with_gradient_scaled(errors.loser_residual, scale),
+                loser_shift=_with_gradient_scaled(errors.loser_shift, scale),
+            )
         return ObjectiveOutput(
             loss=self.module.loss(guarded, self.parameters).mean().to(errors.winner_residual.dtype),
             metrics=_metrics(errors, scale),
@@ -270,6 +274,16 @@ def _checked(model: type[_Model], values: Mapping[str, Any], owner: str) -> _Mod
             else:
                 faults.append(f"{key} = {fault['input']!r}: {fault['msg']}")
         raise InputError(f"{owner}: {'; '.join(faults)}") from error
+
+
+def _with_gradient_scaled(values: Tensor | None, scale: Tensor) -> Tensor | None:
+    """The same values, (B, ...), with a gradient that is multiplied by ``scale``, () or (B,)."""
+    if values is None or not values.requires_grad:
+        return values
+    scaled = values.view_as(values)
+    factor = scale.detach().reshape(-1, *[1] * (values.ndim - 1))
+    scaled.register_hook(lambda gradient: gradient * factor.to(gradient))
+    return scaled
 
 
 def _metrics(errors: PairErrors, scale: Tensor) -> dict[str, Tensor]:

@@ -47,6 +47,18 @@ def loss(errors: PairErrors, parameters: Parameters) -> Tensor:
     return -F.logsigmoid(errors.logit(parameters.beta)) + parameters.weight * _anchor(errors, parameters.anchor)
 
 
+def weights(errors: PairErrors, parameters: Parameters) -> tuple[Tensor, Tensor]:
+    """a_w and a_l of each pair, (B,); see :func:`sdpo.objectives.pair_weights`.
+
+    Both errors carry ½β·σ(−u), and the winner's as anchor ``weight`` in addition. What the other anchors pull along the
+    shifts is no multiple of a residual and is left out.
+    """
+    import torch
+
+    weight = 0.5 * parameters.beta * torch.sigmoid(-errors.logit(parameters.beta))
+    return (weight + parameters.weight if parameters.anchor == "winner" else weight), weight
+
+
 def _anchor(errors: PairErrors, kind: str) -> Tensor:
     """(B,), differentiable."""
     if kind == "winner":

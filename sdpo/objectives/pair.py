@@ -72,7 +72,7 @@ class PairErrors:
     winner_shift: Tensor
     """Policy's − reference's prediction for the winners, (B, ...)."""
     policy_loser: Tensor | None = None
-    """L_l, (B,); under the safeguard L_l' = sg(L_l) + λ(L_l − sg(L_l)), equal in value."""
+    """L_l, (B,); under the safeguard its gradient, and that of the loser's residual and shift, is multiplied by λ."""
     reference_loser: Tensor | None = None
     """R_l, (B,)."""
     loser_residual: Tensor | None = None

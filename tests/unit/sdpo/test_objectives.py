@@ -45,6 +45,12 @@ ALL: list[tuple[str, dict[str, Any]]] = [
     ("diffusion_kto", {"utility": "risk_seeking"}),
     ("mapo", {}),
     ("linear_dpo", {"eta": 0.01}),
+    ("anchored_dpo", {"anchor": "winner", "weight": 0.5}),
+    ("anchored_dpo", {"anchor": "reference", "weight": 0.5}),
+    ("anchored_dpo", {"anchor": "reference_square", "weight": 5.0}),
+    ("chi_po", {"values": 3.0}),
+    ("thermo_dpo", {"form": "winner_weighted"}),
+    ("thermo_dpo", {"form": "plain"}),
 ]
 every = pytest.mark.parametrize(("name", "extra"), ALL, ids=[f"{n}-{'-'.join(map(str, e.values()))}" for n, e in ALL])
 
@@ -69,7 +75,8 @@ def prediction(
     policy_loser = target_loser + agreement * residual + 0.1 * normal()
     reference_winner, reference_loser = policy_winner + shift * normal(), policy_loser + shift * normal()
     tensors = (policy_winner, policy_loser, reference_winner, reference_loser, target_winner, target_loser)
-    pair = PairPrediction(*(x.to(dtype) for x in tensors))
+    time = torch.rand(batch, generator=generator, dtype=torch.float64)
+    pair = PairPrediction(*(x.to(dtype) for x in (*tensors, time)))
     assert pair.policy_loser is not None
     pair.policy_winner.requires_grad_()
     pair.policy_loser.requires_grad_()
@@ -284,6 +291,26 @@ def test_only_the_losers_gradient_changes_and_by_the_scale(name: str, extra: dic
     assert torch.equal(winner_guarded, winner)
     assert float(loser.abs().max()) > 0
     torch.testing.assert_close(loser_guarded, scale.reshape(-1, 1, 1, 1) * loser, rtol=1e-5, atol=0)
+
+
+@every
+@pytest.mark.parametrize("weights", ["none", "objective"])
+def test_global_scale_of_one_micro_batch_is_its_own(name: str, extra: dict[str, Any], weights: str) -> None:
+    """Scaling all that comes through the loser's prediction, and scaling within the loss, are one."""
+    pair = prediction(agreement=2.0)
+    guard = {"mu": 0.8, "weights": weights}
+    parameters = {"beta": 20.0, **extra}
+    expected = gradients(create(name, safeguard=guard, **parameters)(pair).loss, pair)
+    assert pair.policy_loser is not None
+    leaves = [pair.policy_winner, pair.policy_loser]
+
+    def predicted() -> PairPrediction:
+        return replace(pair, policy_winner=leaves[0].clone(), policy_loser=leaves[1].clone())
+
+    joint = create(name, safeguard={**guard, "granularity": "global"}, **parameters)
+    _, scale = accumulate_gradients(joint, [predicted], leaves, pairs=3)
+    assert 0 < float(scale) <= 1 and (float(scale) < 1 or weights == "objective")
+    torch.testing.assert_close([x.grad for x in leaves], expected, rtol=1e-9, atol=1e-14)
 
 
 @every
@@ -585,6 +612,11 @@ def test_weights_are_the_gradients_of_the_errors(name: str, extra: dict[str, Any
     found = gradients(objective(pair).loss * 3, pair)
     values = errors.winner_residual[0].numel()
     expected = -loser.reshape(-1, 1, 1, 1) * 2 * errors.loser_residual.detach() / values
+    if name == "anchored_dpo" and extra["anchor"] != "winner":
+        plain = create("diffusion_dpo", beta=30.0)
+        for own, dpo in zip((winner, loser), pair_weights(plain.module, errors, plain.parameters), strict=True):
+            torch.testing.assert_close(own, dpo)
+        return
     torch.testing.assert_close(found[1], expected, rtol=1e-6, atol=1e-9)
     if extra.get("form") != "sd15":
         expected = winner.reshape(-1, 1, 1, 1) * 2 * errors.winner_residual.detach() / values
