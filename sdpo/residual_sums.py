@@ -7,7 +7,7 @@ before they are added.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -47,6 +47,21 @@ class ResidualSums:
             parts.append((w * w * sums.winner_square, loser * loser * sums.loser_square, w * loser * sums.product))
         square_w, square_l, product = (a + b for a, b in zip(*parts, strict=True))
         return ResidualSums(unit_w, unit_l, square_w, square_l, product, self.values + other.values)
+
+    def weighted(self, winner_weight: Tensor, loser_weight: Tensor) -> ResidualSums:
+        """The same with residuals times these weights ≥ 0, (B,), of sums (B,) without weights."""
+        return replace(
+            self,
+            winner_size=winner_weight.to(self.winner_size) * self.winner_size,
+            loser_size=loser_weight.to(self.loser_size) * self.loser_size,
+        )
+
+    def cosine(self) -> Tensor:
+        """Cosine of the winners' and the losers' residuals, in [−1, 1]; 0 where one of them is zero."""
+        import torch
+
+        length = self.winner_square.sqrt() * self.loser_square.sqrt()
+        return torch.where(length > 0, self.product / torch.where(length > 0, length, 1.0), 0.0).clamp(-1.0, 1.0)
 
     def total(self) -> ResidualSums:
         """The sums over all pairs: (B,) becomes ()."""

@@ -46,7 +46,7 @@ PUBLISHED_EPSILON = 1e-9
 class Safeguard(BaseModel):
     """Settings of the safeguard, as a variant of the config states them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     mu: float = Field(
         ge=0,

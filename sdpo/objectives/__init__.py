@@ -29,7 +29,7 @@ from artifacts.plugins import Registry, nearest
 from sdpo.finite import refuse_not_finite
 from sdpo.objectives.pair import PairErrors, PairPrediction, pair_errors
 from sdpo.residual_sums import ResidualSums, residual_sums
-from sdpo.safeguard import Safeguard, safe_scale, scale_of_sums
+from sdpo.safeguard import Safeguard, scale_of_sums
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -89,8 +89,9 @@ class Objective:
         """
         errors = self.errors(pair)
         guarded = errors
+        sums = _pair_sums(errors)
         scaled = self.safeguard is not None or scale is not None
-        scale = self.scale(errors) if scale is None else scale
+        scale = self._scale(errors, sums) if scale is None else scale
         if scaled:
             guarded = replace(
                 errors,
@@ -100,7 +101,7 @@ class Objective:
             )
         return ObjectiveOutput(
             loss=self.module.loss(guarded, self.parameters).mean().to(errors.winner_residual.dtype),
-            metrics=_metrics(errors, scale),
+            metrics=_metrics(errors, scale, sums),
         )
 
     def errors(self, pair: PairPrediction) -> PairErrors:
@@ -126,22 +127,22 @@ class Objective:
 
     def scale(self, errors: PairErrors) -> Tensor:
         """λ of one micro-batch, () or (B,); 1 with the safeguard off."""
+        return self._scale(errors, _pair_sums(errors))
+
+    def _scale(self, errors: PairErrors, sums: ResidualSums | None) -> Tensor:
+        """As :meth:`scale`, from the sums of each pair; as :func:`~sdpo.safeguard.safe_scale` of the residuals."""
         import torch
 
         guard = self.safeguard
-        if guard is None or errors.loser_residual is None:
-            return errors.policy_winner.new_ones(())
-        winner_weight, loser_weight, exempt = self._counted(errors)
-        scale = safe_scale(
-            errors.winner_residual,
-            errors.loser_residual,
-            mu=guard.mu,
-            granularity=guard.granularity,
-            winner_weight=winner_weight,
-            loser_weight=loser_weight,
-            formula=guard.formula,
-            added_epsilon=guard.added_epsilon,
-        )
+        if guard is None or sums is None:
+            return errors.policy_winner.detach().new_ones(())
+        weighted, exempt = self._weighted(errors, sums)
+        if guard.granularity != "sample":
+            weighted = weighted.total()
+        if guard.granularity == "global":
+            weighted = weighted.all_reduced()
+        dtype = errors.winner_residual.dtype
+        scale = self.scale_of(weighted, rounding=torch.finfo(dtype).eps).to(dtype)
         return scale if exempt is None else torch.where(exempt, 1.0, scale)
 
     def residual_sums(self, errors: PairErrors) -> tuple[ResidualSums, Tensor | None]:
@@ -150,22 +151,14 @@ class Objective:
         Raises:
             InputError: the safeguard is off, or there is no loser.
         """
-        import torch
-
-        if self.safeguard is None or errors.loser_residual is None:
+        sums = _pair_sums(errors)
+        if self.safeguard is None or sums is None:
             raise InputError(f"objective '{self.name}': expected a safeguard and losers")
-        winner_weight, loser_weight, exempt = self._counted(errors)
-        ones = torch.ones_like(errors.policy_winner.detach())
-        sums = residual_sums(
-            errors.winner_residual,
-            errors.loser_residual,
-            ones if winner_weight is None else winner_weight,
-            ones if loser_weight is None else loser_weight,
-        )
-        return sums.total(), exempt
+        weighted, exempt = self._weighted(errors, sums)
+        return weighted.total(), exempt
 
-    def scale_of(self, sums: ResidualSums) -> Tensor:
-        """λ, (), from the sums of all micro-batches of a step.
+    def scale_of(self, sums: ResidualSums, *, rounding: float = 2.0**-23) -> Tensor:
+        """λ from sums, (), of all micro-batches of a step, say; ``rounding`` as in ``scale_of_sums``.
 
         Raises:
             InputError: the safeguard is off.
@@ -173,20 +166,28 @@ class Objective:
         guard = self.safeguard
         if guard is None:
             raise InputError(f"objective '{self.name}': expected a safeguard")
-        return scale_of_sums(sums, mu=guard.mu, formula=guard.formula, added_epsilon=guard.added_epsilon)
+        return scale_of_sums(
+            sums, mu=guard.mu, formula=guard.formula, added_epsilon=guard.added_epsilon, rounding=rounding
+        )
 
-    def _counted(self, errors: PairErrors) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """How much the winner and the loser of each pair count in λ, and which pairs are exempt; None: all, none."""
+    def _weighted(self, errors: PairErrors, sums: ResidualSums) -> tuple[ResidualSums, Tensor | None]:
+        """The sums of each pair as they count in λ, and which pairs are exempt, (B,); None: none.
+
+        Raises:
+            InputError: a weight of the objective is not finite.
+        """
         guard = self.safeguard
         if guard is None or (guard.weights == "none" and guard.pulled_back == "scale"):
-            return None, None, None
+            return sums, None
         winner, loser = pair_weights(self.module, errors, self.parameters)
+        for name, weight in (("winner_weight", winner), ("loser_weight", loser)):
+            refuse_not_finite(name, weight)
         exempt = loser < 0
         counted = (~exempt).to(loser)
         if guard.weights == "none":
             winner, loser = counted, counted
-        winner, loser = (weight.clamp(min=0) * counted for weight in (winner, loser))
-        return winner, loser, exempt if guard.pulled_back == "exempt" else None
+        weighted = sums.weighted(*(weight.clamp(min=0) * counted for weight in (winner, loser)))
+        return weighted, exempt if guard.pulled_back == "exempt" else None
 
 
 def pair_weights(module: ObjectiveModule, errors: PairErrors, parameters: Any) -> tuple[Tensor, Tensor]:
@@ -286,7 +287,18 @@ def _with_gradient_scaled(values: Tensor | None, scale: Tensor) -> Tensor | None
     return scaled
 
 
-def _metrics(errors: PairErrors, scale: Tensor) -> dict[str, Tensor]:
+def _pair_sums(errors: PairErrors) -> ResidualSums | None:
+    """Sums over the residuals of each pair, (B,), unweighted; None without losers."""
+    import torch
+
+    if errors.loser_residual is None:
+        return None
+    ones = torch.ones_like(errors.policy_winner.detach())
+    with torch.no_grad():
+        return residual_sums(errors.winner_residual, errors.loser_residual, ones, ones)
+
+
+def _metrics(errors: PairErrors, scale: Tensor, sums: ResidualSums | None) -> dict[str, Tensor]:
     """The metrics of :class:`ObjectiveOutput`."""
     import torch
 
@@ -297,13 +309,11 @@ def _metrics(errors: PairErrors, scale: Tensor) -> dict[str, Tensor]:
             "safe_scale_mean": scale.mean(),
             "safe_scale_min": scale.min(),
         }
-        if errors.loser_residual is None:
+        if sums is None:
             return metrics
         margin = errors.margin
         metrics["loser_drift"] = errors.loser_drift.mean()
         metrics["margin"] = margin.mean()
         metrics["implicit_accuracy"] = ((margin.sign() + 1.0) / 2.0).mean()
-        metrics["residual_cosine"] = torch.nn.functional.cosine_similarity(
-            errors.winner_residual.flatten(), errors.loser_residual.flatten(), dim=0
-        )
+        metrics["residual_cosine"] = sums.total().cosine()
         return metrics

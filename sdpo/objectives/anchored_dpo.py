@@ -30,7 +30,7 @@ LEAST_SQUARE = 1e-12
 class Parameters(BaseModel):
     """Hyperparameters of Diffusion-DPO with an anchor."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     beta: float = Field(gt=0, allow_inf_nan=False, description="β > 0, as in `diffusion_dpo`.")
     anchor: Literal["winner", "reference", "reference_square"] = Field(

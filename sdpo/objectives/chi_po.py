@@ -22,7 +22,7 @@ HAS_LOSER = True
 class Parameters(BaseModel):
     """Hyperparameters of χPO."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     beta: float = Field(gt=0, allow_inf_nan=False, description="β > 0, for a logit without the factor ½.")
     values: float = Field(

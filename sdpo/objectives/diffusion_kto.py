@@ -30,7 +30,7 @@ REDUCES = True
 class Parameters(BaseModel):
     """Hyperparameters of Diffusion-KTO."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     beta: float = Field(
         gt=0,

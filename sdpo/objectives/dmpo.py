@@ -29,7 +29,7 @@ SMALLEST_ALPHA = 1e-6
 class Parameters(BaseModel):
     """Hyperparameters of DMPO."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     beta: float = Field(
         gt=0,

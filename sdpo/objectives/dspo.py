@@ -32,7 +32,7 @@ SHIFT_THRESHOLD = 0.1
 class Parameters(BaseModel):
     """Hyperparameters of DSPO."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     beta: float = Field(
         gt=0,

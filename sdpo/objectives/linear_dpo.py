@@ -22,7 +22,7 @@ HAS_LOSER = True
 class Parameters(BaseModel):
     """Hyperparameters of Linear-DPO."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     beta: float = Field(
         gt=0,

@@ -23,7 +23,7 @@ HAS_LOSER = True
 class Parameters(BaseModel):
     """Hyperparameters of MaPO."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     beta: float = Field(
         default=0.1, gt=0, allow_inf_nan=False, description="Weight β > 0 of the margin term. Published: 0.1 (SDXL)."
@@ -35,14 +35,17 @@ class Parameters(BaseModel):
 
 
 def bounded(error: Tensor, slope: float) -> Tensor:
-    """f(x) = s·x/(e^{s·x} − 1) in (0, 1], of errors x ≥ 0; 1 at 0, where the quotient is continued."""
+    """f(x) = s·x/(e^{s·x} − 1) in [0, 1], of errors x ≥ 0; 1 at 0, where the quotient is continued."""
     import torch
 
     x = slope * error
-    small = x < 1e-4
-    safe = torch.where(small, 1.0, x)
-    # Two terms of the series are exact to fp32 below 1e-4.
-    return torch.where(small, 1.0 - x / 2.0, safe / torch.expm1(safe))
+    small = x < 1e-2
+    # Each form has harmless numbers where it is not used, or it would make the gradient not a number.
+    near, far = torch.where(small, x, 0.0), torch.where(small, 1.0, x)
+    # Near 0 the gradient of the quotient is a difference of large numbers; the series is exact to fp64 there, and so is
+    # its slope. Far out e^x would overflow, e^{−x} does not.
+    series = 1.0 - near / 2.0 + near**2 / 12.0 - near**4 / 720.0
+    return torch.where(small, series, far * torch.exp(-far) / -torch.expm1(-far))
 
 
 def loss(errors: PairErrors, parameters: Parameters) -> Tensor:

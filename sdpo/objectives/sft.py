@@ -17,7 +17,7 @@ HAS_LOSER = False
 class Parameters(BaseModel):
     """None."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 def loss(errors: PairErrors, parameters: Parameters) -> Tensor:

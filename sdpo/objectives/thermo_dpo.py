@@ -30,7 +30,7 @@ LEAST_TIME = 1e-4
 class Parameters(BaseModel):
     """Hyperparameters of THERMoDPO."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     beta: float = Field(gt=0, allow_inf_nan=False, description="β > 0 of the temperature τ = t/β.")
     form: Literal["winner_weighted", "plain"] = Field(

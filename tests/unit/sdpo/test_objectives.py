@@ -406,6 +406,10 @@ def test_safeguard_given_as_model_or_mapping() -> None:
         ("dmpo", {"beta": math.inf}, "beta = inf: .*finite"),
         ("dmpo", {"beta": math.nan}, "beta = nan"),
         ("dmpo", {}, "beta is missing"),
+        ("dmpo", {"beta": "5000"}, "beta = '5000': .*valid number"),
+        ("dmpo", {"beta": True}, "beta = True: .*valid number"),
+        ("mapo", {"timesteps": 1000.5}, "timesteps = 1000.5: .*valid integer"),
+        ("dmpo", {"beta": 1, "safeguard": {"mu": "0.9"}}, "safeguard of objective 'dmpo': mu = '0.9': .*valid number"),
         ("dmpo", {"beta": 1.0, "alpha": 0.5}, "alpha = 0.5: .*less than 0.5"),
         ("dmpo", {"beta": 1.0, "alfa": 0.1}, "unknown parameter alfa = 0.1: expected one of beta, alpha.*'alpha'"),
         ("dmpo", {"beta": -1.0, "alpha": -1.0}, "beta = -1.0: .*; alpha = -1.0: "),
@@ -541,11 +545,35 @@ def test_reference_point_of_kto_is_the_mean_reward_where_positive() -> None:
 def test_mapo_is_smooth_where_the_quotient_is_continued() -> None:
     from sdpo.objectives.mapo import bounded
 
-    errors = torch.tensor([0.0, 1e-6, 1.9e-4, 2.1e-4, 1.0, 300.0], dtype=torch.float64, requires_grad=True)
+    errors = torch.tensor(
+        [0.0, 1e-12, 1e-6, 1.9e-4, 0.019, 0.021, 1.0, 300.0, 1600.0, 1e300], dtype=torch.float64, requires_grad=True
+    )
     values = bounded(errors, 0.5)
-    assert values[0] == 1.0 and values[4].item() == pytest.approx(0.5 / math.expm1(0.5))
-    (slope,) = torch.autograd.grad(values.sum(), errors)
-    assert torch.isfinite(slope).all() and slope[:4].tolist() == [pytest.approx(-0.25, abs=1e-4)] * 4
+    assert values[0] == 1.0 and values[6].item() == pytest.approx(0.5 / math.expm1(0.5), rel=1e-14)
+    (slopes,) = torch.autograd.grad(values.sum(), errors)
+    # f'(x) = ½·(−½ + y/6 − y³/180 + …) with y = x/2; it vanishes far out, where e^y is infinite.
+    for error, slope in zip(errors[:6].tolist(), slopes[:6].tolist(), strict=True):
+        y = error / 2
+        assert slope == pytest.approx(0.5 * (-0.5 + y / 6 - y**3 / 180), rel=1e-11)
+    assert slopes[6].item() == pytest.approx(0.5 * (math.expm1(0.5) - 0.5 * math.exp(0.5)) / math.expm1(0.5) ** 2)
+    assert slopes[7:].tolist() == [pytest.approx(0, abs=1e-60), 0.0, 0.0]
+    # A pair whose error is off the scale still learns from its first term.
+    pair = numbers(40.0, 40.1, 40.0, 40.1)
+    leaf = replace(pair, policy_winner=pair.policy_winner.clone().requires_grad_())
+    (gradient,) = torch.autograd.grad(create("mapo")(leaf).loss, leaf.policy_winner)
+    assert gradient.item() == pytest.approx(80.0)
+
+
+@pytest.mark.parametrize("factor", [1e-30, 1e-20, 1.0, 1e15])
+def test_cosine_of_residuals_does_not_underflow(factor: float) -> None:
+    """Their squares leave the range of fp32."""
+    column = torch.tensor([[3.0, 4.0]]) * factor
+    turned = torch.tensor([[4.0, 3.0]]) * factor
+    zero = torch.zeros(1, 2)
+    pair = PairPrediction(column, turned, zero, zero, zero, zero)
+    assert float(create("diffusion_dpo", beta=1.0)(pair).metrics["residual_cosine"]) == pytest.approx(24 / 25)
+    still = replace(pair, policy_loser=zero)
+    assert create("diffusion_dpo", beta=1.0)(still).metrics["residual_cosine"] == 0.0
 
 
 @every
