@@ -28,7 +28,7 @@ def _train(chosen: argparse.Namespace, arguments: Sequence[str]) -> int:
     from sdpo.bases import train_together
     from sdpo.time_budget import EXIT_STATUS, StoppedEarly, TimeBudget, process_start
 
-    launch.together(arguments, chosen.processes)
+    launch.together(arguments, chosen.processes, spec=chosen.spec)
     spec = read_spec(chosen.spec)
     status = 0
     try:

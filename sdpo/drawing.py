@@ -108,7 +108,8 @@ def draw(
     own = slice(part.start, part.stop)
     rows = torch.tensor(chosen_pairs(len(pairs), batch_size, seed, step))[own]
     random = stream(STEP, seed, step)
-    noise = torch.randn((batch_size, *pairs.latent_shape), generator=random)[own]
+    # Copied, or the noise of the whole step would stay in memory with it.
+    noise = torch.randn((batch_size, *pairs.latent_shape), generator=random)[own].clone()
     timesteps = base.draw_timesteps(batch_size, random)[own]
     empty = (torch.rand(batch_size, generator=random) < empty_prompt_share)[own]
     # The members of a pair are mirrored independently, as in the published code (two calls of its transform).

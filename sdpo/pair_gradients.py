@@ -81,7 +81,10 @@ class PairGradients:
         self.precision, self.processes = precision, processes
 
     def predicted(self, drawn: Drawn, *, apart: bool = False) -> PairPrediction:
-        """Predictions and targets; ``apart``: winners and losers pass through the policy one after the other."""
+        """Predictions and targets; ``apart``: winners and losers pass through the policy one after the other.
+
+        Losers of an objective that does not learn from them are predicted without gradients, and so apart.
+        """
         import torch
 
         from sdpo.conditions import joined
@@ -99,11 +102,12 @@ class PairGradients:
         with torch.no_grad(), self.policy.as_reference() as denoiser:
             reference = predict(denoiser, *both).chunk(2)
         denoiser = self.policy.denoiser
-        policy = (
-            [predict(denoiser, x, drawn.timesteps, c) for x, c in zip(noisy, conditions, strict=True)]
-            if apart
-            else predict(denoiser, *both).chunk(2)
-        )
+        if apart or not self.objective.module.HAS_LOSER:
+            winner = predict(denoiser, noisy[0], drawn.timesteps, conditions[0])
+            with torch.set_grad_enabled(self.objective.module.HAS_LOSER):
+                policy = [winner, predict(denoiser, noisy[1], drawn.timesteps, conditions[1])]
+        else:
+            policy = list(predict(denoiser, *both).chunk(2))
         time = sigma if self.base.parametrisation == "flow" else None
         return PairPrediction(policy[0], policy[1], reference[0], reference[1], targets[0], targets[1], time)
 

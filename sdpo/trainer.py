@@ -133,6 +133,8 @@ def train_variant(spec: Mapping[str, Any], budget: TimeBudget | None = None) -> 
                 )
                 _export(layout.model(spec["root"], name), run, states[-1], provenance)
             own.wait()
+        # Before the next one takes as much memory.
+        del run, samples
     return states if own.main else []
 
 

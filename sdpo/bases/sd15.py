@@ -138,7 +138,8 @@ class StableDiffusion:
         shift, scale = getattr(vae.config, "shift_factor", None) or 0.0, vae.config.scaling_factor
         parts = []
         batch = max(1, min(BATCH, _PIXELS // (images[0].width * images[0].height)))
-        with torch.inference_mode():
+        # Not in inference mode, whose tensors a training straight from images could not keep for its backward pass.
+        with torch.no_grad():
             for start in range(0, len(images), batch):
                 arrays = [np.asarray(image.convert("RGB")) for image in images[start : start + batch]]
                 pixels = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -202,7 +203,7 @@ class StableDiffusion:
 
         from sdpo.conditions import joined
 
-        with torch.inference_mode():
+        with torch.no_grad():
             return joined([self._embedded(prompts[i : i + BATCH]) for i in range(0, len(prompts), BATCH)])
 
     def image_conditions(self, sizes: torch.Tensor) -> Conditions:

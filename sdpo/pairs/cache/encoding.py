@@ -53,13 +53,8 @@ def encode_images(base: Base, batch: Sequence[PreparedImage], settings: Encoding
         tensors[f"{prefix}mean"] = latents.mean.to(dtype)
         if latents.std is not None:
             tensors[f"{prefix}std"] = latents.std.to(dtype)
-    for name, tensor in tensors.items():
-        if not tensor.isfinite().all():
-            raise InputError(
-                f"{name} of an image's latents is not finite: encoding.encoder_dtype is {settings.encoder_dtype} and "
-                f"encoding.dtype {settings.dtype}; take float32 for both, or an autoencoder that bears float16 "
-                "(base.vae: for SDXL madebyollin/sdxl-vae-fp16-fix)"
-            )
+    fixed = ", or an autoencoder that bears float16 (base.vae: for SDXL madebyollin/sdxl-vae-fp16-fix)"
+    _check_finite(tensors, "an image's latents", settings, or_else=fixed)
     return tensors
 
 
@@ -74,11 +69,27 @@ def sizes(batch: Sequence[PreparedImage], settings: EncodingSettings) -> Tensors
 
 
 def encode_prompts(base: Base, prompts: Sequence[str], settings: EncodingSettings) -> Tensors:
-    """Conditions of some prompts, one row a prompt, with the prefix ``prompt.``."""
+    """Conditions of some prompts, one row a prompt, with the prefix ``prompt.``.
+
+    Raises:
+        InputError: they are not finite.
+    """
     import torch
 
     dtype = getattr(torch, settings.dtype)
-    return {f"{PROMPT}{name}": x.cpu().to(dtype) for name, x in base.encode_prompts(prompts).items()}
+    found = {name: x.cpu().to(dtype) for name, x in base.encode_prompts(prompts).items()}
+    _check_finite(found, "a prompt's embeddings", settings)
+    return {f"{PROMPT}{name}": x for name, x in found.items()}
+
+
+def _check_finite(tensors: Tensors, owner: str, settings: EncodingSettings, *, or_else: str = "") -> None:
+    """Refuse what has left the range of its dtype."""
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise InputError(
+                f"{name} of {owner} is not finite: encoding.encoder_dtype is {settings.encoder_dtype} and "
+                f"encoding.dtype {settings.dtype}; take float32 for both{or_else}"
+            )
 
 
 def png(image: Image) -> bytes:

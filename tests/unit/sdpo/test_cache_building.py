@@ -336,6 +336,35 @@ def test_autoencoder_that_overflows_is_named(spec: Spec, given: list[Pair], tiny
     assert everything(tmp_path / "cache")["train winner mean"].isfinite().all()
 
 
+def test_encoders_do_not_compute_in_tf32(spec: Spec, given: list[Pair], tmp_path: Path) -> None:
+    """Convolutions on a GPU do by default, and float32 is what was asked for."""
+    switches = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [switch.allow_tf32 for switch in switches]
+    try:
+        for switch in switches:
+            switch.allow_tf32 = True
+        cache.build(spec(tmp_path / "cache"))
+        assert [switch.allow_tf32 for switch in switches] == [False, False]
+    finally:
+        for switch, value in zip(switches, before, strict=True):
+            switch.allow_tf32 = value
+
+
+def test_embeddings_that_overflow_are_named(spec: Spec, given: list[Pair], tiny_sd15: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny_sd15, base)
+    file = base / "text_encoder" / "model.safetensors"
+    weights = load_file(file)
+    (name,) = [name for name in weights if name.endswith("final_layer_norm.bias")]
+    weights[name] += 1e5
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(
+        InputError, match=r"text of a prompt's embeddings is not finite: .* encoding.dtype float16; take"
+    ):
+        cache.build(spec(tmp_path / "cache", path=base, dtype="float16"))
+    cache.build(spec(tmp_path / "cache", path=base))
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 @pytest.mark.parametrize("processes", [1, 2])
 def test_gpu_that_is_not_there_is_said_at_once(spec: Spec, given: list[Pair], tmp_path: Path, processes: int) -> None:

@@ -141,12 +141,16 @@ def test_every_objective_trains(family: str, objective: str, build: Build, job: 
     assert all(not torch.equal(weights[name], value) for name, value in before.items())
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_training_on_the_cache_is_training_from_images(family: str, build: Build, job: Any) -> None:
+@pytest.mark.parametrize(
+    ("family", "granularity"), [("sd15", "microbatch"), ("sdxl", "microbatch"), ("sd15", "global")]
+)
+def test_training_on_the_cache_is_training_from_images(family: str, granularity: str, build: Build, job: Any) -> None:
     cached, straight = (
         job(family, build(family, store=store, time_ids="image"), root=store, micro_batch_size=2)
         for store in ("latents", "images")
     )
+    for each in (cached, straight):
+        each["objective"]["safeguard"]["granularity"] = granularity
     train(cached)
     train(straight)
     (weights, log), (other_weights, other_log) = outcome(cached), outcome(straight)

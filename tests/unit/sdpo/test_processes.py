@@ -182,11 +182,21 @@ def test_command_becomes_a_launcher_once(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("WORLD_SIZE", "3")
     launch.together(["train", "--processes", "3"], 3)
     assert len(started) == 1
+    # Inherited from a scheduler that started one task.
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    launch.together(["train", "--processes", "3"], 3)
+    assert len(started) == 2
 
 
 def test_no_process_at_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["train", "--processes", "0", "--spec", "{}"]) == 2
     assert "--processes is 0, expected at least 1" in capsys.readouterr().err
+
+
+def test_standard_input_is_for_one_process(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert cli.main(["train", "--processes", "2", "--spec", "-"]) == 2
+    assert "--spec is -, which 2 processes cannot all read; give inline JSON or a file" in capsys.readouterr().err
 
 
 def test_family_with_a_training_of_its_own_is_one_process(monkeypatch: pytest.MonkeyPatch, job: Job) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +20,7 @@ from artifacts.errors import InputError
 from sdpo import checkpoint, objectives
 from sdpo.bases import open_base, train_together
 from sdpo.bases.sd15 import StableDiffusion
-from sdpo.drawing import chosen_pairs, stream
+from sdpo.drawing import chosen_pairs, draw, stream
 from sdpo.heldout_drift import HeldoutProbe
 from sdpo.pairs import cache
 from sdpo.trainer import TrainingRun, TrainingSettings, train
@@ -322,6 +323,41 @@ def test_sft_reports_the_loser_and_learns_from_the_winner_alone(job: Job, monkey
     assert other_weights == weights
     assert other_log["loss"].tolist() == log["loss"].tolist()
     assert other_log["loser_drift"].tolist() != log["loser_drift"].tolist()
+
+
+def test_losers_that_teach_nothing_are_predicted_without_gradients(job: Job) -> None:
+    pair = {}
+    for objective in ("sft", "diffusion_dpo"):
+        run = one_run(job(objective=objective, precision="float32"))
+        with torch.no_grad():
+            for parameter in run.policy.trained:
+                parameter.add_(0.01)
+        pair[objective] = run.gradients.predicted(run.drawn(1))
+    own, other = pair["sft"], pair["diffusion_dpo"]
+    assert own.policy_loser is not None and other.policy_loser is not None
+    assert own.policy_winner.requires_grad and not own.policy_loser.requires_grad and other.policy_loser.requires_grad
+    torch.testing.assert_close(own.policy_winner, other.policy_winner, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(own.policy_loser, other.policy_loser, rtol=1e-4, atol=1e-5)
+
+
+def test_one_model_is_gone_before_the_next_is_made(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[weakref.ref[Any]] = []
+    start = TrainingRun.__init__
+
+    def watched(run: TrainingRun, *arguments: Any, **options: Any) -> None:
+        assert [ref() for ref in made] == [None] * len(made)
+        start(run, *arguments, **options)
+        made.extend(map(weakref.ref, (run, run.policy.denoiser, run.policy.trained[0], run.optimizer)))
+
+    monkeypatch.setattr(TrainingRun, "__init__", watched)
+    train(job(seeds=(0, 1), steps=1))
+    assert len(made) == 8
+
+
+def test_noise_of_a_share_of_a_step_does_not_hold_that_of_the_others(job: Job) -> None:
+    run = one_run(job())
+    share = draw(run.base, run.pairs, batch_size=4, empty_prompt_share=0.0, seed=0, step=1, part=range(1, 2))
+    assert share.noise.untyped_storage().nbytes() == share.noise.numel() * 4
 
 
 def test_written_denoiser_is_the_trained_one(job: Job) -> None:
