@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from artifacts.atomic import file_sha256, json_sha256
+from artifacts.atomic import file_sha256, json_sha256, write_json
 from artifacts.contracts import read_table
 from artifacts.errors import InputError
 from sdpo.latents import Latents
@@ -239,20 +240,38 @@ def _file_sha256(path: Path, size: int, modified_ns: int) -> str:
     return file_sha256(path)
 
 
-def _check_files(folder: Path, digests: Mapping[str, str]) -> None:
-    """Compare all files with their digests, several at a time."""
+def stamp(folder: Path) -> Path:
+    """File beside a cache that says which of its files were found whole; without it all are read again."""
+    return folder.parent / f".{folder.name}.checked.json"
 
-    def intact(name: str) -> bool:
+
+def _check_files(folder: Path, digests: Mapping[str, str]) -> None:
+    """Compare all files with their digests, several at a time; those that the stamp knows are not read again."""
+    known: Mapping[str, Any] = {}
+    with suppress(OSError, ValueError):
+        found = json.loads(stamp(folder).read_text(encoding="utf-8"))
+        known = found if isinstance(found, dict) else {}
+
+    def checked(name: str) -> list[int | str] | None:
+        """Size, time of change and digest of an intact file."""
         path = folder / name
         if not path.is_file():
-            return False
+            return None
         stat = path.stat()
-        return _file_sha256(path.resolve(), stat.st_size, stat.st_mtime_ns) == digests[name]
+        entry: list[int | str] = [stat.st_size, stat.st_mtime_ns, digests[name]]
+        if known.get(name) == entry or _file_sha256(path.resolve(), stat.st_size, stat.st_mtime_ns) == digests[name]:
+            return entry
+        return None
 
     with ThreadPoolExecutor() as threads:
-        for name, whole in zip(digests, threads.map(intact, digests), strict=True):
-            if not whole:
-                raise InputError(f"{folder / name}: missing or damaged; delete {folder} and run snakemake again")
+        entries = dict(zip(digests, threads.map(checked, digests), strict=True))
+    for name, entry in entries.items():
+        if entry is None:
+            raise InputError(f"{folder / name}: missing or damaged; delete {folder} and run snakemake again")
+    if entries != known:
+        # A cache that lies where nothing can be written is read each time.
+        with suppress(OSError):
+            write_json(stamp(folder), entries)
 
 
 def load(folder: Path, split: str, *, base: Base | None = None, check: bool = True) -> Pairs:
@@ -262,7 +281,8 @@ def load(folder: Path, split: str, *, base: Base | None = None, check: bool = Tr
         folder: the cache.
         split: ``train`` or ``heldout``.
         base: encodes images and prompts where the cache holds images.
-        check: compare the files with their digests; another process may have done so.
+        check: compare the files with their digests, where they have changed since that was done last; another process
+            may have done so.
 
     Raises:
         InputError: a file is missing or is not the one that was written, the split is empty, or the cache holds

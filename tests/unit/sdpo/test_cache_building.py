@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from artifacts.atomic import file_sha256
 from artifacts.contracts import read_table
 from artifacts.errors import InputError
 from sdpo import pairs
@@ -334,6 +335,45 @@ def test_autoencoder_that_overflows_is_named(spec: Spec, given: list[Pair], tiny
     assert not (tmp_path / ".cache.building").exists()
     cache.build(spec(tmp_path / "cache", path=base))
     assert everything(tmp_path / "cache")["train winner mean"].isfinite().all()
+
+
+def test_files_are_read_once_and_again_when_they_change(
+    spec: Spec, given: list[Pair], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Hashing hundreds of gigabytes at every start would take longer than the start."""
+    folder = tmp_path / "cache"
+    cache.build(spec(folder, shard_pairs=5))
+    read: list[str] = []
+
+    def counted(path: Path, size: int, modified_ns: int) -> str:
+        read.append(path.name)
+        return file_sha256(path)
+
+    monkeypatch.setattr(reading, "_file_sha256", counted)
+    files = sorted(json.loads((folder / "cache.json").read_text())["files"])
+    cache.load(folder, "train")
+    assert sorted(read) == files and len(files) == 3
+    cache.load(folder, "heldout")
+    assert sorted(read) == files
+    shard = folder / "shard-00001.safetensors"
+    shard.touch()
+    cache.load(folder, "train")
+    assert read[3:] == [shard.name]
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(InputError, match=r"shard-00001.safetensors: missing or damaged; delete"):
+        cache.load(folder, "train")
+    content[-1] ^= 1
+    shard.write_bytes(content)
+    # Asked for by deleting the note, or where it says nothing.
+    for note in (None, "[]", "{"):
+        reading.stamp(folder).unlink()
+        if note is not None:
+            reading.stamp(folder).write_text(note)
+        read.clear()
+        cache.load(folder, "train")
+        assert sorted(read) == files
 
 
 def test_encoders_do_not_compute_in_tf32(spec: Spec, given: list[Pair], tmp_path: Path) -> None:
