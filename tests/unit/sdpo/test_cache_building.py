@@ -276,32 +276,48 @@ from sdpo import pairs
 from sdpo.cli import main
 from sdpo.pairs import Pair
 import numpy as np
+same, limit = map(int, sys.argv[2:])
 def picture(i):
     return Image.fromarray(np.random.default_rng(i).integers(0, 256, (32, 32, 3), dtype=np.uint8))
 def images(i):
-    return picture(2 * i), picture(2 * i + 1)
-pairs.read = lambda source, options, *, base_path: iter(Pair(str(i), images(i), 1.0, "train") for i in range(40))
-resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+    first = 0 if i < same else 2 * i
+    return picture(first), picture(first + 1)
+pairs.read = lambda source, options, *, base_path: iter(Pair(str(i % 5), images(i), 1.0, "train") for i in range(40))
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 sys.exit(main(["pairs", "--spec", sys.argv[1]]))
 """
 
 
+def build_within(job: dict[str, Any], *, same: int = 0, limit: int = -1) -> subprocess.CompletedProcess[str]:
+    """Build a cache of 40 pairs, the first ``same`` of which show the same images, with files of ``limit`` bytes."""
+    command = [sys.executable, "-c", _FULL_DISK, json.dumps(job), str(same), str(limit)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def assert_one_line(run: subprocess.CompletedProcess[str]) -> None:
+    assert run.returncode != 0
+    (error,) = [line for line in run.stderr.splitlines() if "no space left for the pair cache" in line]
+    assert "GB free" in error
+    assert "encoding.dtype" in error
+    assert "Traceback" not in run.stderr
+
+
 def test_full_disk_is_one_line_and_leaves_nothing_half_written(spec: Spec, tmp_path: Path) -> None:
-    # Shards of 5 pairs are smaller than the limit on the size of a file, one of 20 pairs is larger.
-    for shard_pairs, whole in ((20, 0), (5, 8)):
-        out = tmp_path / f"cache{shard_pairs}"
-        job = json.dumps(spec(out, shard_pairs=shard_pairs))
-        run = subprocess.run([sys.executable, "-c", _FULL_DISK, job], capture_output=True, text=True, check=False)
-        if whole:
-            assert run.returncode == 0, run.stderr
-            continue
-        assert run.returncode != 0
-        errors = [line for line in run.stderr.splitlines() if "no space left for the pair cache" in line]
-        assert len(errors) == 1
-        assert "GB free" in errors[0]
-        assert "encoding.dtype" in errors[0]
-        assert "Traceback" not in run.stderr
-        assert list(tmp_path.rglob("*")) == []
+    assert_one_line(build_within(spec(tmp_path / "cache", shard_pairs=20), limit=200_000))
+    assert list(tmp_path.rglob("*")) == []
+
+
+def test_disk_that_fills_up_on_the_way_costs_the_shard_that_was_being_written(spec: Spec, tmp_path: Path) -> None:
+    """The first shard has two images and the second forty, which are too many for the limit."""
+    job = spec(tmp_path / "cache", shard_pairs=20)
+    assert_one_line(build_within(job, same=20, limit=200_000))
+    left = sorted(path.name for path in tmp_path.rglob("*") if path.is_file())
+    assert left == ["lock", "shard-00000.json", "shard-00000.safetensors"]
+    resumed = build_within(job, same=20)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "goes on after" in resumed.stderr
+    assert build_within(spec(tmp_path / "whole", shard_pairs=20), same=20).returncode == 0
+    assert cache.content_sha256(tmp_path / "cache") == cache.content_sha256(tmp_path / "whole")
 
 
 def test_images_of_two_sizes_need_a_resolution(spec: Spec, given: list[Pair], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -164,6 +165,35 @@ def test_training_on_the_cache_is_training_from_images(family: str, granularity:
     half = job(family, build(family, dtype="float16", time_ids="image"), root="half", micro_batch_size=2)
     train(half)
     np.testing.assert_allclose(outcome(half)[1]["loss"], log["loss"], rtol=0.05)
+
+
+def test_base_that_predicts_v_is_trained_on_v(build: Build, job: Any, base_paths: Any, tmp_path: Path) -> None:
+    """Its targets are α·ε − σ·x; noise as target gives another error before training, and another model after."""
+    base_path = tmp_path / "v"
+    shutil.copytree(base_paths["sd15"], base_path)
+    file = base_path / "scheduler" / "scheduler_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "prediction_type": "v_prediction"}))
+    pairs_path = build("sd15")
+    settings = {"objective": "sft", "steps": 12, "learning_rate": 2e-3, "drift_every": 12, "checkpoint_every": 12}
+    by_v, by_noise = (job("sd15", pairs_path, root=root, **settings) for root in ("v", "noise"))
+    by_v["base"] = {"name": "tiny", "family": "sd15", "path": str(base_path)}
+    train(by_v)
+    train(by_noise)
+    (weights, log), (other_weights, other_log) = outcome(by_v), outcome(by_noise)
+    # An untrained U-Net predicts next to nothing: its error is the mean square of its target.
+    base = open_base("sd15", base_path)
+    drawn = draw(base, cache.load(pairs_path, "train"), batch_size=4, empty_prompt_share=0.3, seed=0, step=1)
+    alpha, sigma = (x.reshape(-1, 1, 1, 1) for x in base.coefficients(drawn.timesteps))
+    denoiser = base.load_denoiser().eval()
+    with torch.no_grad():
+        predicted = base.predict(
+            denoiser, alpha * drawn.winner + sigma * drawn.noise, drawn.timesteps, drawn.winner_conditions
+        )
+    for found, target in ((log, alpha * drawn.noise - sigma * drawn.winner), (other_log, drawn.noise)):
+        assert found["loss"].iloc[0] == pytest.approx(float((predicted - target).square().mean()), rel=1e-4)
+    assert log["loss"].iloc[0] != pytest.approx(other_log["loss"].iloc[0], rel=0.01)
+    assert log["winner_drift"].iloc[-1] < -0.01 * log["loss"].iloc[0]
+    assert any(not torch.equal(value, other_weights[name]) for name, value in weights.items())
 
 
 @pytest.mark.parametrize("store", ["latents", "images"])
