@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from artifacts.errors import InputError
 from sdpo.accumulation import accumulate_gradients
+from sdpo.time_budget import StepDropped
 
 if TYPE_CHECKING:
     import torch
@@ -111,24 +112,30 @@ class PairGradients:
         time = sigma if self.base.parametrisation == "flow" else None
         return PairPrediction(policy[0], policy[1], reference[0], reference[1], targets[0], targets[1], time)
 
-    def fill(self, parts: Sequence[Drawn], pairs: int) -> tuple[float, dict[str, float | None]]:
+    def fill(
+        self, parts: Sequence[Drawn], pairs: int, *, turns: int = 0, leaving: Callable[[], bool] = bool
+    ) -> tuple[float, dict[str, float | None]]:
         """Fill the gradients of what trains, summed over all processes.
 
         Args:
             parts: micro-batches of this process.
             pairs: of the step, in all processes.
+            turns: micro-batches of the process that has most of them.
+            leaving: whether this process wants to leave; asked between micro-batches.
 
         Returns:
             The loss and the logged metrics, means over the pairs of the step.
 
         Raises:
             InputError: a prediction is not finite, or objective and pairs do not fit.
+            StepDropped: a process wants to leave.
         """
         guard = self.objective.safeguard
+        going_on = self._while_all_stay(parts, max(turns, len(parts)), leaving)
         if guard is not None and guard.granularity == "global":
             outputs, scale = accumulate_gradients(
                 self.objective,
-                [partial(self.predicted, part, apart=True) for part in parts],
+                (partial(self.predicted, part, apart=True) for part in going_on),
                 self.policy.trained,
                 pairs=pairs,
             )
@@ -136,12 +143,20 @@ class PairGradients:
                 out.metrics.update(safe_scale_mean=scale, safe_scale_min=scale)
         else:
             outputs = []
-            for part in parts:
+            for part in going_on:
                 out = self.objective(self.predicted(part))
                 (out.loss * (len(part) / pairs)).backward()
                 outputs.append(out)
         self.processes.add_up(p.grad for p in self.policy.trained if p.grad is not None)
         return self._means(outputs, [len(part) / pairs for part in parts])
+
+    def _while_all_stay(self, parts: Sequence[Drawn], turns: int, leaving: Callable[[], bool]) -> Iterator[Drawn]:
+        """The micro-batches; between them all processes find out whether one wants to leave, each as often."""
+        for turn in range(turns):
+            if turn and self.processes.any(leaving()):
+                raise StepDropped
+            if turn < len(parts):
+                yield parts[turn]
 
     def _means(
         self, outputs: Sequence[ObjectiveOutput], shares: Sequence[float]

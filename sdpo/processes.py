@@ -74,14 +74,15 @@ class Processes:
 
             dist.all_reduce(tensor, op=dist.ReduceOp.MIN)
 
-    def any(self, flag: bool, device: str) -> bool:
-        """Whether the flag is set in any of them."""
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any of them; GPUs take no part, and go on meanwhile."""
         if self.count == 1:
             return flag
         import torch
+        import torch.distributed as dist
 
-        votes = torch.tensor([float(flag)], device=device)
-        self.add_up([votes])
+        votes = torch.tensor([float(flag)])
+        dist.all_reduce(votes, group=_host_group(_PATIENCE))
         return bool(votes.item())
 
     def told(self, value: T) -> T:
@@ -97,7 +98,7 @@ class Processes:
         if self.count > 1:
             import torch.distributed as dist
 
-            dist.barrier(group=_patient_group())
+            dist.barrier(group=_host_group(_LONG_PATIENCE))
 
 
 def _buckets(tensors: Iterable[torch.Tensor]) -> Iterable[list[torch.Tensor]]:
@@ -115,11 +116,11 @@ def _buckets(tensors: Iterable[torch.Tensor]) -> Iterable[list[torch.Tensor]]:
 
 
 @cache
-def _patient_group() -> Any:
-    """All processes, over the network whatever their devices: a GPU would be busy while it waits."""
+def _host_group(patience: timedelta) -> Any:
+    """All processes, over the network whatever their devices."""
     import torch.distributed as dist
 
-    return dist.new_group(backend="gloo", timeout=_LONG_PATIENCE)
+    return dist.new_group(backend="gloo", timeout=patience)
 
 
 def join(device: str) -> Processes:
@@ -134,7 +135,9 @@ def join(device: str) -> Processes:
     from accelerate import PartialState
 
     state = PartialState(cpu=device == "cpu" or not torch.cuda.is_available(), timeout=_PATIENCE)
-    _patient_group()
+    # All processes have to make each group, and in the same order.
+    for patience in (_PATIENCE, _LONG_PATIENCE):
+        _host_group(patience)
     return Processes(state.process_index, state.num_processes, state.local_process_index)
 
 
@@ -143,7 +146,7 @@ def leave() -> None:
     if _joined():
         import torch.distributed as dist
 
-        _patient_group.cache_clear()
+        _host_group.cache_clear()
         dist.destroy_process_group()
 
 
@@ -155,7 +158,7 @@ def abandon(error: BaseException) -> None:
     if not _joined():
         return
     if isinstance(error, InputError):
-        print(f"error: {error}", file=sys.stderr)
+        sys.stderr.write(f"error: {error}\n")
     else:
         traceback.print_exception(error)
     sys.stdout.flush()

@@ -21,6 +21,10 @@ def process_start() -> float:
     return float(psutil.Process().create_time())
 
 
+class StepDropped(Exception):
+    """A step was given up between two of its micro-batches; the weights are those before it."""
+
+
 class StoppedEarly(Exception):
     """A training left before its end, its state saved; the message says why and where."""
 
@@ -32,6 +36,9 @@ class TimeBudget:
         minutes: from ``started``; ``None`` for no limit.
         started: when the command started, in seconds of ``clock``; now by default.
         clock: seconds.
+
+    Attributes:
+        asked_to_end: whether SIGTERM has come.
     """
 
     def __init__(
@@ -40,7 +47,7 @@ class TimeBudget:
         self.minutes = minutes
         self._clock = clock
         self._started = clock() if started is None else started
-        self._asked_to_end = False
+        self.asked_to_end = False
 
     def reason_to_leave(self, reserve: float) -> str | None:
         """Why to save and leave now; ``None`` to go on.
@@ -49,7 +56,7 @@ class TimeBudget:
             reserve: seconds that the next step and saving the state take at most. Two minutes, or a tenth of the
                 budget if that is less, stay unused beside it.
         """
-        if self._asked_to_end:
+        if self.asked_to_end:
             return "asked to end (SIGTERM)"
         if self.minutes is None:
             return None
@@ -61,13 +68,13 @@ class TimeBudget:
 
     @contextmanager
     def heeding_sigterm(self) -> Iterator[None]:
-        """Within, SIGTERM asks the training to end after its step instead of killing it."""
+        """Within, SIGTERM asks the training to end after its micro-batch instead of killing it."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
 
         def handle(number: int, frame: FrameType | None) -> None:
-            self._asked_to_end = True
+            self.asked_to_end = True
 
         before = signal.signal(signal.SIGTERM, handle)
         try:

@@ -21,7 +21,7 @@ from sdpo.pair_gradients import PairGradients, micro_batches
 from sdpo.policy import Policy
 from sdpo.prefetch import prefetched
 from sdpo.processes import Processes
-from sdpo.time_budget import StoppedEarly, TimeBudget
+from sdpo.time_budget import StepDropped, StoppedEarly, TimeBudget
 
 if TYPE_CHECKING:
     from sdpo.bases import Base
@@ -78,7 +78,8 @@ class TrainingRun:
             learning_rate=peak(settings),
             weight_decay=settings.weight_decay,
         )
-        self._parts = self.processes.share(micro_batches(settings, objective, self.processes.count))
+        parts = micro_batches(settings, objective, self.processes.count)
+        self._parts, self._turns = self.processes.share(parts), -(-len(parts) // self.processes.count)
         self.step = 0
         self.resumed_from = 0
         self.rows: list[dict[str, Any]] = []
@@ -117,7 +118,7 @@ class TrainingRun:
             StoppedEarly: the budget is used up; the state is saved.
         """
         settings, budget = self.settings, budget or TimeBudget()
-        clock, since = time.perf_counter(), self.step
+        clock, since, saved = time.perf_counter(), self.step, self.step
         slowest_step = slowest_save = 0.0
         shown = self.label if self.processes.main else None
         steps = range(self.step + 1, settings.steps + 1)
@@ -127,7 +128,12 @@ class TrainingRun:
         ):
             began = time.perf_counter()
             for drawn in prefetched(self.drawn, steps, ahead=self.device != "cpu"):
-                row = self.take_step(drawn, state_folder)
+                try:
+                    row = self.take_step(drawn, state_folder, budget)
+                except StepDropped:
+                    if saved < self.step:
+                        self._save(state_folder)
+                    raise self._left(budget.reason_to_leave(0.0)) from None
                 last = self.step == settings.steps
                 if self.step % settings.log_every == 0 or last:
                     elapsed = max(time.perf_counter() - clock, 1e-9)
@@ -144,18 +150,22 @@ class TrainingRun:
                 slowest_step = max(slowest_step, time.perf_counter() - began)
                 reason = None if last else budget.reason_to_leave(slowest_step + 2 * slowest_save)
                 # Where one process has to leave, all do, after the same step.
-                leaving = self.processes.any(reason is not None, self.device)
+                leaving = self.processes.any(reason is not None)
                 if self.step % settings.checkpoint_every == 0 or last or leaving:
                     saving = time.perf_counter()
                     self._save(state_folder)
+                    saved = self.step
                     slowest_save = max(slowest_save, time.perf_counter() - saving)
                 bar.update()
                 began = time.perf_counter()
                 if leaving:
-                    raise StoppedEarly(
-                        f"{self.label}: left after step {self.step} of {settings.steps}, its state saved"
-                        f"{f': {reason}' if reason else ''}; run it again to go on"
-                    )
+                    raise self._left(reason)
+
+    def _left(self, reason: str | None) -> StoppedEarly:
+        return StoppedEarly(
+            f"{self.label}: left after step {self.step} of {self.settings.steps}, its state saved"
+            f"{f': {reason}' if reason else ''}; run it again to go on"
+        )
 
     def _save(self, folder: Path) -> None:
         if self.processes.main:
@@ -179,18 +189,20 @@ class TrainingRun:
             part=range(self._parts[0].start, self._parts[-1].stop),
         )
 
-    def take_step(self, drawn: Drawn, state_folder: Path) -> dict[str, Any]:
+    def take_step(self, drawn: Drawn, state_folder: Path, budget: TimeBudget | None = None) -> dict[str, Any]:
         """The next optimizer step.
 
         Args:
             drawn: of that step, from :meth:`drawn`.
             state_folder: takes the pairs if the step is not finite.
+            budget: says between micro-batches whether SIGTERM has come.
 
         Returns:
             Its row of the log, without what the clock says.
 
         Raises:
             InputError: loss or gradient is not finite; the weights are as they were.
+            StepDropped: SIGTERM has come, here or in another process; the weights are as they were.
         """
         import torch
 
@@ -198,7 +210,12 @@ class TrainingRun:
         self.optimizer.zero_grad(set_to_none=True)
         loss = norm = math.nan
         try:
-            loss, metrics = self.gradients.fill(drawn.split(len(self._parts[0])), settings.batch_size)
+            loss, metrics = self.gradients.fill(
+                drawn.split(len(self._parts[0])),
+                settings.batch_size,
+                turns=self._turns,
+                leaving=lambda: budget is not None and budget.asked_to_end,
+            )
             norm = float(torch.nn.utils.clip_grad_norm_(self.policy.trained, settings.max_grad_norm))
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 raise InputError(f"loss {loss} or gradient norm {norm} is not finite")

@@ -106,12 +106,6 @@ def test_one_process_or_two_go_on_where_two_were_stopped(tiny_sd15_world: World,
 
 
 FAILING = """
-import os, sys, time
-import torch.distributed
-from artifacts.errors import InputError
-from sdpo import cli
-from sdpo.training_run import TrainingRun
-
 def fails(run, step):
     raise InputError("pair 7 is damaged")
 
@@ -119,17 +113,49 @@ if os.environ["RANK"] == "1":
     TrainingRun.drawn = fails
     # Over NCCL, parting waits for the sums under way.
     torch.distributed.destroy_process_group = lambda: time.sleep(3600)
-sys.exit(cli.main(sys.argv[1:]))
+"""
+ASKED = """
+original, calls = PairGradients.predicted, []
+
+def asked(gradients, drawn, **options):
+    calls.append(drawn)
+    if len(calls) == 3:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return original(gradients, drawn, **options)
+
+if os.environ["RANK"] == "1":
+    PairGradients.predicted = asked
 """
 
 
-def test_failure_of_one_process_ends_all_and_is_said(tiny_sd15_world: World, tiny_job: Job, tmp_path: Path) -> None:
-    script = tmp_path / "failing.py"
-    script.write_text(FAILING)
+def in_two_changed_processes(job: dict[str, Any], change: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """As :func:`in_two_processes`, with Python code that runs first in each."""
+    script = folder / "changed.py"
+    names = (
+        "import os, signal, sys, time\nimport torch.distributed\nfrom artifacts.errors import InputError\n"
+        "from sdpo import cli\nfrom sdpo.pair_gradients import PairGradients\n"
+        "from sdpo.training_run import TrainingRun\n"
+    )
+    script.write_text(f"{names}{change}\nsys.exit(cli.main(sys.argv[1:]))\n")
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script))
-    done = in_two_processes(tiny_job(tiny_sd15_world), program=launcher)
+    return in_two_processes(job, program=launcher)
+
+
+def test_failure_of_one_process_ends_all_and_is_said(tiny_sd15_world: World, tiny_job: Job, tmp_path: Path) -> None:
+    done = in_two_changed_processes(tiny_job(tiny_sd15_world), FAILING, tmp_path)
     assert done.returncode != 0
-    assert done.stderr.count("error: pair 7 is damaged\n") == 1
+    assert done.stderr.count("error: pair 7 is damaged") == 1
+
+
+def test_all_drop_the_step_within_which_one_is_asked_to_end(
+    tiny_sd15_world: World, tiny_job: Job, tmp_path: Path
+) -> None:
+    """Of three micro-batches one process has one and the other two; it is asked in its first of the second step."""
+    job = tiny_job(tiny_sd15_world, batch_size=3, micro_batch_size=1, checkpoint_every=100, safeguard={"mu": 0.5})
+    done = in_two_changed_processes(job, ASKED, tmp_path)
+    assert done.returncode != 0
+    assert done.stderr.count("variant seed 0: left after step 1 of 4, its state saved") == 2
+    assert [path.name for path in Path(job["root"]).rglob("step-*.pt")] == ["step-00000001.pt"]
 
 
 @pytest.mark.parametrize(("size", "count", "expected"), [(None, 1, [8]), (None, 2, [4, 4]), (3, 2, [3, 3, 2])])

@@ -18,6 +18,9 @@ import pytest
 from artifacts import layout
 from artifacts.atomic import file_sha256
 from sdpo import checkpoint
+from sdpo.drawing import Drawn
+from sdpo.objectives import PairPrediction
+from sdpo.pair_gradients import PairGradients
 from sdpo.prefetch import prefetched
 from sdpo.time_budget import EXIT_STATUS, StoppedEarly, TimeBudget
 from sdpo.trainer import train
@@ -144,6 +147,33 @@ def test_asked_to_end_it_saves_and_leaves(tiny_sd15_world: World, tiny_job: Job)
             os.kill(os.getpid(), signal.SIGTERM)
         train(broken, budget)
     assert signal.getsignal(signal.SIGTERM) is handler
+    assert [path.name for path in Path(broken["root"]).rglob("step-*.pt")] == ["step-00000001.pt"]
+    train(broken)
+    assert_same(whole, broken)
+
+
+@pytest.mark.parametrize("safeguard", [None, {"mu": 0.5, "granularity": "global"}])
+def test_step_is_dropped_when_asked_to_end_within_it(
+    tiny_sd15_world: World, tiny_job: Job, safeguard: dict[str, Any] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps of large models take longer than the time to leave: the state before it is saved, and nothing computed."""
+    settings = {"steps": 3, "checkpoint_every": 100, "micro_batch_size": 1, "safeguard": safeguard}
+    whole, broken = (tiny_job(tiny_sd15_world, root=root, **settings) for root in ("whole", "broken"))
+    train(whole)
+    predicted: list[int] = []
+    original = PairGradients.predicted
+
+    def asked(gradients: PairGradients, drawn: Drawn, **options: Any) -> PairPrediction:
+        predicted.append(len(drawn))
+        if len(predicted) == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(gradients, drawn, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(StoppedEarly, match="left after step 1 of 3, its state saved"):
+        patch.setattr(PairGradients, "predicted", asked)
+        train(broken, TimeBudget())
+    # The four micro-batches of step 1, and two of step 2.
+    assert predicted == [1] * 6
     assert [path.name for path in Path(broken["root"]).rglob("step-*.pt")] == ["step-00000001.pt"]
     train(broken)
     assert_same(whole, broken)
