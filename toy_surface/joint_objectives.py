@@ -1,8 +1,8 @@
-"""The project's objectives on the models of a stack, all at once.
+"""The project's objectives on the models of a stack, many at once.
 
-Losses are per pair, so the pairs of several models can be one batch, provided that each pair meets the β of its own
-model and the λ of its own micro-batch: variants that differ in numbers only are called together with tensors in the
-place of these numbers.
+Where the loss of a pair depends on that pair alone, the pairs of several models can be one batch, provided that each
+pair meets the β of its own model and the λ of its own micro-batch: variants that differ in such numbers only are called
+together, with tensors in the place of these numbers. Every other objective is called model by model.
 """
 
 from __future__ import annotations
@@ -13,9 +13,24 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from sdpo.objectives import Objective, PairPrediction
+from sdpo.safeguard import safe_scale
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from sdpo.safeguard import Safeguard
+
+PAIRWISE: dict[str, frozenset[str]] = {
+    "anchored_dpo": frozenset({"beta", "weight"}),
+    "chi_po": frozenset({"beta", "values"}),
+    "diffusion_dpo": frozenset({"beta"}),
+    "linear_dpo": frozenset({"beta"}),
+    "sft": frozenset(),
+    "thermo_dpo": frozenset({"beta"}),
+}
+"""Objectives whose loss of a pair depends on that pair alone, with the hyperparameters that may be tensors, one value
+a pair. Those not named may look at the whole micro-batch, as `diffusion_kto` and form `sdxl` of `dspo` do, or compute
+with plain numbers, as `dmpo` does."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +64,70 @@ class Predictions:
         )
 
 
-class JointObjectives:
+class JointGroup:
+    """Objectives of some variants in a row, each with S seeds, that are called together.
+
+    Args:
+        models: the variants' models in the stack, all seeds of a variant in a row.
+        alike: one objective a variant, of one kind (:func:`_kind`).
+        seeds: S.
+        batch: pairs of one model's micro-batch, B.
+    """
+
+    def __init__(self, models: slice, alike: Sequence[Objective], seeds: int, batch: int) -> None:
+        import torch
+
+        self.models, self.batch, first = models, batch, alike[0]
+        self.losers = first.module.HAS_LOSER
+        self.own = [objective for objective in alike for _ in range(seeds)]
+        self.pairwise = first.name in PAIRWISE
+        # Checked one by one already: tensors would not pass for numbers.
+        values = {name: getattr(first.parameters, name) for name in type(first.parameters).model_fields}
+        for name in PAIRWISE.get(first.name, ()):
+            numbers = [float(getattr(o.parameters, name)) for o in alike]
+            if len(set(numbers)) > 1:
+                values[name] = torch.tensor(numbers, dtype=torch.float64).repeat_interleave(seeds * batch)
+        self._together = replace(first, parameters=type(first.parameters).model_construct(**values))
+
+    def gradient(self, part: Predictions) -> Tensor:
+        """Gradient of every model's own mean loss with respect to its predictions, (M, 2 or 1, B, 3).
+
+        Args:
+            part: predictions of this group's M models.
+        """
+        import torch
+
+        policy = part.policy.detach().requires_grad_()
+        free = replace(part, policy=policy)
+        if self.pairwise:
+            scale = None if self._together.safeguard is None else self._scales(part)
+            total = self._together(free.pairs(), scale=scale).loss * len(policy)
+        else:
+            losses = [o(free.of(slice(model, model + 1)).pairs()).loss for model, o in enumerate(self.own)]
+            total = torch.stack(losses).sum()
+        (gradient,) = torch.autograd.grad(total, policy)
+        return gradient
+
+    def _scales(self, part: Predictions) -> Tensor:
+        """λ of each pair from the micro-batch of its own model and by its own objective, (models · B,)."""
+        import torch
+
+        guard = self.own[0].safeguard
+        assert guard is not None
+        if guard.granularity == "microbatch" and _plain(guard):
+            # The residuals of a micro-batch as those of one pair.
+            winner, loser = ((part.policy[:, side] - part.target[:, side]).flatten(1) for side in (0, 1))
+            scale = safe_scale(winner, loser, mu=guard.mu, granularity="sample", formula=guard.formula)
+            return scale.repeat_interleave(self.batch)
+        scales = []
+        with torch.no_grad():
+            for model, objective in enumerate(self.own):
+                errors = objective.errors(part.of(slice(model, model + 1)).pairs())
+                scales.append(objective.scale(errors).expand(self.batch))
+        return torch.cat(scales)
+
+
+def joint_groups(objectives: Sequence[Objective], seeds: int, batch: int) -> list[JointGroup]:
     """Objectives of V variants with S seeds each, in a stack of V·S models, all seeds of a variant in a row.
 
     Args:
@@ -57,63 +135,21 @@ class JointObjectives:
         seeds: S.
         batch: pairs of one model's micro-batch, B.
     """
-
-    def __init__(self, objectives: Sequence[Objective], seeds: int, batch: int) -> None:
-        import torch
-
-        self.batch = batch
-        self._groups: list[tuple[slice, Objective, list[Objective]]] = []
-        start = 0
-        for _, group in groupby(objectives, key=_kind):
-            alike = list(group)
-            stop = start + len(alike) * seeds
-            numbers = {
-                name: torch.tensor([float(getattr(o.parameters, name)) for o in alike]).repeat_interleave(seeds * batch)
-                for name in _numbers(alike[0])
-                if len({getattr(o.parameters, name) for o in alike}) > 1
-            }
-            # Checked one by one already: tensors would not pass for numbers.
-            values = {name: getattr(alike[0].parameters, name) for name in type(alike[0].parameters).model_fields}
-            joint = type(alike[0].parameters).model_construct(**{**values, **numbers})
-            own = [objective for objective in alike for _ in range(seeds)]
-            self._groups.append((slice(start, stop), replace(alike[0], parameters=joint), own))
-            start = stop
-
-    def gradient(self, predictions: Predictions) -> Tensor:
-        """Gradient of every model's own mean loss with respect to its predictions, (M, 2 or 1, B, 3)."""
-        import torch
-
-        gradient = torch.empty_like(predictions.policy)
-        for models, objective, own in self._groups:
-            part = predictions.of(models)
-            policy = part.policy.detach().requires_grad_()
-            scale = None if objective.safeguard is None else self._scales(part, own)
-            mean = objective(replace(part, policy=policy).pairs(), scale=scale).loss
-            (gradient[models],) = torch.autograd.grad(mean * len(policy), policy)
-        return gradient
-
-    def _scales(self, part: Predictions, own: Sequence[Objective]) -> Tensor:
-        """λ of each pair from the micro-batch of its own model and by its own objective, (models · B,)."""
-        import torch
-
-        scales = []
-        with torch.no_grad():
-            for model, objective in enumerate(own):
-                errors = objective.errors(part.of(slice(model, model + 1)).pairs())
-                scales.append(objective.scale(errors).expand(self.batch))
-        return torch.cat(scales)
+    groups, start = [], 0
+    for _, group in groupby(objectives, key=_kind):
+        alike = list(group)
+        stop = start + len(alike) * seeds
+        groups.append(JointGroup(slice(start, stop), alike, seeds, batch))
+        start = stop
+    return groups
 
 
-def _numbers(objective: Objective) -> list[str]:
-    """Hyperparameters that are numbers."""
-    return [n for n in type(objective.parameters).model_fields if _is_number(getattr(objective.parameters, n))]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _plain(guard: Safeguard) -> bool:
+    """Whether all pairs count alike and nothing is added, so that a micro-batch is to λ what one long pair is."""
+    return guard.weights == "none" and guard.pulled_back == "scale" and guard.added_epsilon == 0.0
 
 
 def _kind(objective: Objective) -> tuple[Any, ...]:
     """What objectives that are called together have in common."""
-    rest = objective.parameters.model_dump(exclude=set(_numbers(objective)))
-    return objective.name, objective.safeguard, tuple(_numbers(objective)), tuple(sorted(rest.items()))
+    rest = objective.parameters.model_dump(exclude=set(PAIRWISE.get(objective.name, ())))
+    return objective.name, objective.safeguard, tuple(sorted(rest.items()))

@@ -25,7 +25,7 @@ from sdpo.drawing import stream
 from sdpo.precision import peak_memory_bytes
 from sdpo.training_settings import TrainingSettings
 from toy_surface.base import WEIGHTS, SurfaceBase
-from toy_surface.joint_objectives import JointObjectives, Predictions
+from toy_surface.joint_objectives import Predictions, joint_groups
 from toy_surface.mlp_stack import Activations, MlpStack
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ class StackRun:
             for v in range(len(self.objectives))
             for s in range(len(self.seeds))
         ]
-        self.joint = JointObjectives(self.objectives, len(self.seeds), rows)
+        self.groups = joint_groups(self.objectives, len(self.seeds), rows)
         self.probe = HeldoutProbe(heldout, settings.heldout_pairs, MlpStack(start, base.sizes))
         self.step = self.resumed_from = 0
         self.rows: list[list[dict[str, Any]]] = [[] for _ in range(models)]
@@ -286,11 +286,7 @@ class StackRun:
             target=torch.stack([b.target.view(shape) for b in batches]).repeat(variants, 1, 1, 1),
             time=torch.stack([b.time for b in batches]).repeat(variants, 1),
         )
-        try:
-            gradient = self.joint.gradient(predictions)
-        except InputError as error:
-            self._refuse(policy.flatten(1).isfinite().all(1), f"prediction ({error})", step)
-            raise
+        gradient = torch.cat([group.gradient(predictions.of(group.models)) for group in self.groups])
         for model in range(len(self.stack)):
             inputs = batches[model % seeds].inputs
             self.stack.backward(model, inputs, self._kept[model], gradient[model].flatten(0, 1))

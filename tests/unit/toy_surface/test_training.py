@@ -12,6 +12,7 @@ import torch
 from artifacts.errors import InputError
 from sdpo import objectives
 from sdpo.trainer import TrainingSettings
+from toy_surface.joint_objectives import Predictions, joint_groups
 from toy_surface.mlp_stack import Activations, MlpStack, initial, layer_sizes, layers_of
 from toy_surface.surface import sample
 from toy_surface.training import NOT_HERE, Points, StackRun
@@ -34,6 +35,28 @@ OBJECTIVES: list[tuple[str, dict[str, Any], dict[str, Any] | None]] = [
     ("anchored_dpo", {"beta": 60.0, "anchor": "winner", "weight": 3.0}, None),
     ("sft", {}, None),
 ]
+
+
+ALONE: list[tuple[str, dict[str, Any], dict[str, Any] | None]] = [
+    ("diffusion_dpo", {"beta": 60.0, "loss_type": "ipo"}, {"mu": 0.5, "pulled_back": "exempt"}),
+    ("diffusion_dpo", {"beta": 60.0, "loss_type": "hinge"}, {"mu": 0.5, "added_epsilon": 1e-3}),
+    ("diffusion_dpo", {"beta": 6.0}, {"mu": 0.9}),
+    ("diffusion_dpo", {"beta": 60.0}, {"mu": 0.9}),
+    ("diffusion_dpo", {"beta": 60.0}, {"mu": 0.2, "formula": "ovis"}),
+    ("diffusion_dpo", {"beta": 600.0}, {"mu": 0.2, "formula": "ovis"}),
+    ("linear_dpo", {"beta": 30.0, "eta": 0.01, "largest_weight": 1.0}, None),
+    ("linear_dpo", {"beta": 300.0, "eta": 0.1, "largest_weight": 0.8}, None),
+    ("dspo", {"beta": 0.1, "form": "sd15"}, {"mu": 0.5}),
+    ("dspo", {"beta": 10.0, "form": "sd15"}, {"mu": 0.5}),
+    ("dspo", {"beta": 60.0, "form": "sdxl"}, None),
+    ("dmpo", {"beta": 60.0, "alpha": 0.01}, None),
+    ("dmpo", {"beta": 600.0, "alpha": 0.1}, None),
+    ("diffusion_kto", {"beta": 30.0}, {"mu": 0.5, "weights": "objective"}),
+    ("diffusion_kto", {"beta": 300.0}, None),
+    ("mapo", {"beta": 0.1}, None),
+    ("mapo", {"beta": 1.0}, None),
+]
+"""Beside OBJECTIVES: where a value of one model could leak into another, or a tensor would not pass for a number."""
 
 
 def made() -> list[objectives.Objective]:
@@ -105,6 +128,31 @@ def test_models_trained_together_are_those_trained_alone_by_autograd() -> None:
             found = together.stack.parameters[variant * len(seeds) + place]
             assert (found - row.detach()).abs().max() < 1e-6, (objective.name, seed)
             assert (found - base().pretrained(seed)).abs().max() > 1e-3
+
+
+def test_gradients_of_all_models_at_once_are_those_of_each_alone() -> None:
+    """Models of one variant differ much, so that a mean or a λ over both would show."""
+    every = [objectives.create(n, safeguard=guard, **values) for n, values, guard in OBJECTIVES + ALONE]
+    assert {o.name for o in every} == set(objectives.names())
+    generator, seeds, batch = torch.Generator().manual_seed(5), 2, 32
+    shape = (len(every) * seeds, 2, batch, 3)
+    # Mean squares of the shift on either side of the threshold of DSPO's form sdxl.
+    spread = torch.tensor([0.1, 3.0]).repeat(len(every))[:, None, None, None]
+    reference, target = torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
+    policy = reference + spread * torch.randn(shape, generator=generator)
+    time = torch.rand(shape[0], batch, generator=generator)
+    together = Predictions(policy, reference, target, time)
+    groups = joint_groups(every, seeds, batch)
+    found = torch.cat([group.gradient(together.of(group.models)) for group in groups])
+    for model in range(shape[0]):
+        leaf = policy[model : model + 1].clone().requires_grad_()
+        alone = Predictions(leaf, *(x[model : model + 1] for x in (reference, target, time)))
+        objective = every[model // seeds]
+        (expected,) = torch.autograd.grad(objective(alone.pairs()).loss, leaf)
+        error = (found[model] - expected[0]).abs().max()
+        assert error <= 1e-5 * expected.abs().max(), (objective.name, objective.parameters, objective.safeguard)
+    # What differs in β only is one call: plain and under μ = 0.9 and by formula `ovis`, anything else is its own.
+    assert [g.models.start // seeds for g in groups if len(g.own) > seeds] == [0, 13, 15]
 
 
 def test_a_resumed_run_ends_in_the_same_bits(tmp_path: Path) -> None:
