@@ -7,7 +7,7 @@ together, with tensors in the place of these numbers. Every other objective is c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -88,6 +88,13 @@ class JointGroup:
             if len(set(numbers)) > 1:
                 values[name] = torch.tensor(numbers, dtype=torch.float64).repeat_interleave(seeds * batch)
         self._together = replace(first, parameters=type(first.parameters).model_construct(**values))
+
+    def __len__(self) -> int:
+        return len(self.own)
+
+    def __iter__(self) -> Iterator[int]:
+        """Numbers of the models in the stack."""
+        return iter(range(self.models.start, self.models.stop))
 
     def gradient(self, part: Predictions) -> Tensor:
         """Gradient of every model's own mean loss with respect to its predictions, (M, 2 or 1, B, 3).

@@ -3,7 +3,7 @@
 The models of a stack are independent: they share no weight, and each is trained as if it were alone. They are kept as
 rows of one tensor, so that one optimizer step serves all. Forward and backward go model by model through buffers that
 are made once: a model's activations then stay in the processor's cache, which is about twice as fast as batched
-matrix products under autograd.
+matrix products under autograd. First and last layer are those of :mod:`toy_surface.outer_layers`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
+
+from artifacts.errors import InputError
+from toy_surface.outer_layers import Layer, OuterLayers, outer_layers
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +26,15 @@ LAYERS = 3
 
 
 def layer_sizes(hidden: int = HIDDEN, layers: int = LAYERS) -> tuple[int, ...]:
-    """Width of the input, of every hidden layer, and of the output."""
+    """Width of the input, of every hidden layer, and of the output.
+
+    Raises:
+        InputError: fewer than three layers, or a width below 1.
+    """
+    if layers < 3:
+        raise InputError(f"layers is {layers}, expected at least 3: a first, a hidden one and a last")
+    if hidden < 1:
+        raise InputError(f"hidden is {hidden}, expected at least 1")
     return (4, *[hidden] * (layers - 1), 3)
 
 
@@ -42,12 +53,8 @@ def initial(sizes: Sequence[int], generator: torch.Generator) -> Tensor:
     return torch.cat(parts)
 
 
-Layers = list[tuple["Tensor", "Tensor"]]
-"""Weight (in, out) and bias (out,) of each layer, as views into one row of parameters."""
-
-
-def layers_of(row: Tensor, sizes: Sequence[int]) -> Layers:
-    """Views into the parameters of one model, (P,)."""
+def layers_of(row: Tensor, sizes: Sequence[int]) -> list[Layer]:
+    """Weight and bias of each layer, as views into the parameters of one model, (P,)."""
     found, start = [], 0
     for a, b in pairwise(sizes):
         weight = row[start : start + a * b].view(a, b)
@@ -60,31 +67,35 @@ def layers_of(row: Tensor, sizes: Sequence[int]) -> Layers:
 class Activations:
     """Buffers for what one model's forward pass leaves for its backward pass, for batches of ``rows`` inputs.
 
-    Only what enters each SiLU is kept: to compute its output anew is cheaper than to fetch it from memory.
+    Only what enters each SiLU after the first is kept, the last without its bias: the rest is computed anew, which is
+    cheaper than to fetch it from memory.
     """
 
     def __init__(self, rows: int, sizes: Sequence[int], dtype: torch.dtype) -> None:
         import torch
 
-        self.before = [torch.empty(rows, width, dtype=dtype) for width in sizes[1:-1]]
+        self.before = [torch.empty(rows, width, dtype=dtype) for width in sizes[2:-1]]
 
 
 class MlpStack:
     """M perceptrons with SiLU between their layers.
 
     Args:
-        parameters: (M, P), one model a row; changed in place by whoever trains them.
+        parameters: (M, P), one model a row, contiguous; changed in place by whoever trains them.
         sizes: see :func:`layer_sizes`.
+        outer: computes first and last layers; by default the fastest there is.
     """
 
-    def __init__(self, parameters: Tensor, sizes: Sequence[int]) -> None:
+    def __init__(self, parameters: Tensor, sizes: Sequence[int], *, outer: OuterLayers | None = None) -> None:
         import torch
 
         self.parameters, self.sizes = parameters, tuple(sizes)
+        self.outer = outer or outer_layers(self.sizes[1], parameters.dtype)
         self.gradient = torch.zeros_like(parameters)
         self._layers = [layers_of(row, sizes) for row in parameters]
         self._gradients = [layers_of(row, sizes) for row in self.gradient]
-        self._scratch: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+        self._scratch: dict[int, tuple[Tensor, Tensor]] = {}
+        self._unkept: dict[int, Activations] = {}
 
     def __len__(self) -> int:
         return len(self.parameters)
@@ -94,57 +105,62 @@ class MlpStack:
 
         Args:
             model: row of the stack.
-            inputs: (N, 4).
-            kept: filled with what :meth:`backward` needs.
-            out: (N, 3), written.
+            inputs: (N, 4), contiguous.
+            kept: filled with what :meth:`backward` needs; buffers of N rows.
+            out: (N, 3), contiguous, written.
         """
         import torch
 
-        silu = torch.ops.aten.silu.out
-        *hidden, (weight, bias) = self._layers[model]
-        values = inputs
-        for (w, b), before in zip(hidden, kept.before, strict=True):
-            torch.addmm(b, values, w, out=before)
-            values = silu(before, out=self._buffers(len(inputs), before.shape[1])[0])
-        torch.addmm(bias, values, weight, out=out)
+        first, *middle, last = self._layers[model]
+        values, _ = self._buffers(len(inputs))
+        self.outer.first(inputs, first, values)
+        for (weight, bias), before in zip(middle[:-1], kept.before[:-1], strict=True):
+            torch.addmm(bias, values, weight, out=before)
+            torch.ops.aten.silu.out(before, out=values)
+        # To add the bias here would pass over memory once more.
+        weight, bias = middle[-1]
+        torch.mm(values, weight, out=kept.before[-1])
+        self.outer.last(kept.before[-1], bias, last, values, out)
 
     def backward(self, model: int, inputs: Tensor, kept: Activations, gradient: Tensor) -> None:
         """Write the gradient of one model into :attr:`gradient`.
 
         Args:
             model: row of the stack.
-            inputs: those of the forward pass, (N, 4).
+            inputs: those of the forward pass, (N, 4), contiguous.
             kept: from the forward pass.
-            gradient: of the loss with respect to the outputs, (N, 3).
+            gradient: of the loss with respect to the outputs, (N, 3), contiguous.
         """
         import torch
 
-        silu, silu_backward = torch.ops.aten.silu.out, torch.ops.aten.silu_backward.grad_input
-        current = gradient
-        for layer in reversed(range(len(self.sizes) - 1)):
-            weight, (weight_out, bias_out) = self._layers[model][layer][0], self._gradients[model][layer]
-            values = inputs
+        first, *middle, last = self._layers[model]
+        first_out, *middle_out, last_out = self._gradients[model]
+        values, current = self._buffers(len(inputs))
+        self.outer.last_backward(kept.before[-1], middle[-1][1], last, gradient, current, last_out, middle_out[-1][1])
+        for layer in reversed(range(len(middle))):
             if layer:
-                first, second = self._buffers(len(inputs), self.sizes[layer])
-                values = silu(kept.before[layer - 1], out=first)
-            torch.mm(values.t(), current, out=weight_out)
-            torch.sum(current, 0, out=bias_out)
+                torch.ops.aten.silu.out(kept.before[layer - 1], out=values)
+            else:
+                self.outer.first(inputs, first, values)
+            torch.mm(values.t(), current, out=middle_out[layer][0])
+            torch.mm(current, middle[layer][0].t(), out=values)
             if layer:
-                torch.mm(current, weight.t(), out=first)
-                current = silu_backward(first, kept.before[layer - 1], grad_input=second)
+                before = kept.before[layer - 1]
+                torch.ops.aten.silu_backward.grad_input(values, before, grad_input=current)
+                torch.sum(current, 0, out=middle_out[layer - 1][1])
+        self.outer.first_backward(inputs, first, values, first_out)
 
-    def _buffers(self, rows: int, width: int) -> tuple[Tensor, Tensor]:
-        if (rows, width) not in self._scratch:
+    def _buffers(self, rows: int) -> tuple[Tensor, Tensor]:
+        if rows not in self._scratch:
             make = self.parameters.new_empty
-            self._scratch[rows, width] = make(rows, width), make(rows, width)
-        return self._scratch[rows, width]
+            self._scratch[rows] = make(rows, self.sizes[1]), make(rows, self.sizes[1])
+        return self._scratch[rows]
 
     def predict(self, model: int, inputs: Tensor) -> Tensor:
-        """Outputs of one model, (N, 3), with nothing kept."""
-        import torch
-
-        values = inputs
-        *hidden, (weight, bias) = self._layers[model]
-        for w, b in hidden:
-            values = torch.nn.functional.silu(torch.addmm(b, values, w))
-        return torch.addmm(bias, values, weight)
+        """Outputs of one model, (N, 3), for inputs (N, 4), contiguous, with nothing kept."""
+        rows = len(inputs)
+        if rows not in self._unkept:
+            self._unkept[rows] = Activations(rows, self.sizes, inputs.dtype)
+        out = inputs.new_empty(rows, self.sizes[-1])
+        self.forward(model, inputs, self._unkept[rows], out)
+        return out

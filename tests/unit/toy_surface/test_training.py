@@ -13,9 +13,12 @@ from artifacts.errors import InputError
 from sdpo import objectives
 from sdpo.trainer import TrainingSettings
 from toy_surface.joint_objectives import Predictions, joint_groups
-from toy_surface.mlp_stack import Activations, MlpStack, initial, layer_sizes, layers_of
+from toy_surface.mlp_stack import Activations, MlpStack, initial, layer_sizes, layers_of, parameter_count
+from toy_surface.outer_layers import TorchOuterLayers, outer_layers
+from toy_surface.point_pairs import Points
+from toy_surface.stack_run import StackRun
 from toy_surface.surface import sample
-from toy_surface.training import NOT_HERE, Points, StackRun
+from toy_surface.training import NOT_HERE
 
 SIZES = layer_sizes(hidden=16)
 SETTINGS = TrainingSettings(
@@ -73,29 +76,81 @@ def points(count: int) -> Points:
     return Points(*(torch.from_numpy(sample(r, count, rng)).float() for r in ("winner", "loser")))  # type: ignore[arg-type]
 
 
+def own(objective: objectives.Objective, settings: TrainingSettings = SETTINGS) -> TrainingSettings:
+    """Learning rate and clipping of a variant."""
+    values = {"linear_dpo": (3e-4, 0.333333), "thermo_dpo": (1e-3, 0.05)}
+    rate, limit = values.get(objective.name, (settings.learning_rate, settings.max_grad_norm))
+    return replace(settings, learning_rate=rate, max_grad_norm=limit)
+
+
 def run(chosen: list[objectives.Objective], seeds: list[int], settings: TrainingSettings = SETTINGS) -> StackRun:
-    return StackRun(base(), chosen, settings, points(200), points(80), seeds, label=None)
+    each = [own(objective, settings) for objective in chosen]
+    return StackRun(base(), chosen, each, points(200), points(80), seeds, label=None)
 
 
-def test_gradients_by_hand_are_those_of_autograd() -> None:
-    generator = torch.Generator().manual_seed(3)
-    stack = MlpStack(torch.stack([initial(SIZES, generator).double() for _ in range(3)]), SIZES)
+@pytest.mark.parametrize("layers", [3, 4])
+def test_gradients_by_hand_are_those_of_autograd(layers: int) -> None:
+    generator, sizes = torch.Generator().manual_seed(3), layer_sizes(hidden=16, layers=layers)
+    stack = MlpStack(torch.stack([initial(sizes, generator).double() for _ in range(3)]), sizes)
     inputs = torch.randn(10, 4, generator=generator, dtype=torch.float64)
     upstream = torch.randn(10, 3, generator=generator, dtype=torch.float64)
-    kept, out = Activations(10, SIZES, torch.float64), torch.empty(10, 3, dtype=torch.float64)
+    kept, out = Activations(10, sizes, torch.float64), torch.empty(10, 3, dtype=torch.float64)
     for model in range(3):
         stack.forward(model, inputs, kept, out)
         stack.backward(model, inputs, kept, upstream)
         row = stack.parameters[model].clone().requires_grad_()
-        values = inputs
-        *hidden, (weight, bias) = layers_of(row, SIZES)
-        for w, b in hidden:
-            values = torch.nn.functional.silu(values @ w + b)
-        expected = values @ weight + bias
+        expected = outputs(row, inputs, sizes)
         (gradient,) = torch.autograd.grad((expected * upstream).sum(), row)
         assert torch.allclose(out, expected.detach(), rtol=1e-12, atol=1e-13)
         assert torch.allclose(stack.predict(model, inputs), expected.detach(), rtol=1e-12, atol=1e-13)
         assert torch.allclose(stack.gradient[model], gradient, rtol=1e-12, atol=1e-13)
+
+
+def outputs(row: torch.Tensor, inputs: torch.Tensor, sizes: tuple[int, ...]) -> torch.Tensor:
+    *hidden, (weight, bias) = layers_of(row, sizes)
+    for w, b in hidden:
+        inputs = torch.nn.functional.silu(inputs @ w + b)
+    return inputs @ weight + bias
+
+
+@pytest.mark.parametrize("layers", [3, 4])
+def test_compiled_layers_are_as_exact_as_those_of_torch(layers: int) -> None:
+    """Both against float64, with values from -100 to 100, where e^x leaves the range of float32."""
+    generator, sizes = torch.Generator().manual_seed(4), layer_sizes(hidden=32, layers=layers)
+    compiled = outer_layers(32, torch.float32)
+    if isinstance(compiled, TorchOuterLayers):
+        pytest.skip("no gcc")
+    assert compiled.name.startswith("gcc ") and compiled.name.endswith("-O3 -march=native")
+    assert isinstance(outer_layers(20, torch.float32), TorchOuterLayers)
+    row = initial(sizes, generator)
+    inputs = torch.randn(50, 4, generator=generator) * torch.logspace(-2, 2, 50)[:, None]
+    upstream = torch.randn(50, 3, generator=generator)
+    wide = row.double().requires_grad_()
+    expected = outputs(wide, inputs.double(), sizes)
+    (gradient,) = torch.autograd.grad((expected * upstream).sum(), wide)
+    for outer in (compiled, TorchOuterLayers()):
+        stack = MlpStack(row[None].clone(), sizes, outer=outer)
+        kept, out = Activations(50, sizes, torch.float32), torch.empty(50, 3)
+        stack.forward(0, inputs, kept, out)
+        stack.backward(0, inputs, kept, upstream)
+        assert torch.allclose(out.double(), expected.detach(), rtol=1e-5, atol=1e-5), outer.name
+        assert (stack.gradient[0] - gradient).abs().max() < 1e-6 * gradient.abs().max(), outer.name
+
+
+def test_compiled_layers_pass_on_what_is_not_a_number() -> None:
+    stack = MlpStack(torch.full((1, parameter_count(SIZES)), 0.1), SIZES)
+    inputs = torch.zeros(2, 4)
+    inputs[1, 2] = torch.nan
+    kept, out = Activations(2, SIZES, torch.float32), torch.empty(2, 3)
+    stack.forward(0, inputs, kept, out)
+    assert out.isnan().any(dim=1).tolist() == [False, True]
+    stack.backward(0, inputs, kept, torch.ones(2, 3))
+    assert stack.gradient.isnan().any()
+
+
+def test_a_perceptron_has_a_hidden_layer_between_the_outer_ones() -> None:
+    with pytest.raises(InputError, match="layers is 2, expected at least 3"):
+        layer_sizes(layers=2)
 
 
 def test_models_trained_together_are_those_trained_alone_by_autograd() -> None:
@@ -104,25 +159,24 @@ def test_models_trained_together_are_those_trained_alone_by_autograd() -> None:
     together = run(made(), seeds)
     together.go(None)
     for variant, objective in enumerate(made()):
+        settings = own(objective)
+        assert together.rows[variant * len(seeds)][-1]["learning_rate"] == settings.learning_rate
         for place, seed in enumerate(seeds):
             row = base().pretrained(seed).clone().requires_grad_()
             reference = row.detach().clone()
             decay = float(getattr(objective.parameters, "reference_decay", 1.0))
-            optimizer = torch.optim.Adam([row], lr=SETTINGS.learning_rate)
+            optimizer = torch.optim.Adam([row], lr=settings.learning_rate)
             for step in range(1, SETTINGS.steps + 1):
-                batch = together.batch(seed, step)
+                batch = together.training.drawn(seed, step, SETTINGS.batch_size, losers=True)
 
                 def predict(parameters: torch.Tensor, inputs: torch.Tensor = batch.inputs) -> torch.Tensor:
-                    *hidden, (weight, bias) = layers_of(parameters, SIZES)
-                    for w, b in hidden:
-                        inputs = torch.nn.functional.silu(inputs @ w + b)
-                    return (inputs @ weight + bias).view(2, -1, 3)
+                    return outputs(parameters, inputs, SIZES).view(2, -1, 3)
 
                 target = batch.target.view(2, -1, 3)
                 parts = (*predict(row), *predict(reference).detach(), *target)
                 optimizer.zero_grad()
                 objective(objectives.PairPrediction(*parts, time=batch.time)).loss.backward()
-                torch.nn.utils.clip_grad_norm_([row], SETTINGS.max_grad_norm)
+                torch.nn.utils.clip_grad_norm_([row], settings.max_grad_norm)
                 optimizer.step()
                 reference.lerp_(row.detach(), 1.0 - decay)
             found = together.stack.parameters[variant * len(seeds) + place]

@@ -1,0 +1,123 @@
+/* The first and the last layer of a perceptron, each in one pass over memory: see outer_layers.py.
+
+   WIDTH, a multiple of LANES, is that of the hidden layers. Weights are (in, WIDTH) and (WIDTH, 3), each followed by
+   its bias in memory. SiLU is v·s with s = sigmoid(v), and its slope s + v·s − v·s·s. */
+#include <stdint.h>
+#include <string.h>
+
+#define LANES 16
+#define IN 4
+#define OUT 3
+#define EACH_LANE(j) for (int j = 0; j < WIDTH; j += LANES)
+
+typedef float Floats __attribute__((vector_size(4 * LANES)));
+typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
+typedef float Unaligned __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+static inline Floats load(const float *from) { return *(const Unaligned *)from; }
+static inline void store(float *to, Floats value) { *(Unaligned *)to = value; }
+static inline void add(float *to, Floats value) { store(to, load(to) + value); }
+
+/* 1/(1 + e^-x) to rounding; beyond ±87, where e^x leaves the range of float, as there. */
+static inline Floats sigmoid(Floats x) {
+  Floats z;
+  for (int lane = 0; lane < LANES; lane++) z[lane] = x[lane] > -87.0f ? x[lane] : -87.0f;
+  for (int lane = 0; lane < LANES; lane++) z[lane] = z[lane] < 87.0f ? z[lane] : 87.0f;
+  /* e^-z = 2^k·e^-r. Adding 1.5·2^23 rounds to an integer, and 127 more makes its low bits the exponent of 2^k. */
+  Floats shifted = z * -1.44269504f + 12583039.0f;
+  Floats r = (shifted - 12583039.0f) * 0.693147181f + z;
+  Floats series = r * (1.0f / 720) - 1.0f / 120;
+  series = series * r + 1.0f / 24;
+  series = series * r - 1.0f / 6;
+  series = series * r + 0.5f;
+  series = series * r - 1.0f;
+  series = series * r + 1.0f;
+  return 1.0f / (series * (Floats)((Ints)shifted << 23) + 1.0f);
+}
+
+static inline float total(Floats value) {
+  float sum[LANES];
+  memcpy(sum, &value, sizeof sum);
+  for (int half = LANES / 2; half > 0; half /= 2)
+    for (int lane = 0; lane < half; lane++) sum[lane] += sum[lane + half];
+  return sum[0];
+}
+
+static inline Floats first_value(const float *weight, int j, float x, float y, float z, float t) {
+  Floats value = load(weight + IN * WIDTH + j) + x * load(weight + j);
+  value += y * load(weight + WIDTH + j);
+  value += z * load(weight + 2 * WIDTH + j);
+  return value + t * load(weight + 3 * WIDTH + j);
+}
+
+static inline void transpose(const float *weight, float *out) {
+  for (int j = 0; j < WIDTH; j++)
+    for (int k = 0; k < OUT; k++) out[k * WIDTH + j] = weight[OUT * j + k];
+}
+
+/* out (rows, WIDTH) = SiLU of the first layer's values. */
+void first_forward(int64_t rows, const float *restrict in, const float *restrict given, float *restrict out) {
+  float weight[(IN + 1) * WIDTH];
+  memcpy(weight, given, sizeof weight);
+  for (int64_t i = 0; i < rows; i++, in += IN, out += WIDTH) EACH_LANE(j) {
+    Floats value = first_value(weight, j, in[0], in[1], in[2], in[3]);
+    store(out + j, value * sigmoid(value));
+  }
+}
+
+/* Gradient of the first layer, weight and bias, from that of its SiLU's output, (rows, WIDTH). */
+void first_backward(int64_t rows, const float *restrict in, const float *restrict given,
+                    const float *restrict upstream, float *restrict gradient) {
+  float weight[(IN + 1) * WIDTH], sums[(IN + 1) * WIDTH] = {0};
+  memcpy(weight, given, sizeof weight);
+  for (int64_t i = 0; i < rows; i++, in += IN, upstream += WIDTH) EACH_LANE(j) {
+    Floats value = first_value(weight, j, in[0], in[1], in[2], in[3]);
+    Floats s = sigmoid(value), silu = value * s, g = load(upstream + j) * (s + silu - silu * s);
+    for (int k = 0; k < IN; k++) add(sums + k * WIDTH + j, in[k] * g);
+    add(sums + IN * WIDTH + j, g);
+  }
+  memcpy(gradient, sums, sizeof sums);
+}
+
+/* out (rows, 3) = last layer of SiLU(product + shift), product (rows, WIDTH), shift (WIDTH). */
+void last_forward(int64_t rows, const float *restrict product, const float *restrict shift,
+                  const float *restrict given, float *restrict out) {
+  float weight[OUT * WIDTH], shifts[WIDTH];
+  const float *bias = given + OUT * WIDTH;
+  transpose(given, weight);
+  memcpy(shifts, shift, sizeof shifts);
+  for (int64_t i = 0; i < rows; i++, product += WIDTH, out += OUT) {
+    Floats sums[OUT] = {0};
+    EACH_LANE(j) {
+      Floats value = load(product + j) + load(shifts + j), silu = value * sigmoid(value);
+      for (int k = 0; k < OUT; k++) sums[k] += silu * load(weight + k * WIDTH + j);
+    }
+    for (int k = 0; k < OUT; k++) out[k] = total(sums[k]) + bias[k];
+  }
+}
+
+/* From the gradient of the output, (rows, 3): that of the last layer, weight and bias, of product, (rows, WIDTH), and
+   of shift, (WIDTH). */
+void last_backward(int64_t rows, const float *restrict product, const float *restrict shift,
+                   const float *restrict given, const float *restrict upstream, float *restrict downstream,
+                   float *restrict gradient, float *restrict shift_gradient) {
+  float weight[OUT * WIDTH], shifts[WIDTH], sums[OUT * WIDTH] = {0}, shift_sums[WIDTH] = {0}, out_bias[OUT] = {0};
+  transpose(given, weight);
+  memcpy(shifts, shift, sizeof shifts);
+  for (int64_t i = 0; i < rows; i++, product += WIDTH, upstream += OUT, downstream += WIDTH) {
+    for (int k = 0; k < OUT; k++) out_bias[k] += upstream[k];
+    EACH_LANE(j) {
+      Floats value = load(product + j) + load(shifts + j), s = sigmoid(value), silu = value * s;
+      Floats g = upstream[0] * load(weight + j);
+      for (int k = 1; k < OUT; k++) g += upstream[k] * load(weight + k * WIDTH + j);
+      g *= s + silu - silu * s;
+      store(downstream + j, g);
+      for (int k = 0; k < OUT; k++) add(sums + k * WIDTH + j, upstream[k] * silu);
+      add(shift_sums + j, g);
+    }
+  }
+  for (int j = 0; j < WIDTH; j++)
+    for (int k = 0; k < OUT; k++) gradient[OUT * j + k] = sums[k * WIDTH + j];
+  memcpy(gradient + OUT * WIDTH, out_bias, sizeof out_bias);
+  memcpy(shift_gradient, shift_sums, sizeof shift_sums);
+}
