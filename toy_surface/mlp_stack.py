@@ -94,7 +94,7 @@ class MlpStack:
         self.gradient = torch.zeros_like(parameters)
         self._layers = [layers_of(row, sizes) for row in parameters]
         self._gradients = [layers_of(row, sizes) for row in self.gradient]
-        self._scratch: dict[int, tuple[Tensor, Tensor]] = {}
+        self._scratch: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         self._unkept: dict[int, Activations] = {}
 
     def __len__(self) -> int:
@@ -112,7 +112,7 @@ class MlpStack:
         import torch
 
         first, *middle, last = self._layers[model]
-        values, _ = self._buffers(len(inputs))
+        values, *_ = self._buffers(len(inputs))
         self.outer.first(inputs, first, values)
         for (weight, bias), before in zip(middle[:-1], kept.before[:-1], strict=True):
             torch.addmm(bias, values, weight, out=before)
@@ -135,25 +135,25 @@ class MlpStack:
 
         first, *middle, last = self._layers[model]
         first_out, *middle_out, last_out = self._gradients[model]
-        values, current = self._buffers(len(inputs))
+        values, current, memo = self._buffers(len(inputs))
         self.outer.last_backward(kept.before[-1], middle[-1][1], last, gradient, current, last_out, middle_out[-1][1])
         for layer in reversed(range(len(middle))):
             if layer:
                 torch.ops.aten.silu.out(kept.before[layer - 1], out=values)
             else:
-                self.outer.first(inputs, first, values)
+                self.outer.first_again(inputs, first, values, memo)
             torch.mm(values.t(), current, out=middle_out[layer][0])
             torch.mm(current, middle[layer][0].t(), out=values)
             if layer:
                 before = kept.before[layer - 1]
                 torch.ops.aten.silu_backward.grad_input(values, before, grad_input=current)
                 torch.sum(current, 0, out=middle_out[layer - 1][1])
-        self.outer.first_backward(inputs, first, values, first_out)
+        self.outer.first_backward(inputs, values, memo, first_out)
 
-    def _buffers(self, rows: int) -> tuple[Tensor, Tensor]:
+    def _buffers(self, rows: int) -> tuple[Tensor, Tensor, Tensor]:
         if rows not in self._scratch:
-            make = self.parameters.new_empty
-            self._scratch[rows] = make(rows, self.sizes[1]), make(rows, self.sizes[1])
+            first, second, third = self.parameters.new_empty(3, rows, self.sizes[1])
+            self._scratch[rows] = first, second, third
         return self._scratch[rows]
 
     def predict(self, model: int, inputs: Tensor) -> Tensor:

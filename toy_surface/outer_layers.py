@@ -8,19 +8,20 @@ own operations do it in several. The two differ in rounding only.
 from __future__ import annotations
 
 import ctypes
+import platform
 import shutil
 import subprocess
 import tempfile
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
 SOURCE = Path(__file__).with_name("outer_layers.c")
-FLAGS = ("-O3", "-march=native")
+FLAGS = ("-O3", "-march=native", *(["-mprefer-vector-width=512"] if platform.machine() == "x86_64" else []))
 LANES = 16
 """The width of hidden layers must be a multiple of it; as in the source."""
 
@@ -40,7 +41,10 @@ class OuterLayers(Protocol):
     def first(self, inputs: Tensor, layer: Layer, out: Tensor) -> None:
         """``out`` (N, H) = SiLU of the first layer's values for ``inputs`` (N, 4)."""
 
-    def first_backward(self, inputs: Tensor, layer: Layer, upstream: Tensor, gradient: Layer) -> None:
+    def first_again(self, inputs: Tensor, layer: Layer, out: Tensor, memo: Tensor) -> None:
+        """The same, with ``memo`` (N, H) for :meth:`first_backward`."""
+
+    def first_backward(self, inputs: Tensor, upstream: Tensor, memo: Tensor, gradient: Layer) -> None:
         """Gradient of the first layer from that of SiLU's output, ``upstream`` (N, H), which is lost."""
 
     def last(self, product: Tensor, shift: Tensor, layer: Layer, scratch: Tensor, out: Tensor) -> None:
@@ -82,13 +86,19 @@ class TorchOuterLayers:
         torch.addmm(bias, inputs, weight, out=out)
         torch.ops.aten.silu.out(out, out=out)
 
-    def first_backward(self, inputs: Tensor, layer: Layer, upstream: Tensor, gradient: Layer) -> None:
+    def first_again(self, inputs: Tensor, layer: Layer, out: Tensor, memo: Tensor) -> None:
         """See :class:`OuterLayers`."""
         import torch
 
         weight, bias = layer
-        before = torch.addmm(bias, inputs, weight)
-        torch.ops.aten.silu_backward.grad_input(upstream, before, grad_input=upstream)
+        torch.addmm(bias, inputs, weight, out=memo)
+        torch.ops.aten.silu.out(memo, out=out)
+
+    def first_backward(self, inputs: Tensor, upstream: Tensor, memo: Tensor, gradient: Layer) -> None:
+        """See :class:`OuterLayers`."""
+        import torch
+
+        torch.ops.aten.silu_backward.grad_input(upstream, memo, grad_input=upstream)
         torch.mm(inputs.t(), upstream, out=gradient[0])
         torch.sum(upstream, 0, out=gradient[1])
 
@@ -128,21 +138,24 @@ class CompiledOuterLayers:
 
     def __init__(self, library: ctypes.CDLL, name: str) -> None:
         self.name = name
-        pointer, functions = ctypes.c_void_p, ("first_forward", "first_backward", "last_forward", "last_backward")
-        self._first, self._first_backward, self._last, self._last_backward = (library[name] for name in functions)
-        for function, buffers in zip(
-            (self._first, self._first_backward, self._last, self._last_backward), (3, 4, 4, 7), strict=True
-        ):
-            function.argtypes, function.restype = [ctypes.c_int64, *[pointer] * buffers], None
+        self._first = _function(library, "first_forward", 3)
+        self._first_again = _function(library, "first_again", 4)
+        self._first_backward = _function(library, "first_backward", 4)
+        self._last = _function(library, "last_forward", 4)
+        self._last_backward = _function(library, "last_backward", 7)
 
     def first(self, inputs: Tensor, layer: Layer, out: Tensor) -> None:
         """See :class:`OuterLayers`."""
         self._first(len(inputs), inputs.data_ptr(), layer[0].data_ptr(), out.data_ptr())
 
-    def first_backward(self, inputs: Tensor, layer: Layer, upstream: Tensor, gradient: Layer) -> None:
+    def first_again(self, inputs: Tensor, layer: Layer, out: Tensor, memo: Tensor) -> None:
+        """See :class:`OuterLayers`."""
+        self._first_again(len(inputs), inputs.data_ptr(), layer[0].data_ptr(), out.data_ptr(), memo.data_ptr())
+
+    def first_backward(self, inputs: Tensor, upstream: Tensor, memo: Tensor, gradient: Layer) -> None:
         """See :class:`OuterLayers`."""
         self._first_backward(
-            len(inputs), inputs.data_ptr(), layer[0].data_ptr(), upstream.data_ptr(), gradient[0].data_ptr()
+            len(inputs), inputs.data_ptr(), upstream.data_ptr(), memo.data_ptr(), gradient[0].data_ptr()
         )
 
     def last(self, product: Tensor, shift: Tensor, layer: Layer, scratch: Tensor, out: Tensor) -> None:
@@ -170,6 +183,13 @@ class CompiledOuterLayers:
             gradient[0].data_ptr(),
             shift_gradient.data_ptr(),
         )
+
+
+def _function(library: ctypes.CDLL, name: str, buffers: int) -> Any:
+    """A function of a number of rows and so many buffers."""
+    function = library[name]
+    function.argtypes, function.restype = [ctypes.c_int64, *[ctypes.c_void_p] * buffers], None
+    return function
 
 
 def outer_layers(width: int, dtype: torch.dtype) -> OuterLayers:

@@ -120,7 +120,7 @@ def test_compiled_layers_are_as_exact_as_those_of_torch(layers: int) -> None:
     compiled = outer_layers(32, torch.float32)
     if isinstance(compiled, TorchOuterLayers):
         pytest.skip("no gcc")
-    assert compiled.name.startswith("gcc ") and compiled.name.endswith("-O3 -march=native")
+    assert compiled.name.startswith("gcc ") and "-O3 -march=native" in compiled.name
     assert isinstance(outer_layers(20, torch.float32), TorchOuterLayers)
     row = initial(sizes, generator)
     inputs = torch.randn(50, 4, generator=generator) * torch.logspace(-2, 2, 50)[:, None]
