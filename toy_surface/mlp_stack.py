@@ -108,9 +108,14 @@ class MlpStack:
             inputs: (N, 4), contiguous.
             kept: filled with what :meth:`backward` needs; buffers of N rows.
             out: (N, 3), contiguous, written.
+
+        Raises:
+            ValueError: inputs of another dtype, or that are not contiguous.
         """
         import torch
 
+        if inputs.dtype != self.parameters.dtype or not inputs.is_contiguous():
+            raise ValueError(f"inputs are {inputs.dtype}: expected contiguous {self.parameters.dtype}")
         first, *middle, last = self._layers[model]
         values, *_ = self._buffers(len(inputs))
         self.outer.first(inputs, first, values)
