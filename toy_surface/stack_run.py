@@ -168,7 +168,12 @@ class StackRun:
         base: dict[int, Tensor] = {}
         for group in self.groups:
             predictions = self._predictions(group, batches, base)
-            gradient = group.gradient(predictions).flatten(1, 2).contiguous()
+            try:
+                gradient = group.gradient(predictions).flatten(1, 2).contiguous()
+            except InputError as error:
+                finite = predictions.policy.flatten(1).isfinite().all(1)
+                self._refuse(list(group), finite, f"prediction ({error})")
+                raise
             for place, model in enumerate(group):
                 inputs = batches[model % len(self.seeds)].inputs[: gradient.shape[1]]
                 self.stack.backward(model, inputs, self._kept[len(inputs)][place], gradient[place])
@@ -214,14 +219,19 @@ class StackRun:
         import torch
 
         norms: Tensor = self.stack.gradient.norm(dim=1)
-        if not torch.isfinite(norms).all():
-            wrong, seeds = int(torch.isfinite(norms).logical_not().nonzero()[0]), len(self.seeds)
-            raise InputError(
-                f"{self.label}: gradient norm of model {wrong} (variant {wrong // seeds}, seed "
-                f"{self.seeds[wrong % seeds]}) is not finite at step {self.step}; lower training.learning_rate or beta"
-            )
+        self._refuse(range(len(norms)), torch.isfinite(norms), "gradient norm")
         self.stack.gradient.mul_((self._limits / (norms + 1e-6)).clamp(max=1.0)[:, None])
         return norms
+
+    def _refuse(self, models: Sequence[int], finite: Tensor, what: str) -> None:
+        """Stop at the first of some models for which ``finite`` is false."""
+        if finite.all():
+            return
+        wrong, seeds = models[int(finite.logical_not().nonzero()[0])], len(self.seeds)
+        raise InputError(
+            f"{self.label}: {what} of model {wrong} (variant {wrong // seeds}, seed {self.seeds[wrong % seeds]}) is "
+            f"not finite at step {self.step}; lower training.learning_rate or beta"
+        )
 
     def _move_references(self) -> None:
         """Exponential moving average of the policy, for variants whose reference follows it."""
