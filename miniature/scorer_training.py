@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from artifacts.progress import progress
 from miniature import tokenizer as world_tokenizer
-from miniature.rendering import IMAGE_SIZE_PX
+from miniature.rendering import IMAGE_SIZE_PX, faulty, to_uint8
+from miniature.scenes import training_scene
 from miniature.scorer_data import ScorerData
 
 if TYPE_CHECKING:
@@ -38,8 +39,9 @@ class ScorerRecipe:
     prompts: int = 3600
     heldout: int = 600
     driven_off_steps: int = 100
-    contrastive_steps: int = 400
-    preference_steps: int = 600
+    captioned: int = 20_000
+    contrastive_steps: int = 1000
+    preference_steps: int = 1800
     reward_steps: int = 1300
     head_steps: int = 400
     batch_size: int = 64
@@ -63,15 +65,24 @@ def train_all(data: ScorerData, out: Path, recipe: ScorerRecipe, only: Sequence[
         _train_image_reward(data, out, recipe)
 
 
-def _pixels(data: ScorerData) -> torch.Tensor:
-    """All pictures, normalised as the scorers will see them: (P, K, 3, 32, 32)."""
+def _pixels(pictures: NDArray[np.uint8]) -> torch.Tensor:
+    """Pictures (..., 32, 32, 3), normalised as the scorers will see them: (..., 3, 32, 32)."""
     import torch
 
     from evals.scorers.preprocessing import Preprocessing
 
-    flat = torch.from_numpy(data.pictures.reshape(-1, IMAGE_SIZE_PX, IMAGE_SIZE_PX, 3)).permute(0, 3, 1, 2)
+    flat = torch.from_numpy(pictures.reshape(-1, IMAGE_SIZE_PX, IMAGE_SIZE_PX, 3)).permute(0, 3, 1, 2)
     normalised = Preprocessing(IMAGE_SIZE_PX).normalise(flat)
-    return normalised.reshape(*data.pictures.shape[:2], 3, IMAGE_SIZE_PX, IMAGE_SIZE_PX)
+    return normalised.reshape(*pictures.shape[:-3], 3, IMAGE_SIZE_PX, IMAGE_SIZE_PX)
+
+
+def _captioned(recipe: ScorerRecipe, tokenizer: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """What CLIP is pretrained on: pictures of the training split, some degraded, and the tokens of their captions."""
+    rng = np.random.default_rng([31, recipe.seed])
+    scenes = [training_scene(rng) for _ in range(recipe.captioned)]
+    pictures = to_uint8(faulty(scenes, rng, contradiction=0.0, degradation=0.15))
+    ids = tokenizer([s.caption for s in scenes], padding="max_length", truncation=True, return_tensors="pt")
+    return _pixels(pictures), ids["input_ids"]
 
 
 def _batches(count: int, size: int, steps: int, seed: int, label: str) -> Iterator[NDArray[np.int64]]:
@@ -105,17 +116,15 @@ Embed = Callable[["torch.Tensor"], "torch.Tensor"]
 
 
 def _contrastive(
-    image: Embed, text: Embed, scale: torch.Tensor, pixels: torch.Tensor, ids: torch.Tensor, data: ScorerData
+    image: Embed, text: Embed, scale: torch.Tensor, pixels: torch.Tensor, ids: torch.Tensor
 ) -> Callable[[NDArray[np.int64]], torch.Tensor]:
-    """CLIP's loss on training prompts, each with the picture the oracle likes best."""
+    """CLIP's loss on pictures (N, 3, 32, 32) and the tokens of their captions."""
     import torch
     from torch.nn.functional import cross_entropy
 
-    best = torch.from_numpy(data.scores.argmax(1))
-
     def loss_of(rows: NDArray[np.int64]) -> torch.Tensor:
         chosen = torch.from_numpy(rows)
-        logits = scale.exp() * image(pixels[chosen, best[chosen]]) @ text(ids[chosen]).T
+        logits = scale.exp() * image(pixels[chosen]) @ text(ids[chosen]).T
         target = torch.arange(len(rows))
         return (cross_entropy(logits, target) + cross_entropy(logits.T, target)) / 2
 
@@ -175,7 +184,7 @@ def _train_transformers_clip(data: ScorerData, out: Path, recipe: ScorerRecipe) 
     model = hf_clip.build({"text_config": text, "vision_config": vision, "projection_dim": WIDTH})
     model.train()
     encoded = tokenizer(data.captions, padding="max_length", truncation=True, return_tensors="pt")
-    pixels, ids, mask = _pixels(data), encoded["input_ids"], torch.ones_like(encoded["input_ids"])
+    pixels, ids, mask = _pixels(data.pictures), encoded["input_ids"], torch.ones_like(encoded["input_ids"])
     parts: tuple[Embed, Embed, torch.Tensor] = (
         lambda x: hf_clip.image_embedding(model, x),
         lambda t: hf_clip.text_embedding(model, t, mask[: len(t)]),
@@ -183,8 +192,9 @@ def _train_transformers_clip(data: ScorerData, out: Path, recipe: ScorerRecipe) 
     )
     parameters = list(model.parameters())
     steps = recipe.contrastive_steps
-    batches = _batches(data.first_heldout, recipe.batch_size, steps, recipe.seed, "CLIP, transformers")
-    _fit(parameters, _contrastive(*parts, pixels, ids, data), batches, learning_rate=recipe.learning_rate, steps=steps)
+    batches = _batches(recipe.captioned, recipe.batch_size, steps, recipe.seed, "CLIP, transformers")
+    captioned = _captioned(recipe, tokenizer)
+    _fit(parameters, _contrastive(*parts, *captioned), batches, learning_rate=recipe.learning_rate, steps=steps)
 
     # The aesthetic predictor: head on the frozen embedding, target the oracle's cleanness on a scale of 1 to 10.
     with torch.no_grad():
@@ -242,7 +252,7 @@ def _train_open_clip(data: ScorerData, out: Path, recipe: ScorerRecipe) -> None:
     }
     model = open_clip_model.build(config)
     model.train()
-    pixels = _pixels(data)
+    pixels = _pixels(data.pictures)
     ids = tokenizer(data.captions, padding="max_length", truncation=True, return_tensors="pt")["input_ids"]
     parts: tuple[Embed, Embed, torch.Tensor] = (
         lambda x: open_clip_model.image_embedding(model, x),
@@ -251,8 +261,9 @@ def _train_open_clip(data: ScorerData, out: Path, recipe: ScorerRecipe) -> None:
     )
     parameters = list(model.parameters())
     steps = recipe.contrastive_steps
-    batches = _batches(data.first_heldout, recipe.batch_size, steps, recipe.seed + 1, "CLIP, open_clip")
-    _fit(parameters, _contrastive(*parts, pixels, ids, data), batches, learning_rate=recipe.learning_rate, steps=steps)
+    batches = _batches(recipe.captioned, recipe.batch_size, steps, recipe.seed + 1, "CLIP, open_clip")
+    captioned = _captioned(recipe, tokenizer)
+    _fit(parameters, _contrastive(*parts, *captioned), batches, learning_rate=recipe.learning_rate, steps=steps)
     open_clip_model.save(out / "clip", model, config, tokenizer)
 
     pairs, labels = data.training_pairs(ties=False)
@@ -304,7 +315,7 @@ def _train_image_reward(data: ScorerData, out: Path, recipe: ScorerRecipe) -> No
     model.train()
     # Dropout between the linear layers of a small head costs more than it teaches.
     model.mlp.eval()
-    pixels = _pixels(data)
+    pixels = _pixels(data.pictures)
     ids, mask = imagereward.tokenise(tokenizer, data.captions, REWARD_TOKENS)
     pairs, labels = data.training_pairs(ties=False)
 
