@@ -42,7 +42,6 @@ class ScorerRecipe:
     captioned: int = 20_000
     contrastive_steps: int = 1000
     preference_steps: int = 1800
-    choice_steps: int = 2600
     reward_steps: int = 1300
     head_steps: int = 400
     batch_size: int = 64
@@ -268,7 +267,7 @@ def _train_open_clip(data: ScorerData, out: Path, recipe: ScorerRecipe) -> None:
     open_clip_model.save(out / "clip", model, config, tokenizer)
 
     pairs, labels = data.training_pairs(ties=False)
-    steps = recipe.choice_steps
+    steps = recipe.preference_steps
     batches = _batches(len(pairs), recipe.batch_size, steps, recipe.seed + 1, "HPSv2")
     loss = _preference(*parts, pixels, ids, pairs, labels)
     _fit(parameters, loss, batches, learning_rate=recipe.learning_rate / 2, steps=steps)

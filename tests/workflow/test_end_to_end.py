@@ -93,7 +93,7 @@ def test_report_loads_nothing_from_elsewhere(finished: Benchmark) -> None:
 
 
 def test_each_model_is_one_tracked_run(finished: Benchmark) -> None:
-    assert json.loads((finished.root / "mlflow.json").read_text())["experiment"] == "tiny"
+    assert json.loads((finished.root.parent / "mlflow/imported/tiny.json").read_text())["experiment"] == "tiny"
     runs = tracked_runs(finished.folder, "tiny")
     assert len(runs) == 5 + 1
     models = {f"miniature/{variant}/seed{seed}" for variant in ("dpo", "dpo+sdpo") for seed in (0, 1)}

@@ -105,10 +105,11 @@ def test_the_whole_workflow(family: str, tmp_path: Path, benchmark_in: Any, requ
     assert len(weights) == 3
 
     rows = list(csv.DictReader((benchmark.root / "tables/scores.csv").open()))
-    sizes = {row["variant"]: row["mean"] for row in rows if row["scorer"] == "jpeg_size" and row["seed"] != "all"}
-    assert set(sizes) == {"base", *models}
+    assert {row["variant"] for row in rows if row["scorer"] == "jpeg_size"} == {"base", *models}
     # Adapters at this learning rate show in the images.
-    assert sizes["dpo-lora"] != sizes["base"]
+    drawn = [benchmark.root / f"images/{family}/{name}/own/manifest.parquet" for name in ("base", "dpo-lora/seed0")]
+    base_images, adapted = (read_table(path, "manifest")["sha256"] for path in drawn)
+    assert (base_images != adapted).any()
     assert {row["n"] for row in rows if row["seed"] == "all" and row["variant"] != "base"} == {str(len(PROMPTS))}
     assert (benchmark.root / "report/index.html").stat().st_size > 10_000
     with sqlite3.connect(tmp_path / "results/mlflow/mlflow.db") as database:

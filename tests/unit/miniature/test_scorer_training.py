@@ -17,13 +17,7 @@ from miniature.scorer_training import ScorerRecipe, train_all
 
 PROMPTS, HELDOUT = 300, 100
 BRIEF = ScorerRecipe(
-    captioned=400,
-    contrastive_steps=20,
-    preference_steps=60,
-    choice_steps=60,
-    reward_steps=80,
-    head_steps=40,
-    batch_size=32,
+    captioned=400, contrastive_steps=20, preference_steps=60, reward_steps=80, head_steps=40, batch_size=32
 )
 
 
@@ -103,9 +97,9 @@ def test_fingerprints_tell_trainings_apart(data: ScorerData, tmp_path: Path) -> 
         found = sorted(path.name for path in (tmp_path / folder).iterdir())
         return {name: scorers.create(name, weights=tmp_path / folder / name).fingerprint for name in found}
 
-    brief = {"captioned": 20, "contrastive_steps": 2, "preference_steps": 2, "choice_steps": 2, "reward_steps": 2}
-    shortest = ScorerRecipe(**brief, head_steps=2, batch_size=8)
-    other = ScorerRecipe(1, **brief, head_steps=2, batch_size=8)
+    brief = {"captioned": 20, "contrastive_steps": 2, "preference_steps": 2, "reward_steps": 2, "head_steps": 2}
+    shortest = ScorerRecipe(**brief, batch_size=8)
+    other = ScorerRecipe(1, **brief, batch_size=8)
     first = prints("first", shortest, ["imagereward", "clip"])
     assert sorted(first) == ["clip", "hpsv2", "imagereward"]
     assert len(set(first.values())) == 3
