@@ -23,7 +23,7 @@ from evals.prompts_fetch import CACHE, cached
 from evals.published_prompts import PROMPTS
 from evals.published_weights import NEEDED, WEIGHTS, PublishedFile
 from evals.scorer_settings import read_config, scorer_blocks
-from evals.weights_fetch import RECORD, read_record
+from evals.scorers.fetched_weights import RECORD, read_record
 
 PACKAGES = (
     "torch",

@@ -21,8 +21,7 @@ from artifacts.errors import InputError
 from artifacts.plugins import nearest
 from evals.download import download, forget
 from evals.published_weights import WEIGHTS, PublishedFile
-from evals.scorers.fetched_weights import RECORD as RECORD
-from evals.scorers.fetched_weights import read_record as read_record
+from evals.scorers.fetched_weights import RECORD, read_record
 
 
 def fetch(name: str, to: str | Path, *, offline: bool = False, trust: bool = False) -> None:
