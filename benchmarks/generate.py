@@ -1,9 +1,10 @@
 """Images a second of ``evals generate`` against diffusers' pipeline called one prompt at a time.
 
-    python benchmarks/generate.py [--base BASE] [--prompts 32] [--steps 20] [--batch-size 8] [--dtype float32]
+    python benchmarks/generate.py [--base BASE | --shape narrow] [--prompts 32] [--steps 20] [--batch-size 8]
+                                  [--dtype float32]
 
-The base is a folder in diffusers' layout or a hub id with its revision. Without one a base shaped like Stable Diffusion
-1.5 is made: the same classes, levels and layers, narrow, with random weights, for images of 128 pixels. Both ways start
+The base is a folder in diffusers' layout or a hub id with its revision. Without one a base with random weights is made,
+with the shape of Stable Diffusion 1.5, of XL, or narrow for images of 128 pixels (random_pipelines.py). Both ways start
 from the folder and end with PNG files, have the same start noise, sampler and guidance, and run in turns in one
 process. Prints one JSON object. Fails if the two have not done the same work: in float32 if a value of a pixel differs
 by more than 2 of 255; in half precision, in which the pipeline encodes, guides and decodes too and small differences
@@ -18,6 +19,7 @@ import statistics
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
+from random_pipelines import SHAPES, save
 
 from artifacts import layout
 from artifacts.contracts import write_table
@@ -36,61 +39,15 @@ from evals.sampling import SCHEDULERS, SamplingSettings, start_noise
 LARGEST_DIFFERENCE = 2
 """Of 255, between images of both ways in float32."""
 
+NARROW_RESOLUTION = 128
+
 WORDS = "a an old red small wooden boat house cat tree under over beside the blue river at night in snow"
 
 
-def small_base(folder: Path) -> Path:
-    """A random pipeline with the parts of Stable Diffusion 1.5."""
-    import diffusers
-    import transformers
-    from transformers.convert_slow_tokenizer import bytes_to_unicode
-
-    torch.manual_seed(0)
-    letters = list(bytes_to_unicode().values())
-    tokens = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    vocabulary: Any = {token: index for index, token in enumerate(tokens)}
-    tokenizer = transformers.CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=77)
-    text = transformers.CLIPTextConfig(
-        vocab_size=len(tokens),
-        hidden_size=192,
-        intermediate_size=768,
-        num_hidden_layers=12,
-        num_attention_heads=12,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.eos_token_id,
-    )
-    pipeline: Any = diffusers.StableDiffusionPipeline(
-        vae=diffusers.AutoencoderKL(
-            block_out_channels=(32, 64, 128, 128),
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            layers_per_block=2,
-            latent_channels=4,
-            sample_size=128,
-        ),
-        text_encoder=transformers.CLIPTextModel(text),
-        tokenizer=tokenizer,
-        unet=diffusers.UNet2DConditionModel(
-            sample_size=16,
-            block_out_channels=(64, 128, 256, 256),
-            layers_per_block=2,
-            cross_attention_dim=192,
-            attention_head_dim=8,
-        ),
-        scheduler=diffusers.PNDMScheduler(
-            beta_schedule="scaled_linear",
-            beta_start=0.00085,
-            beta_end=0.012,
-            skip_prk_steps=True,
-            steps_offset=1,
-        ),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    pipeline.save_pretrained(folder)
-    return folder
+def random_base(folder: Path, name: str) -> Path:
+    """A base with random weights."""
+    shape = SHAPES[name]
+    return save(folder, replace(shape, resolution=NARROW_RESOLUTION) if name == "narrow" else shape)
 
 
 def plain(base: Path, out: Path, prompts: pd.DataFrame, settings: SamplingSettings, device: str) -> dict[str, float]:
@@ -157,6 +114,7 @@ def main() -> None:
     """Measure both ways in turns and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", help="folder of a base in diffusers' layout, or hub id owner/name@commit")
+    parser.add_argument("--shape", choices=[*SHAPES], default="narrow", help="of a base with random weights")
     parser.add_argument("--prompts", type=int, default=32)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--batch-size", type=int, default=8)
@@ -181,7 +139,7 @@ def main() -> None:
     prompts = pd.DataFrame({"prompt_id": ids, "prompt": texts, "category": "", "source": "random words"})
     rounds, problems = [], []
     with tempfile.TemporaryDirectory() as folder:
-        base = local_folder(arguments.base) if arguments.base else small_base(Path(folder) / "base")
+        base = local_folder(arguments.base) if arguments.base else random_base(Path(folder) / "base", arguments.shape)
         for number in range(arguments.repeats):
             root = Path(folder) / f"round{number}"
             theirs = plain(base, root / "plain", prompts, settings, device)
