@@ -1,6 +1,6 @@
 """Images a second of the five scorers together, against how they are usually called.
 
-    python benchmarks/scoring.py [--images 192] [--rounds 3] [--workers N] [--threads 1]
+    python benchmarks/scoring.py [--images 480] [--rounds 2] [--workers N] [--threads 1]
 
 Three ways, on the same images (1024 pixels, half PNG, half JPEG) and the same small random weights, in one run:
 
@@ -193,8 +193,8 @@ def peak_mb() -> float:
 def main() -> None:
     """Run the three ways in turn and print the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=192)
-    parser.add_argument("--rounds", type=int, default=3, help="rounds of the three ways; medians are compared")
+    parser.add_argument("--images", type=int, default=480)
+    parser.add_argument("--rounds", type=int, default=2, help="rounds of the three ways; medians are compared")
     parser.add_argument("--workers", type=int, help="threads that decode (default: one a core)")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch, for all three ways")
     chosen = parser.parse_args()
