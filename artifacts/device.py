@@ -1,4 +1,4 @@
-"""Which device a job computes on."""
+"""What a job computes on: the cores it may use, and a GPU of its own."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from typing import IO
 
 _held: list[IO[str]] = []
 """Locks of the devices that this process has taken; they are free again when it ends."""
+
+
+def usable_cores() -> int:
+    """Cores that this process may use, which a scheduler may have made fewer than the machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def take_device(folder: str | Path | None = None) -> str:

@@ -13,11 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from artifacts.device import usable_cores
 from artifacts.errors import InputError
 from artifacts.progress import progress
 from evals.image_decoding import BrokenImageError, decode
 from evals.image_matching import PromptedImage
-from evals.read_ahead import read_ahead, usable_cores
+from evals.read_ahead import read_ahead
 from evals.scorers.interface import RefusedImageError, truncated
 from evals.seen_images import SeenBatch, SeenImage, look
 

@@ -11,11 +11,6 @@ Item = TypeVar("Item")
 Read = TypeVar("Read")
 
 
-def usable_cores() -> int:
-    """Cores that this process may use, which a scheduler may have made fewer than the machine's."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def share_cores() -> None:
     """Let threads of torch that wait for each other sleep, so that threads that read have their cores.
 

@@ -155,7 +155,7 @@ def _warmup(data: Raw) -> Iterator[Problem]:
 
 
 def _micro_batches(data: Raw) -> Iterator[Problem]:
-    """Every process of a training has to get a micro-batch, and none may change what shares a λ."""
+    """Every process of a training has to get a micro-batch, and none may change what shares a λ or a mean."""
     processes = _block(data, "execution").get("processes", 1)
     if not isinstance(processes, int) or processes < 2:
         return
@@ -171,8 +171,22 @@ def _micro_batches(data: Raw) -> Iterator[Problem]:
         if size is None and guard and guard.get("granularity", "microbatch") == "microbatch":
             expected = f"expected a number of pairs, since these share a λ and {processes} processes share a step"
             yield Problem(*shown, expected)
-        elif -(-pairs // (size or -(-pairs // processes))) < processes:
+            continue
+        count = -(-pairs // (size or -(-pairs // processes)))
+        name = variant.get("objective")
+        if count < processes:
             yield Problem(*shown, f"expected at most {pairs // processes}: {processes} processes share {pairs} pairs")
+        elif count % processes and name in registries.objectives() and _reduces(name):
+            expected = (
+                f"its {pairs} pairs make {count} micro-batches, and objective '{name}' takes means over the "
+                f"{processes} processes; expected a size that makes a multiple of {processes}"
+            )
+            yield Problem(*shown, expected)
+
+
+def _reduces(objective: str) -> bool:
+    """Whether the loss of a pair takes in the micro-batches of other processes."""
+    return bool(getattr(registries.objective(objective), "REDUCES", False))
 
 
 def _baselines(data: Raw) -> Iterator[Problem]:

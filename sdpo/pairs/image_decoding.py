@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-import os
 from typing import TYPE_CHECKING
+
+from artifacts.device import usable_cores
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-THREADS = min(8, os.cpu_count() or 1)
+THREADS = min(8, usable_cores())
 """Images decoded at once; Pillow decodes without the interpreter's lock."""
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from artifacts import device
-from artifacts.device import take_device
+from artifacts.device import take_device, usable_cores
 
 
 @pytest.fixture
@@ -53,3 +54,14 @@ def test_one_gpu_needs_no_lock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     assert take_device(tmp_path) == "cuda"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system has no affinity")
+def test_cores_that_a_scheduler_took_away_are_not_counted() -> None:
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert usable_cores() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert usable_cores() == len(allowed)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from evals.read_ahead import read_ahead, usable_cores
+from evals.read_ahead import read_ahead
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -41,17 +41,6 @@ def test_an_error_comes_up_where_its_list_would() -> None:
     assert next(lists) == [1, 1]
     with pytest.raises(ZeroDivisionError):
         next(lists)
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system has no affinity")
-def test_cores_that_a_scheduler_took_away_are_not_counted() -> None:
-    allowed = os.sched_getaffinity(0)
-    try:
-        os.sched_setaffinity(0, {min(allowed)})
-        assert usable_cores() == 1
-    finally:
-        os.sched_setaffinity(0, allowed)
-    assert usable_cores() == len(allowed)
 
 
 def test_the_command_makes_torchs_threads_sleep_before_torch_is_loaded(tmp_path: Path) -> None:

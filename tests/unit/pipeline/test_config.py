@@ -47,6 +47,27 @@ def test_options_of_data_sets_are_checked_before_the_first_job(
     assert found[0].startswith(f"pairs.renders.{expected}")
 
 
+@pytest.mark.parametrize(("size", "processes", "count"), [(3, 4, 6), (5, 3, 4), (8, 2, None)])
+def test_micro_batches_that_leave_a_process_without_a_partner_for_a_mean(
+    config: Config, size: int, processes: int, count: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sdpo.objectives.names", lambda: ["diffusion_kto", "sft"])
+    config["training"] |= {"batch_size": 16, "micro_batch_size": size}
+    config["variants"] = [
+        {"name": "kto", "objective": "diffusion_kto", "parameters": {"beta": 2000.0}, "pairs": "renders"},
+        {"name": "sft", "objective": "sft", "pairs": "renders"},
+    ]
+    config["execution"] = {"processes": processes}
+    if count is None:
+        assert validate(config, check_files=False).execution.processes == processes
+        return
+    assert errors(config) == [
+        f"variants[0].training.micro_batch_size = {size} (variant 'kto'): its 16 pairs make {count} micro-batches, "
+        f"and objective 'diffusion_kto' takes means over the {processes} processes; expected a size that makes a "
+        f"multiple of {processes}"
+    ]
+
+
 def test_a_config_without_errors_gets_its_defaults(config: Config) -> None:
     benchmark = validate(config, check_files=False)
 
