@@ -113,7 +113,7 @@ def create(
     Args:
         name: one of :func:`names`.
         protocol: how the scorer is run; ``sdpo`` is the paper's own evaluation code.
-        weights: local folder or file; each scorer's module says in ``WEIGHTS`` what it expects.
+        weights: local folder or file, ``~`` for the user's; each scorer's module says in ``WEIGHTS`` what it expects.
         device: where the model runs, as torch spells it.
         dtype: precision of the model, one of :data:`DTYPES`. Embeddings are compared in float32 in any case;
             the protocols are defined for ``float32``.
@@ -150,7 +150,8 @@ def create(
             raise InputError(f"scorer '{name}': unknown option '{option}': {expected}")
     if hasattr(module, "DEFAULTS"):
         extra["options"] = {**defaults(name), **(options or {})}
+    found = None if weights is None else Path(weights).expanduser()
     scorer: Scorer = module.create(
-        protocol=protocol, weights=weights, device=device, dtype=dtype, batch_size=batch_size, **extra
+        protocol=protocol, weights=found, device=device, dtype=dtype, batch_size=batch_size, **extra
     )
     return scorer

@@ -105,3 +105,13 @@ def test_half_precision_is_close(
 def test_unusable_device(aesthetic_folder: Path) -> None:
     with pytest.raises(InputError, match="device 'gpu0' cannot be used here"):
         create("aesthetic", weights=aesthetic_folder, device="gpu0")
+
+
+def test_weights_may_lie_below_the_users_home(pickscore_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(pickscore_folder.parent))
+    assert (
+        create("pickscore", weights="~/pickscore").fingerprint
+        == create("pickscore", weights=pickscore_folder).fingerprint
+    )
+    with pytest.raises(InputError, match=rf"weights '{pickscore_folder.parent}/other' do not exist here"):
+        create("pickscore", weights="~/other")
