@@ -101,6 +101,27 @@ def job(base_path: Path, pair_cache: Path, tmp_path: Path) -> Callable[..., dict
     return make
 
 
+@pytest.fixture(scope="session")
+def build_tiny_cache() -> Callable[..., None]:
+    """Builds a pair cache of 14 renders, 4 of them held out, mirrored too, with a base of ``tiny_world``."""
+    from sdpo.pairs import cache
+
+    def build(base: dict[str, str], out: Path, **encoding: Any) -> None:
+        cache.build(
+            {
+                "stage_version": 1,
+                "dataset": "renders",
+                "source": "miniature_renders",
+                "options": {"pairs": 14, "heldout": 4},
+                "base": base,
+                "out": str(out),
+                "encoding": {"flips": True, **encoding},
+            }
+        )
+
+    return build
+
+
 @pytest.fixture(scope="session", params=["sd15", "sdxl"])
 def tiny_world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], Path]:
     """A base shaped like Stable Diffusion 1.5 or XL, and a pair cache made with it; not to be changed."""
@@ -118,21 +139,9 @@ def tiny_sd15_world(
 def _tiny_world(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, family: str
 ) -> tuple[dict[str, str], Path]:
-    from sdpo.pairs import cache
-
     base = {"name": "tiny", "family": family, "path": str(request.getfixturevalue(f"tiny_{family}"))}
     folder = tmp_path_factory.mktemp("pairs") / family
-    cache.build(
-        {
-            "stage_version": 1,
-            "dataset": "renders",
-            "source": "miniature_renders",
-            "options": {"pairs": 14, "heldout": 4},
-            "base": base,
-            "out": str(folder),
-            "encoding": {"flips": True},
-        }
-    )
+    request.getfixturevalue("build_tiny_cache")(base, folder)
     return base, folder
 
 

@@ -15,7 +15,6 @@ from safetensors.torch import load_file
 from artifacts import layout
 from artifacts.contracts import read_table
 from sdpo.bases import open_described
-from sdpo.pairs import cache
 from sdpo.safeguard import safe_scale
 from sdpo.time_budget import StoppedEarly, TimeBudget
 from sdpo.trainer import train
@@ -102,19 +101,11 @@ def test_resuming_goes_on_with_the_same_run(tiny_world: World, tiny_job: Job) ->
     assert cosine(resumed, whole) > 0.9
 
 
-def test_cached_on_a_gpu_as_on_the_cpu(tiny_world: World, tmp_path: Path) -> None:
+def test_cached_on_a_gpu_as_on_the_cpu(
+    tiny_world: World, tmp_path: Path, build_tiny_cache: Callable[..., None]
+) -> None:
     base, on_cpu = tiny_world
-    cache.build(
-        {
-            "stage_version": 1,
-            "dataset": "renders",
-            "source": "miniature_renders",
-            "options": {"pairs": 14, "heldout": 4},
-            "base": base,
-            "out": str(tmp_path / "gpu"),
-            "encoding": {"flips": True, "device": "cuda"},
-        }
-    )
+    build_tiny_cache(base, tmp_path / "gpu", device="cuda")
     files = sorted(p.relative_to(on_cpu) for p in on_cpu.rglob("*.safetensors"))
     assert files
     for file in files:
