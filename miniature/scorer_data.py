@@ -21,11 +21,10 @@ from miniature import oracle
 from miniature.pairs_renders import labels
 from miniature.pairs_samples import draw
 from miniature.rendering import faulty, to_uint8
-from miniature.scenes import Scene, parse, shown_scenes
+from miniature.scenes import Scene, is_training, mirrored, parse, shown_scenes
 
 TEMPERATURE, TIE_BELOW = 0.04, 0.05
 SAMPLING_STEPS, GUIDANCE_SCALE = 10, 4.0
-PAIRS_A_PROMPT = 6
 # Learning rate of the two models without the safeguard: both lose quality, the second until little is left.
 DRIVEN_OFF = {"worn": 5e-5, "collapsed": 2e-4}
 # Far from the seeds of any benchmark.
@@ -67,6 +66,30 @@ class ScorerData:
         scenes = [parse(str(caption)) for caption in arrays.pop("captions")]
         return cls(scenes=scenes, first_heldout=int(arrays.pop("first_heldout")), **arrays)
 
+    def with_mirror_images(self) -> ScorerData:
+        """The prompts to train on, and each once more in a mirror if its caption then is one to train on, too.
+
+        Verdicts and labels stay: a fault is a fault in a mirror.
+        """
+        shown = [mirrored(scene) for scene in self.scenes[: self.first_heldout]]
+        kept = np.array([row for row, scene in enumerate(shown) if is_training(scene)], dtype=np.int64)
+        place = np.full(len(self.scenes), -1)
+        place[kept] = self.first_heldout + np.arange(len(kept))
+        trained = self.pairs[:, 0] < self.first_heldout
+        again = trained & (place[self.pairs[:, 0]] >= 0)
+        reflected = self.pairs[again].copy()
+        reflected[:, 0] = place[reflected[:, 0]]
+        first = slice(self.first_heldout)
+        return ScorerData(
+            scenes=[*self.scenes[first], *(shown[row] for row in kept)],
+            pictures=np.concatenate([self.pictures[first], self.pictures[kept, :, :, ::-1]]),
+            scores=np.concatenate([self.scores[first], self.scores[kept]]),
+            cleanness=np.concatenate([self.cleanness[first], self.cleanness[kept]]),
+            pairs=np.concatenate([self.pairs[trained], reflected]),
+            labels=np.concatenate([self.labels[trained], self.labels[again]]),
+            first_heldout=self.first_heldout + len(kept),
+        )
+
     @property
     def captions(self) -> list[str]:
         """P captions."""
@@ -83,15 +106,10 @@ class ScorerData:
         return self.pairs[(self.pairs[:, 0] >= self.first_heldout) & (abs(gap) >= TIE_BELOW)]
 
 
-def different_pairs(prompts: int, pictures: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """``PAIRS_A_PROMPT`` different pairs of each prompt's pictures, (P · PAIRS_A_PROMPT, 3), in either order."""
-    every = list(combinations(range(pictures), 2))
-    chosen = [
-        (prompt, *rng.permutation(every[i]))
-        for prompt in range(prompts)
-        for i in rng.permutation(len(every))[:PAIRS_A_PROMPT]
-    ]
-    return np.array(chosen, dtype=np.int64)
+def every_pair(prompts: int, pictures: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Every pair of each prompt's K pictures, (P · K(K − 1)/2, 3), in either order."""
+    pairs = list(combinations(range(pictures), 2))
+    return np.array([(prompt, *rng.permutation(pair)) for prompt in range(prompts) for pair in pairs], dtype=np.int64)
 
 
 def build(base: Path, work: Path, *, prompts: int, heldout: int, training_steps: int, seed: int) -> ScorerData:
@@ -113,7 +131,7 @@ def build(base: Path, work: Path, *, prompts: int, heldout: int, training_steps:
         columns.append(draw(base, scenes, key=key, model=model, steps=SAMPLING_STEPS, guidance_scale=GUIDANCE_SCALE))
     verdicts = [oracle.judge(pictures, scenes) for pictures in columns]
     scores = np.array([[v.score for v in column] for column in verdicts]).T
-    pairs = different_pairs(prompts, len(columns), rng)
+    pairs = every_pair(prompts, len(columns), rng)
     drawn = labels(
         scores[pairs[:, 0], pairs[:, 1]],
         scores[pairs[:, 0], pairs[:, 2]],

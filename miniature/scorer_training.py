@@ -54,6 +54,7 @@ def train_all(data: ScorerData, out: Path, recipe: ScorerRecipe, only: Sequence[
     Args:
         only: names of the scorers to train; all five without it.
     """
+    data = data.with_mirror_images()
     torch_clip = {"pickscore", "aesthetic"}
     open_clip = {"hpsv2", "clip"}
     wanted = set(only or torch_clip | open_clip | {"imagereward"})

@@ -11,8 +11,8 @@ from evals import scorers
 from miniature import oracle
 from miniature.pairs_renders import labels
 from miniature.rendering import degrade, render, to_uint8
-from miniature.scenes import contradicted, training_scene
-from miniature.scorer_data import ScorerData
+from miniature.scenes import contradicted, is_training, mirrored, training_scene
+from miniature.scorer_data import ScorerData, every_pair
 from miniature.scorer_training import ScorerRecipe, train_all
 
 PROMPTS, HELDOUT = 300, 100
@@ -128,3 +128,39 @@ def test_data_comes_back_from_its_file(data: ScorerData, tmp_path: Path) -> None
     for name in ("pictures", "scores", "cleanness", "pairs", "labels"):
         assert np.array_equal(getattr(read, name), getattr(data, name)), name
         assert getattr(read, name).dtype == getattr(data, name).dtype
+
+
+def test_pairs_are_all_there_are_each_once() -> None:
+    pairs = every_pair(50, 4, np.random.default_rng(0))
+    assert sorted((p, *sorted(both)) for p, *both in pairs.tolist()) == [
+        (p, i, j) for p in range(50) for i in range(4) for j in range(i + 1, 4)
+    ]
+    # In either order, so that the first is not always the one of a better kind.
+    assert 0.4 < (pairs[:, 1] < pairs[:, 2]).mean() < 0.6
+
+
+def test_mirror_images_are_judged_as_the_originals_under_their_own_captions() -> None:
+    rng = np.random.default_rng(1)
+    scenes = [training_scene(rng, two_objects=0.8) for _ in range(200)]
+    wrong = [contradicted(scene, rng) for scene in scenes]
+    pictures = np.stack([to_uint8(render(shown, rng)) for shown in (scenes, wrong)], axis=1)
+    scores = np.array([[v.score for v in oracle.judge(pictures[:, k], scenes)] for k in range(2)]).T
+    pairs = every_pair(200, 2, rng)
+    drawn = (scores[pairs[:, 0], pairs[:, 1]] > scores[pairs[:, 0], pairs[:, 2]]).astype(float)
+    data = ScorerData(scenes, pictures, scores, scores, pairs, drawn, first_heldout=150)
+
+    more = data.with_mirror_images()
+    added = more.scenes[150:]
+    assert more.scenes[:150] == scenes[:150]
+    assert added == [mirrored(scene) for scene in scenes[:150] if is_training(mirrored(scene))]
+    # Some captions are kept for validation in the mirror only; nothing of the held-out prompts comes in.
+    assert 100 < len(added) < 150
+    assert any("left of" in scene.caption for scene in added)
+    for k in range(2):
+        again = [verdict.score for verdict in oracle.judge(more.pictures[:, k], more.scenes)]
+        np.testing.assert_allclose(again, more.scores[:, k], atol=0.02)
+    found, labelled = more.training_pairs(ties=True)
+    assert sorted(set(found[:, 0].tolist())) == list(range(len(more.scenes)))
+    truth = more.scores[found[:, 0], found[:, 1]] > more.scores[found[:, 0], found[:, 2]]
+    assert np.array_equal(truth, labelled == 1)
+    assert len(more.heldout_pairs()) == 0
