@@ -20,5 +20,5 @@ VERSIONS: Final = {
     "report": 2,
     "track": 2,
     "audit": 1,
-    "miniature": 2,
+    "miniature": 3,
 }
