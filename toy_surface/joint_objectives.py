@@ -8,7 +8,7 @@ together, with tensors in the place of these numbers. Every other objective is c
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +37,10 @@ with plain numbers, as `dmpo` does."""
 class Predictions:
     """What M models and their references predicted, and what they should have.
 
+    Each coordinate lies in a row of memory: means over three values that lie apart are twice as fast.
+
     Attributes:
-        policy, reference, target: (M, 2, B, 3) each, winners before losers; (M, 1, B, 3) without losers.
+        policy, reference, target: (2, 3, M, B) each, winners before losers; (1, 3, M, B) without losers.
         time: (M, B), share of noise.
     """
 
@@ -49,15 +51,15 @@ class Predictions:
 
     def of(self, models: slice) -> Predictions:
         """Those of some models."""
-        return Predictions(self.policy[models], self.reference[models], self.target[models], self.time[models])
+        policy, reference, target = (x[:, :, models] for x in (self.policy, self.reference, self.target))
+        return Predictions(policy, reference, target, self.time[models])
 
     def pairs(self) -> PairPrediction:
-        """The pairs of all models as one batch of M·B."""
+        """The pairs of all models as one batch of M·B, (M·B, 3)."""
         parts: list[Tensor | None] = [None] * 6
-        for branch in range(self.policy.shape[1]):
-            for kind, values in enumerate((self.policy, self.reference, self.target)):
-                # Each coordinate in a row of memory: means over three values that lie apart are twice as fast.
-                parts[2 * kind + branch] = values[:, branch].permute(2, 0, 1).flatten(1).t()
+        for kind, values in enumerate((self.policy, self.reference, self.target)):
+            for branch, side in enumerate(values):
+                parts[2 * kind + branch] = side.flatten(1).t()
         policy_w, policy_l, reference_w, reference_l, target_w, target_l = parts
         assert policy_w is not None and reference_w is not None and target_w is not None
         return PairPrediction(
@@ -105,16 +107,17 @@ class JointGroup:
         """
         import torch
 
-        policy = part.policy.detach().requires_grad_()
-        free = replace(part, policy=policy)
+        pair = part.pairs()
+        leaves = [side.requires_grad_() for side in (pair.policy_winner, pair.policy_loser) if side is not None]
         if self.pairwise:
             scale = None if self._together.safeguard is None else self._scales(part)
-            total = self._together(free.pairs(), scale=scale).loss * len(policy)
+            total = self._together.loss(self._together.errors(pair), scale) * len(self)
         else:
-            losses = [o(free.of(slice(model, model + 1)).pairs()).loss for model, o in enumerate(self.own)]
-            total = torch.stack(losses).sum()
-        (gradient,) = torch.autograd.grad(total, policy)
-        return gradient
+            parts = zip(self.own, _split(pair, self.batch), strict=True)
+            total = torch.stack([objective(own).loss for objective, own in parts]).sum()
+        # An objective may leave out losers that it is given.
+        sides = torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)
+        return torch.stack([side.view(len(self), self.batch, 3) for side in sides], dim=1)
 
     def _scales(self, part: Predictions) -> Tensor:
         """λ of each pair from the micro-batch of its own model and by its own objective, (models · B,)."""
@@ -124,7 +127,7 @@ class JointGroup:
         assert guard is not None
         if guard.granularity == "microbatch" and _plain(guard):
             # The residuals of a micro-batch as those of one pair.
-            winner, loser = ((part.policy[:, side] - part.target[:, side]).flatten(1) for side in (0, 1))
+            winner, loser = (part.policy - part.target).transpose(1, 2).flatten(2)
             scale = safe_scale(winner, loser, mu=guard.mu, granularity="sample", formula=guard.formula)
             return scale.repeat_interleave(self.batch)
         scales = []
@@ -150,6 +153,14 @@ def joint_groups(objectives: Sequence[Objective], seeds: int, batch: int) -> lis
         groups.append(JointGroup(slice(start, stop), alike, seeds, batch))
         start = stop
     return groups
+
+
+def _split(pair: PairPrediction, batch: int) -> list[PairPrediction]:
+    """The pairs of each model, from those of all."""
+    values = [getattr(pair, field.name) for field in fields(pair)]
+    count = len(pair.policy_winner) // batch
+    split = [[None] * count if x is None else x.split(batch) for x in values]
+    return [PairPrediction(*own) for own in zip(*split, strict=True)]
 
 
 def _plain(guard: Safeguard) -> bool:

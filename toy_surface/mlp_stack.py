@@ -94,7 +94,7 @@ class MlpStack:
         self.gradient = torch.zeros_like(parameters)
         self._layers = [layers_of(row, sizes) for row in parameters]
         self._gradients = [layers_of(row, sizes) for row in self.gradient]
-        self._scratch: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        self._scratch: dict[int, tuple[Tensor, ...]] = {}
         self._unkept: dict[int, Activations] = {}
 
     def __len__(self) -> int:
@@ -127,7 +127,9 @@ class MlpStack:
         torch.mm(values, weight, out=kept.before[-1])
         self.outer.last(kept.before[-1], bias, last, values, out)
 
-    def backward(self, model: int, inputs: Tensor, kept: Activations, gradient: Tensor) -> None:
+    def backward(
+        self, model: int, inputs: Tensor, kept: Activations, gradient: Tensor, rows: Tensor | None = None
+    ) -> None:
         """Write the gradient of one model into :attr:`gradient`.
 
         Args:
@@ -135,30 +137,33 @@ class MlpStack:
             inputs: those of the forward pass, (N, 4), contiguous.
             kept: from the forward pass.
             gradient: of the loss with respect to the outputs, (N, 3), contiguous.
+            rows: indices of the inputs to go through, where the gradient of the others is zero; all without it.
         """
         import torch
 
+        befores, buffers = kept.before, self._buffers(len(inputs))
+        if rows is not None:
+            inputs, gradient, *befores = (x.index_select(0, rows) for x in (inputs, gradient, *befores))
+            buffers = tuple(x[: len(rows)] for x in buffers)
         first, *middle, last = self._layers[model]
         first_out, *middle_out, last_out = self._gradients[model]
-        values, current, memo = self._buffers(len(inputs))
-        self.outer.last_backward(kept.before[-1], middle[-1][1], last, gradient, current, last_out, middle_out[-1][1])
+        values, current, memo = buffers
+        self.outer.last_backward(befores[-1], middle[-1][1], last, gradient, current, last_out, middle_out[-1][1])
         for layer in reversed(range(len(middle))):
             if layer:
-                torch.ops.aten.silu.out(kept.before[layer - 1], out=values)
+                torch.ops.aten.silu.out(befores[layer - 1], out=values)
             else:
                 self.outer.first_again(inputs, first, values, memo)
             torch.mm(values.t(), current, out=middle_out[layer][0])
             torch.mm(current, middle[layer][0].t(), out=values)
             if layer:
-                before = kept.before[layer - 1]
-                torch.ops.aten.silu_backward.grad_input(values, before, grad_input=current)
+                torch.ops.aten.silu_backward.grad_input(values, befores[layer - 1], grad_input=current)
                 torch.sum(current, 0, out=middle_out[layer - 1][1])
         self.outer.first_backward(inputs, values, memo, first_out)
 
-    def _buffers(self, rows: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _buffers(self, rows: int) -> tuple[Tensor, ...]:
         if rows not in self._scratch:
-            first, second, third = self.parameters.new_empty(3, rows, self.sizes[1])
-            self._scratch[rows] = first, second, third
+            self._scratch[rows] = self.parameters.new_empty(3, rows, self.sizes[1]).unbind()
         return self._scratch[rows]
 
     def predict(self, model: int, inputs: Tensor) -> Tensor:

@@ -32,6 +32,15 @@ if TYPE_CHECKING:
 OWN_SETTINGS = ("learning_rate", "max_grad_norm")
 """Training settings that may differ between the variants of a stack."""
 
+NEGLIGIBLE = 2.0**-48
+"""Share of a micro-batch's largest gradient of a prediction up to which another is left out of the backward pass.
+
+A preference that is met by a wide margin has a gradient of zero or near it. A thousand of them are less than 2^-38 of
+the largest, where float32 rounds the sum to 2^-24."""
+
+GATHER_BELOW = 0.9
+"""Share of rows to go through up to which it pays to gather them."""
+
 
 class StackRun:
     """A stack in training: model v·S + s is variant v with the s-th seed.
@@ -169,14 +178,19 @@ class StackRun:
         for group in self.groups:
             predictions = self._predictions(group, batches, base)
             try:
-                gradient = group.gradient(predictions).flatten(1, 2).contiguous()
+                gradient = group.gradient(predictions).flatten(1, 2)
             except InputError as error:
-                finite = predictions.policy.flatten(1).isfinite().all(1)
+                finite = predictions.policy.movedim(2, 0).flatten(1).isfinite().all(1)
                 self._refuse(list(group), finite, f"prediction ({error})")
                 raise
-            for place, model in enumerate(group):
+            sizes = gradient.abs().amax(2)
+            largest = sizes.amax(1, keepdim=True)
+            self._refuse(list(group), largest.isfinite(), "gradient of a prediction")
+            used = sizes > NEGLIGIBLE * largest
+            for place, (model, share) in enumerate(zip(group, used.double().mean(1).tolist(), strict=True)):
                 inputs = batches[model % len(self.seeds)].inputs[: gradient.shape[1]]
-                self.stack.backward(model, inputs, self._kept[len(inputs)][place], gradient[place])
+                rows_used = None if share > GATHER_BELOW else used[place].nonzero().squeeze(1)
+                self.stack.backward(model, inputs, self._kept[len(inputs)][place], gradient[place], rows_used)
             rows += self._log_rows(group, predictions) if logged else []
         norms = self._clip()
         warmth = min(1.0, self.step / max(self.settings.warmup_steps, 1))
@@ -193,25 +207,27 @@ class StackRun:
         import torch
 
         seeds, pairs, branches = len(self.seeds), self.settings.batch_size, 2 if group.losers else 1
-        policy = torch.empty(len(group), branches, pairs, 3)
+        policy = torch.empty(len(group), branches * pairs, 3)
         references = []
         for place, model in enumerate(group):
             inputs = batches[model % seeds].inputs[: branches * pairs]
-            self.stack.forward(model, inputs, self._kept[len(inputs)][place], policy[place].flatten(0, 1))
+            self.stack.forward(model, inputs, self._kept[len(inputs)][place], policy[place])
             reference = self.reference_of[model]
             predicted = base.get(reference)
             if predicted is None:
                 # The base's predictions serve groups with losers and without.
                 inputs = batches[model % seeds].inputs if reference < seeds else inputs
-                predicted = self.reference.predict(reference, inputs)
+                predicted = _coordinates(self.reference.predict(reference, inputs)[None], pairs)
                 if reference < seeds:
                     base[reference] = predicted
-            references.append(predicted[: branches * pairs].view(branches, pairs, 3))
+            references.append(predicted[:branches])
         variants = len(group) // seeds
-        targets = torch.stack([b.target[: branches * pairs].view(branches, pairs, 3) for b in batches])
-        times = torch.stack([b.time for b in batches])
+        targets = _coordinates(torch.stack([batch.target for batch in batches]), pairs)[:branches]
         return Predictions(
-            policy, torch.stack(references), targets.repeat(variants, 1, 1, 1), times.repeat(variants, 1)
+            policy=_coordinates(policy, pairs),
+            reference=torch.cat(references, dim=2),
+            target=targets.repeat(1, 1, variants, 1),
+            time=torch.stack([batch.time for batch in batches]).repeat(variants, 1),
         )
 
     def _clip(self) -> Tensor:
@@ -227,7 +243,7 @@ class StackRun:
         """Stop at the first of some models for which ``finite`` is false."""
         if finite.all():
             return
-        wrong, seeds = models[int(finite.logical_not().nonzero()[0])], len(self.seeds)
+        wrong, seeds = models[int(finite.flatten().logical_not().nonzero()[0])], len(self.seeds)
         raise InputError(
             f"{self.label}: {what} of model {wrong} (variant {wrong // seeds}, seed {self.seeds[wrong % seeds]}) is "
             f"not finite at step {self.step}; lower training.learning_rate or beta"
@@ -257,3 +273,9 @@ class StackRun:
             values = {key: float(out.metrics[key]) if key in out.metrics else None for key in keys}
             rows.append({"step": self.step, "loss": loss, **values})
         return rows
+
+
+def _coordinates(values: Tensor, pairs: int) -> Tensor:
+    """From (M, branches · B, 3), winners before losers, to (branches, 3, M, B), contiguous."""
+    models, rows, coordinates = values.shape
+    return values.view(models, rows // pairs, pairs, coordinates).permute(1, 3, 0, 2).contiguous()

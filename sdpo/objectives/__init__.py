@@ -88,21 +88,29 @@ class Objective:
             InputError: the objective needs losers and the pair has none, or a prediction or target is not finite.
         """
         errors = self.errors(pair)
-        guarded = errors
         sums = _pair_sums(errors)
-        scaled = self.safeguard is not None or scale is not None
+        whole = self.safeguard is None and scale is None
         scale = self._scale(errors, sums) if scale is None else scale
-        if scaled:
-            guarded = replace(
+        return ObjectiveOutput(
+            loss=self.loss(errors, None if whole else scale),
+            metrics=_metrics(errors, scale, sums),
+        )
+
+    def loss(self, errors: PairErrors, scale: Tensor | None) -> Tensor:
+        """Loss of a batch as in :class:`ObjectiveOutput`, with no metrics.
+
+        Args:
+            errors: from :meth:`errors`.
+            scale: λ on the loser's gradient, () or (B,), whatever :attr:`safeguard` says; None leaves it whole.
+        """
+        if scale is not None:
+            errors = replace(
                 errors,
                 policy_loser=_with_gradient_scaled(errors.policy_loser, scale),
                 loser_residual=_with_gradient_scaled(errors.loser_residual, scale),
                 loser_shift=_with_gradient_scaled(errors.loser_shift, scale),
             )
-        return ObjectiveOutput(
-            loss=self.module.loss(guarded, self.parameters).mean().to(errors.winner_residual.dtype),
-            metrics=_metrics(errors, scale, sums),
-        )
+        return self.module.loss(errors, self.parameters).mean().to(errors.winner_residual.dtype)
 
     def errors(self, pair: PairPrediction) -> PairErrors:
         """Errors of a batch.

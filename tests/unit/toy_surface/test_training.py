@@ -106,6 +106,23 @@ def test_gradients_by_hand_are_those_of_autograd(layers: int) -> None:
         assert torch.allclose(stack.gradient[model], gradient, rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.parametrize("layers", [3, 4])
+@pytest.mark.parametrize("rows", [[1, 4, 5], []])
+def test_rows_without_a_gradient_may_be_left_out(layers: int, rows: list[int]) -> None:
+    generator, sizes = torch.Generator().manual_seed(3), layer_sizes(hidden=16, layers=layers)
+    stack = MlpStack(initial(sizes, generator)[None], sizes)
+    inputs, upstream = torch.randn(10, 4, generator=generator), torch.zeros(10, 3)
+    upstream[rows] = torch.randn(len(rows), 3, generator=generator)
+    kept, out = Activations(10, sizes, torch.float32), torch.empty(10, 3)
+    stack.forward(0, inputs, kept, out)
+    stack.backward(0, inputs, kept, upstream)
+    whole = stack.gradient.clone()
+    stack.gradient.fill_(torch.nan)
+    stack.backward(0, inputs, kept, upstream, torch.tensor(rows, dtype=torch.int64))
+    assert torch.allclose(stack.gradient, whole, rtol=1e-5, atol=1e-7)
+    assert bool(whole.any()) == bool(rows)
+
+
 def outputs(row: torch.Tensor, inputs: torch.Tensor, sizes: tuple[int, ...]) -> torch.Tensor:
     *hidden, (weight, bias) = layers_of(row, sizes)
     for w, b in hidden:
@@ -113,11 +130,11 @@ def outputs(row: torch.Tensor, inputs: torch.Tensor, sizes: tuple[int, ...]) -> 
     return inputs @ weight + bias
 
 
-@pytest.mark.parametrize("layers", [3, 4])
-def test_compiled_layers_are_as_exact_as_those_of_torch(layers: int) -> None:
+@pytest.mark.parametrize(("hidden", "layers"), [(32, 3), (32, 4), (128, 3)])
+def test_compiled_layers_are_as_exact_as_those_of_torch(hidden: int, layers: int) -> None:
     """Both against float64, with values from -100 to 100, where e^x leaves the range of float32."""
-    generator, sizes = torch.Generator().manual_seed(4), layer_sizes(hidden=32, layers=layers)
-    compiled = outer_layers(32, torch.float32)
+    generator, sizes = torch.Generator().manual_seed(4), layer_sizes(hidden=hidden, layers=layers)
+    compiled = outer_layers(hidden, torch.float32)
     if isinstance(compiled, TorchOuterLayers):
         pytest.skip("no gcc")
     assert compiled.name.startswith("gcc ") and "-O3 -march=native" in compiled.name
@@ -189,24 +206,52 @@ def test_gradients_of_all_models_at_once_are_those_of_each_alone() -> None:
     every = [objectives.create(n, safeguard=guard, **values) for n, values, guard in OBJECTIVES + ALONE]
     assert {o.name for o in every} == set(objectives.names())
     generator, seeds, batch = torch.Generator().manual_seed(5), 2, 32
-    shape = (len(every) * seeds, 2, batch, 3)
+    models = len(every) * seeds
+    shape = (2, 3, models, batch)
     # Mean squares of the shift on either side of the threshold of DSPO's form sdxl.
-    spread = torch.tensor([0.1, 3.0]).repeat(len(every))[:, None, None, None]
+    spread = torch.tensor([0.1, 3.0]).repeat(len(every))[:, None]
     reference, target = torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
     policy = reference + spread * torch.randn(shape, generator=generator)
-    time = torch.rand(shape[0], batch, generator=generator)
+    time = torch.rand(models, batch, generator=generator)
     together = Predictions(policy, reference, target, time)
     groups = joint_groups(every, seeds, batch)
     found = torch.cat([group.gradient(together.of(group.models)) for group in groups])
-    for model in range(shape[0]):
-        leaf = policy[model : model + 1].clone().requires_grad_()
-        alone = Predictions(leaf, *(x[model : model + 1] for x in (reference, target, time)))
+    for model in range(models):
+        alone = together.of(slice(model, model + 1))
+        leaf = alone.policy.clone().requires_grad_()
+        alone = replace(alone, policy=leaf)
         objective = every[model // seeds]
         (expected,) = torch.autograd.grad(objective(alone.pairs()).loss, leaf)
-        error = (found[model] - expected[0]).abs().max()
+        error = (found[model] - expected.squeeze(2).transpose(1, 2)).abs().max()
         assert error <= 1e-5 * expected.abs().max(), (objective.name, objective.parameters, objective.safeguard)
     # What differs in β only is one call: plain and under μ = 0.9 and by formula `ovis`, anything else is its own.
     assert [g.models.start // seeds for g in groups if len(g.own) > seeds] == [0, 13, 15]
+
+
+def test_preferences_met_by_a_wide_margin_are_left_out_of_the_backward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = replace(SETTINGS, max_grad_norm=1e9)
+    chosen = [objectives.create("diffusion_dpo", beta=beta) for beta in (6.0, 6e3)]
+    stepped = StackRun(base(), chosen, [free] * 2, points(200), points(80), [0], label=None)
+    stepped.stack.parameters.add_(torch.randn(stepped.stack.parameters.shape, generator=torch.manual_seed(0)) * 0.3)
+    start = stepped.stack.parameters.clone()
+    gone_through: list[int] = []
+    backward = stepped.stack.backward
+
+    def recorded(model: int, inputs: Any, kept: Any, gradient: Any, rows: Any) -> None:
+        gone_through.append(len(inputs) if rows is None else len(rows))
+        backward(model, inputs, kept, gradient, rows)
+
+    monkeypatch.setattr(stepped.stack, "backward", recorded)
+    stepped.step = 1
+    stepped.one_step(logged=False)
+    assert gone_through[0] == 64 and 4 <= gone_through[1] <= 56
+    batch = stepped.training.drawn(0, 1, 32, losers=True)
+    for model, objective in enumerate(chosen):
+        row = start[model].clone().requires_grad_()
+        predicted = (*outputs(row, batch.inputs, SIZES).view(2, -1, 3),)
+        fixed = (*outputs(base().pretrained(0), batch.inputs, SIZES).view(2, -1, 3), *batch.target.view(2, -1, 3))
+        (expected,) = torch.autograd.grad(objective(objectives.PairPrediction(*predicted, *fixed)).loss, row)
+        assert (stepped.stack.gradient[model] - expected).abs().max() < 1e-5 * expected.abs().max()
 
 
 def test_a_resumed_run_ends_in_the_same_bits(tmp_path: Path) -> None:
@@ -256,3 +301,9 @@ def test_a_step_that_is_not_finite_is_refused_with_the_model_that_took_it() -> N
     broken.stack.parameters[3] = torch.nan
     with pytest.raises(InputError, match=r"model 3 \(variant 1, seed 1\) is not finite at step 1"):
         broken.go(None)
+
+
+def test_a_gradient_that_is_not_finite_is_refused_with_its_model() -> None:
+    steep = run([objectives.create("diffusion_dpo", beta=beta) for beta in (6.0, 1e300)], [0, 1])
+    with pytest.raises(InputError, match=r"gradient of a prediction of model 2 \(variant 1, seed 0\) is not finite"):
+        steep.go(None)
