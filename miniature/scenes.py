@@ -84,13 +84,6 @@ def _known(scene: Scene) -> bool:
     )
 
 
-def mirrored(scene: Scene) -> Scene:
-    """What a picture of the scene shows in a mirror."""
-    left, right = RELATIONS[:2]
-    swapped = {left: right, right: left}
-    return scene if scene.relation is None else replace(scene, relation=swapped.get(scene.relation, scene.relation))
-
-
 def is_heldout(scene: Scene) -> bool:
     """Whether training never shows this combination of colour, shape and background in any object."""
     names = list(COLOURS)

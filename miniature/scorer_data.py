@@ -21,10 +21,12 @@ from miniature import oracle
 from miniature.pairs_renders import labels
 from miniature.pairs_samples import draw
 from miniature.rendering import faulty, to_uint8
-from miniature.scenes import Scene, is_training, mirrored, parse, shown_scenes
+from miniature.scenes import Scene, parse, shown_scenes
 
 TEMPERATURE, TIE_BELOW = 0.04, 0.05
 SAMPLING_STEPS, GUIDANCE_SCALE = 10, 4.0
+# Of renders, as in `faulty`.
+FAULTS = {"contradiction": 0.4, "degradation": 0.3}
 # Learning rate of the two models without the safeguard: both lose quality, the second until little is left.
 DRIVEN_OFF = {"worn": 5e-5, "collapsed": 2e-4}
 # Far from the seeds of any benchmark.
@@ -66,38 +68,14 @@ class ScorerData:
         scenes = [parse(str(caption)) for caption in arrays.pop("captions")]
         return cls(scenes=scenes, first_heldout=int(arrays.pop("first_heldout")), **arrays)
 
-    def with_mirror_images(self) -> ScorerData:
-        """The prompts to train on, and each once more in a mirror if its caption then is one to train on, too.
-
-        Verdicts and labels stay: a fault is a fault in a mirror.
-        """
-        shown = [mirrored(scene) for scene in self.scenes[: self.first_heldout]]
-        kept = np.array([row for row, scene in enumerate(shown) if is_training(scene)], dtype=np.int64)
-        place = np.full(len(self.scenes), -1)
-        place[kept] = self.first_heldout + np.arange(len(kept))
-        trained = self.pairs[:, 0] < self.first_heldout
-        again = trained & (place[self.pairs[:, 0]] >= 0)
-        reflected = self.pairs[again].copy()
-        reflected[:, 0] = place[reflected[:, 0]]
-        first = slice(self.first_heldout)
-        return ScorerData(
-            scenes=[*self.scenes[first], *(shown[row] for row in kept)],
-            pictures=np.concatenate([self.pictures[first], self.pictures[kept, :, :, ::-1]]),
-            scores=np.concatenate([self.scores[first], self.scores[kept]]),
-            cleanness=np.concatenate([self.cleanness[first], self.cleanness[kept]]),
-            pairs=np.concatenate([self.pairs[trained], reflected]),
-            labels=np.concatenate([self.labels[trained], self.labels[again]]),
-            first_heldout=self.first_heldout + len(kept),
-        )
-
     @property
     def captions(self) -> list[str]:
         """P captions."""
         return [scene.caption for scene in self.scenes]
 
-    def training_pairs(self, *, ties: bool) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Pairs of training prompts and their labels, with or without ties."""
-        kept = (self.pairs[:, 0] < self.first_heldout) & (ties | (self.labels != 0.5))
+    def training_pairs(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Pairs of training prompts and their labels."""
+        kept = self.pairs[:, 0] < self.first_heldout
         return self.pairs[kept], self.labels[kept]
 
     def heldout_pairs(self) -> NDArray[np.int64]:
@@ -124,7 +102,7 @@ def build(base: Path, work: Path, *, prompts: int, heldout: int, training_steps:
     """
     rng = np.random.default_rng([23, seed])
     scenes = shown_scenes(prompts - heldout, heldout, rng)
-    columns = [to_uint8(faulty(scenes, rng, contradiction=0.4, degradation=0.3)) for _ in range(2)]
+    columns = [to_uint8(faulty(scenes, rng, **FAULTS)) for _ in range(2)]
     models: dict[str, Path | None] = {"base": None, **driven_off_models(base, work, steps=training_steps)}
     for name, model in models.items():
         key = f"scorers-{seed}-{name}"

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from artifacts.progress import progress
 from miniature import tokenizer as world_tokenizer
+from miniature.preferences import Preferences, training_preferences
 from miniature.rendering import IMAGE_SIZE_PX, faulty, to_uint8
 from miniature.scenes import training_scene
 from miniature.scorer_data import ScorerData
@@ -33,13 +34,20 @@ REWARD_TOKENS = 20
 
 @dataclass(frozen=True)
 class ScorerRecipe:
-    """Lengths of the training. The defaults are the recipe of the shipped weights."""
+    """Amounts of data and lengths of the training. The defaults are the recipe of the shipped weights.
+
+    Attributes:
+        prompts, heldout, driven_off_steps: see :func:`miniature.scorer_data.build`.
+        captioned: pictures with captions that CLIP is pretrained on.
+        renders: pairs of new renders among the preferences.
+    """
 
     seed: int = 0
     prompts: int = 3600
     heldout: int = 600
     driven_off_steps: int = 100
     captioned: int = 20_000
+    renders: int = 30_000
     contrastive_steps: int = 1000
     preference_steps: int = 1800
     reward_steps: int = 1300
@@ -54,16 +62,16 @@ def train_all(data: ScorerData, out: Path, recipe: ScorerRecipe, only: Sequence[
     Args:
         only: names of the scorers to train; all five without it.
     """
-    data = data.with_mirror_images()
     torch_clip = {"pickscore", "aesthetic"}
     open_clip = {"hpsv2", "clip"}
     wanted = set(only or torch_clip | open_clip | {"imagereward"})
+    preferences = training_preferences(data, renders=recipe.renders, seed=recipe.seed)
     if wanted & torch_clip:
-        _train_transformers_clip(data, out, recipe)
+        _train_transformers_clip(data, preferences, out, recipe)
     if wanted & open_clip:
-        _train_open_clip(data, out, recipe)
+        _train_open_clip(preferences, out, recipe)
     if "imagereward" in wanted:
-        _train_image_reward(data, out, recipe)
+        _train_image_reward(preferences, out, recipe)
 
 
 def _pixels(pictures: NDArray[np.uint8]) -> torch.Tensor:
@@ -136,26 +144,24 @@ def _preference(
     image: Embed,
     text: Embed,
     scale: torch.Tensor,
-    pixels: torch.Tensor,
     ids: torch.Tensor,
-    pairs: NDArray[np.int64],
-    labels: NDArray[np.float64],
+    preferences: Preferences,
 ) -> Callable[[NDArray[np.int64]], torch.Tensor]:
     """Cross-entropy of the softmax over a pair's scaled cosines with its (soft) label."""
     import torch
     from torch.nn.functional import binary_cross_entropy_with_logits
 
     def loss_of(rows: NDArray[np.int64]) -> torch.Tensor:
-        prompt, first, second = torch.from_numpy(pairs[rows]).T
-        words = text(ids[prompt])
-        one, two = image(torch.cat([pixels[prompt, first], pixels[prompt, second]])).chunk(2)
+        caption, *sides = preferences.pairs[rows].T
+        words = text(ids[torch.from_numpy(caption)])
+        one, two = image(_pixels(preferences.pictures[np.concatenate(sides)])).chunk(2)
         gap = scale.exp() * ((one - two) * words).sum(-1)
-        return binary_cross_entropy_with_logits(gap, torch.from_numpy(labels[rows]).float())
+        return binary_cross_entropy_with_logits(gap, torch.from_numpy(preferences.labels[rows]).float())
 
     return loss_of
 
 
-def _train_transformers_clip(data: ScorerData, out: Path, recipe: ScorerRecipe) -> None:
+def _train_transformers_clip(data: ScorerData, preferences: Preferences, out: Path, recipe: ScorerRecipe) -> None:
     import torch
     from safetensors.torch import save_file
 
@@ -184,8 +190,8 @@ def _train_transformers_clip(data: ScorerData, out: Path, recipe: ScorerRecipe) 
     }
     model = hf_clip.build({"text_config": text, "vision_config": vision, "projection_dim": WIDTH})
     model.train()
-    encoded = tokenizer(data.captions, padding="max_length", truncation=True, return_tensors="pt")
-    pixels, ids, mask = _pixels(data.pictures), encoded["input_ids"], torch.ones_like(encoded["input_ids"])
+    ids = tokenizer(preferences.captions, padding="max_length", truncation=True, return_tensors="pt")["input_ids"]
+    mask = torch.ones_like(ids)
     parts: tuple[Embed, Embed, torch.Tensor] = (
         lambda x: hf_clip.image_embedding(model, x),
         lambda t: hf_clip.text_embedding(model, t, mask[: len(t)]),
@@ -199,13 +205,13 @@ def _train_transformers_clip(data: ScorerData, out: Path, recipe: ScorerRecipe) 
 
     # The aesthetic predictor: head on the frozen embedding, target the oracle's cleanness on a scale of 1 to 10.
     with torch.no_grad():
-        flat = pixels[: data.first_heldout].flatten(0, 1)
-        embeddings = torch.cat([parts[0](part) for part in flat.split(512)])
+        shown = _pixels(data.pictures[: data.first_heldout]).flatten(0, 1)
+        embeddings = torch.cat([parts[0](part) for part in shown.split(512)])
     target = torch.from_numpy(1 + 9 * data.cleanness[: data.first_heldout].reshape(-1)).float()
     head = AffineHead(WIDTH, (32, 16, 16, 8))
     with torch.no_grad():
         dict(head.named_parameters())["layers.7.bias"].fill_(float(target.mean()))
-    batches = _batches(len(flat), 512, recipe.head_steps, recipe.seed, "aesthetic head")
+    batches = _batches(len(shown), 512, recipe.head_steps, recipe.seed, "aesthetic head")
     _fit(
         list(head.parameters()),
         lambda rows: torch.nn.functional.mse_loss(head(embeddings[rows]), target[rows]),
@@ -217,16 +223,15 @@ def _train_transformers_clip(data: ScorerData, out: Path, recipe: ScorerRecipe) 
     model.save_pretrained(folder / "clip")
     save_file({k: v.contiguous() for k, v in head.state_dict().items()}, folder / "head.safetensors")
 
-    pairs, labels = data.training_pairs(ties=True)
     steps = recipe.preference_steps
-    batches = _batches(len(pairs), recipe.batch_size, steps, recipe.seed, "PickScore")
-    loss = _preference(*parts, pixels, ids, pairs, labels)
+    batches = _batches(len(preferences.pairs), recipe.batch_size, steps, recipe.seed, "PickScore")
+    loss = _preference(*parts, ids, preferences)
     _fit(parameters, loss, batches, learning_rate=recipe.learning_rate / 2, steps=steps)
     model.save_pretrained(out / "pickscore")
     tokenizer.save_pretrained(str(out / "pickscore"))
 
 
-def _train_open_clip(data: ScorerData, out: Path, recipe: ScorerRecipe) -> None:
+def _train_open_clip(preferences: Preferences, out: Path, recipe: ScorerRecipe) -> None:
     import torch
 
     from evals.scorers import open_clip_model
@@ -253,8 +258,7 @@ def _train_open_clip(data: ScorerData, out: Path, recipe: ScorerRecipe) -> None:
     }
     model = open_clip_model.build(config)
     model.train()
-    pixels = _pixels(data.pictures)
-    ids = tokenizer(data.captions, padding="max_length", truncation=True, return_tensors="pt")["input_ids"]
+    ids = tokenizer(preferences.captions, padding="max_length", truncation=True, return_tensors="pt")["input_ids"]
     parts: tuple[Embed, Embed, torch.Tensor] = (
         lambda x: open_clip_model.image_embedding(model, x),
         lambda t: open_clip_model.text_embedding(model, t),
@@ -267,10 +271,9 @@ def _train_open_clip(data: ScorerData, out: Path, recipe: ScorerRecipe) -> None:
     _fit(parameters, _contrastive(*parts, *captioned), batches, learning_rate=recipe.learning_rate, steps=steps)
     open_clip_model.save(out / "clip", model, config, tokenizer)
 
-    pairs, labels = data.training_pairs(ties=False)
-    steps = recipe.preference_steps
-    batches = _batches(len(pairs), recipe.batch_size, steps, recipe.seed + 1, "HPSv2")
-    loss = _preference(*parts, pixels, ids, pairs, labels)
+    decided, steps = preferences.without_ties(), recipe.preference_steps
+    batches = _batches(len(decided.pairs), recipe.batch_size, steps, recipe.seed + 1, "HPSv2")
+    loss = _preference(*parts, ids, decided)
     _fit(parameters, loss, batches, learning_rate=recipe.learning_rate / 2, steps=steps)
     open_clip_model.save(out / "hpsv2", model, config, tokenizer)
 
@@ -285,7 +288,7 @@ def word_piece_tokenizer() -> Any:
     return BertTokenizer(vocab={token: i for i, token in enumerate(tokens)}, model_max_length=REWARD_TOKENS)
 
 
-def _train_image_reward(data: ScorerData, out: Path, recipe: ScorerRecipe) -> None:
+def _train_image_reward(preferences: Preferences, out: Path, recipe: ScorerRecipe) -> None:
     import torch
     from torch.nn.functional import logsigmoid
 
@@ -316,17 +319,16 @@ def _train_image_reward(data: ScorerData, out: Path, recipe: ScorerRecipe) -> No
     model.train()
     # Dropout between the linear layers of a small head costs more than it teaches.
     model.mlp.eval()
-    pixels = _pixels(data.pictures)
-    ids, mask = imagereward.tokenise(tokenizer, data.captions, REWARD_TOKENS)
-    pairs, labels = data.training_pairs(ties=False)
+    decided = preferences.without_ties()
+    ids, mask = imagereward.tokenise(tokenizer, decided.captions, REWARD_TOKENS)
 
     def loss_of(rows: NDArray[np.int64]) -> torch.Tensor:
-        prompt, first, second = torch.from_numpy(pairs[rows]).T
-        both = torch.cat([pixels[prompt, first], pixels[prompt, second]])
-        one, two = model.reward(both, torch.cat([ids[prompt]] * 2), torch.cat([mask[prompt]] * 2)).chunk(2)
-        sign = torch.from_numpy(2 * labels[rows] - 1).float()
+        caption, *sides = decided.pairs[rows].T
+        both, prompt = _pixels(decided.pictures[np.concatenate(sides)]), torch.from_numpy(np.tile(caption, 2))
+        one, two = model.reward(both, ids[prompt], mask[prompt]).chunk(2)
+        sign = torch.from_numpy(2 * decided.labels[rows] - 1).float()
         return -logsigmoid(sign * (one - two)).mean()
 
-    batches = _batches(len(pairs), recipe.batch_size, recipe.reward_steps, recipe.seed + 2, "ImageReward")
+    batches = _batches(len(decided.pairs), recipe.batch_size, recipe.reward_steps, recipe.seed + 2, "ImageReward")
     _fit(list(model.parameters()), loss_of, batches, learning_rate=recipe.learning_rate, steps=recipe.reward_steps)
     imagereward.save(out / "imagereward", model.eval(), med, vision, tokenizer)

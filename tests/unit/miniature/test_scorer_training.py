@@ -10,14 +10,15 @@ from PIL import Image
 from evals import scorers
 from miniature import oracle
 from miniature.pairs_renders import labels
+from miniature.preferences import training_preferences
 from miniature.rendering import degrade, render, to_uint8
-from miniature.scenes import contradicted, is_training, mirrored, training_scene
+from miniature.scenes import contradicted, is_training, parse, training_scene
 from miniature.scorer_data import ScorerData, every_pair
 from miniature.scorer_training import ScorerRecipe, train_all
 
 PROMPTS, HELDOUT = 300, 100
 BRIEF = ScorerRecipe(
-    captioned=400, contrastive_steps=20, preference_steps=60, reward_steps=80, head_steps=40, batch_size=32
+    captioned=400, renders=200, contrastive_steps=20, preference_steps=60, reward_steps=80, head_steps=40, batch_size=32
 )
 
 
@@ -109,11 +110,9 @@ def test_fingerprints_tell_trainings_apart(data: ScorerData, tmp_path: Path) -> 
 
 
 def test_heldout_prompts_are_not_trained_on_and_ties_not_judged(data: ScorerData) -> None:
-    pairs, drawn = data.training_pairs(ties=True)
+    pairs, drawn = data.training_pairs()
     assert pairs[:, 0].max() < PROMPTS - HELDOUT
-    without, sure = data.training_pairs(ties=False)
-    assert set(sure) == {0.0, 1.0}
-    assert len(without) == (drawn != 0.5).sum() < len(pairs)
+    assert len(pairs) == len(drawn) == 3 * (PROMPTS - HELDOUT)
     heldout = data.heldout_pairs()
     assert heldout[:, 0].min() >= PROMPTS - HELDOUT
     gap = data.scores[heldout[:, 0], heldout[:, 1]] - data.scores[heldout[:, 0], heldout[:, 2]]
@@ -139,28 +138,28 @@ def test_pairs_are_all_there_are_each_once() -> None:
     assert 0.4 < (pairs[:, 1] < pairs[:, 2]).mean() < 0.6
 
 
-def test_mirror_images_are_judged_as_the_originals_under_their_own_captions() -> None:
-    rng = np.random.default_rng(1)
-    scenes = [training_scene(rng, two_objects=0.8) for _ in range(200)]
-    wrong = [contradicted(scene, rng) for scene in scenes]
-    pictures = np.stack([to_uint8(render(shown, rng)) for shown in (scenes, wrong)], axis=1)
-    scores = np.array([[v.score for v in oracle.judge(pictures[:, k], scenes)] for k in range(2)]).T
-    pairs = every_pair(200, 2, rng)
-    drawn = (scores[pairs[:, 0], pairs[:, 1]] > scores[pairs[:, 0], pairs[:, 2]]).astype(float)
-    data = ScorerData(scenes, pictures, scores, scores, pairs, drawn, first_heldout=150)
+def test_preferences_join_the_training_pairs_and_new_renders_under_their_own_captions(data: ScorerData) -> None:
+    joined = training_preferences(data, renders=150, seed=0)
+    pairs, drawn = data.training_pairs()
+    prompts = PROMPTS - HELDOUT
+    assert len(joined.pairs) == len(joined.labels) == len(pairs) + 150
+    for row in (0, len(pairs) - 1):
+        prompt, first, second = pairs[row]
+        caption, one, two = joined.pairs[row]
+        assert joined.captions[caption] == data.captions[prompt] and joined.labels[row] == drawn[row]
+        assert np.array_equal(joined.pictures[one], data.pictures[prompt, first])
+        assert np.array_equal(joined.pictures[two], data.pictures[prompt, second])
 
-    more = data.with_mirror_images()
-    added = more.scenes[150:]
-    assert more.scenes[:150] == scenes[:150]
-    assert added == [mirrored(scene) for scene in scenes[:150] if is_training(mirrored(scene))]
-    # Some captions are kept for validation in the mirror only; nothing of the held-out prompts comes in.
-    assert 100 < len(added) < 150
-    assert any("left of" in scene.caption for scene in added)
-    for k in range(2):
-        again = [verdict.score for verdict in oracle.judge(more.pictures[:, k], more.scenes)]
-        np.testing.assert_allclose(again, more.scores[:, k], atol=0.02)
-    found, labelled = more.training_pairs(ties=True)
-    assert sorted(set(found[:, 0].tolist())) == list(range(len(more.scenes)))
-    truth = more.scores[found[:, 0], found[:, 1]] > more.scores[found[:, 0], found[:, 2]]
-    assert np.array_equal(truth, labelled == 1)
-    assert len(more.heldout_pairs()) == 0
+    new = joined.pairs[len(pairs) :]
+    assert sorted(new[:, 0].tolist()) == list(range(prompts, prompts + 150))
+    scenes = [parse(joined.captions[caption]) for caption in new[:, 0]]
+    assert all(is_training(scene) for scene in scenes)
+    one, two = ([v.score for v in oracle.judge(joined.pictures[new[:, side]], scenes)] for side in (1, 2))
+    gap, label = np.array(one) - np.array(two), joined.labels[len(pairs) :]
+    assert np.array_equal(label == 0.5, abs(gap) < 0.05)
+    clear = abs(gap) > 0.2
+    assert clear.sum() > 30 and np.array_equal(label[clear] == 1, gap[clear] > 0)
+
+    decided = joined.without_ties()
+    assert len(decided.pairs) == len(decided.labels) == (joined.labels != 0.5).sum() < len(joined.pairs)
+    assert set(decided.labels.tolist()) == {0.0, 1.0}
