@@ -41,18 +41,20 @@ class Predictions:
 
     Attributes:
         policy, reference, target: (2, 3, M, B) each, winners before losers; (1, 3, M, B) without losers.
+        reference_error: (2 or 1, M, B), of the reference: a base's serve many models.
         time: (M, B), share of noise.
     """
 
     policy: Tensor
     reference: Tensor
     target: Tensor
+    reference_error: Tensor
     time: Tensor
 
     def of(self, models: slice) -> Predictions:
         """Those of some models."""
         policy, reference, target = (x[:, :, models] for x in (self.policy, self.reference, self.target))
-        return Predictions(policy, reference, target, self.time[models])
+        return Predictions(policy, reference, target, self.reference_error[:, models], self.time[models])
 
     def pairs(self) -> PairPrediction:
         """The pairs of all models as one batch of M·B, (M·B, 3)."""
@@ -65,6 +67,11 @@ class Predictions:
         return PairPrediction(
             policy_w, policy_l, reference_w, reference_l, target_w, target_l, time=self.time.reshape(-1)
         )
+
+    def reference_errors(self) -> tuple[Tensor | None, Tensor | None]:
+        """R_w and R_l of these pairs, (M·B,)."""
+        winner, *loser = self.reference_error.flatten(1)
+        return winner, loser[0] if loser else None
 
 
 class JointGroup:
@@ -111,7 +118,8 @@ class JointGroup:
         leaves = [side.requires_grad_() for side in (pair.policy_winner, pair.policy_loser) if side is not None]
         if self.pairwise:
             scale = None if self._together.safeguard is None else self._scales(part)
-            total = self._together.loss(self._together.errors(pair), scale) * len(self)
+            errors = self._together.errors(pair, part.reference_errors())
+            total = self._together.loss(errors, scale) * len(self)
         else:
             parts = zip(self.own, _split(pair, self.batch), strict=True)
             total = torch.stack([objective(own).loss for objective, own in parts]).sum()

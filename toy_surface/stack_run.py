@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from artifacts.errors import InputError
 from artifacts.progress import progress
 from sdpo import checkpoint
+from sdpo.objectives.pair import prediction_errors
 from sdpo.precision import peak_memory_bytes
 from toy_surface.heldout_probe import HeldoutProbe
 from toy_surface.joint_objectives import JointGroup, Predictions, joint_groups
@@ -174,7 +175,7 @@ class StackRun:
         """Step number :attr:`step`; one row of contract ``training`` a model if ``logged``."""
         count, rows = self.settings.batch_size, []
         batches = [self.training.drawn(seed, self.step, count, losers=self.losers) for seed in self.seeds]
-        base: dict[int, Tensor] = {}
+        base: dict[int, tuple[Tensor, Tensor]] = {}
         for group in self.groups:
             predictions = self._predictions(group, batches, base)
             try:
@@ -202,7 +203,9 @@ class StackRun:
         self._move_references()
         return rows
 
-    def _predictions(self, group: JointGroup, batches: Sequence[Batch], base: dict[int, Tensor]) -> Predictions:
+    def _predictions(
+        self, group: JointGroup, batches: Sequence[Batch], base: dict[int, tuple[Tensor, Tensor]]
+    ) -> Predictions:
         """Forward passes of a group; ``base`` collects what the base's models predict, for the groups after it."""
         import torch
 
@@ -210,23 +213,28 @@ class StackRun:
         policy = torch.empty(len(group), branches * pairs, 3)
         references = []
         for place, model in enumerate(group):
-            inputs = batches[model % seeds].inputs[: branches * pairs]
+            batch = batches[model % seeds]
+            inputs = batch.inputs[: branches * pairs]
             self.stack.forward(model, inputs, self._kept[len(inputs)][place], policy[place])
             reference = self.reference_of[model]
             predicted = base.get(reference)
             if predicted is None:
                 # The base's predictions serve groups with losers and without.
-                inputs = batches[model % seeds].inputs if reference < seeds else inputs
-                predicted = _coordinates(self.reference.predict(reference, inputs)[None], pairs)
+                inputs = batch.inputs if reference < seeds else inputs
+                rows = self.reference.predict(reference, inputs)
+                error, _ = prediction_errors(rows, batch.target[: len(inputs)])
+                predicted = _coordinates(rows[None], pairs), error.view(-1, 1, pairs)
                 if reference < seeds:
                     base[reference] = predicted
-            references.append(predicted[:branches])
+            references.append([part[:branches] for part in predicted])
         variants = len(group) // seeds
         targets = _coordinates(torch.stack([batch.target for batch in batches]), pairs)[:branches]
+        values, errors = zip(*references, strict=True)
         return Predictions(
             policy=_coordinates(policy, pairs),
-            reference=torch.cat(references, dim=2),
+            reference=torch.cat(values, dim=2),
             target=targets.repeat(1, 1, variants, 1),
+            reference_error=torch.cat(errors, dim=1),
             time=torch.stack([batch.time for batch in batches]).repeat(variants, 1),
         )
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from artifacts.errors import InputError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
@@ -128,30 +129,47 @@ class PairErrors:
         return 0.5 * beta * self.margin
 
 
-def pair_errors(pair: PairPrediction) -> PairErrors:
-    """Residuals of a batch of pairs, in fp32 at least, and errors, in fp64 where the device has it."""
+def prediction_errors(prediction: Tensor, expected: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean squared residual of each pair, (B,), and the residuals (B, ...), in fp64 where the device has it."""
+    wide = _wide(prediction)
+    # Widened before the target is subtracted.
+    residual = prediction.to(wide) - expected.to(wide)
+    return residual.square().reshape(len(residual), -1).mean(1), residual
+
+
+def _wide(values: Tensor) -> torch.dtype:
     import torch
 
-    wide = torch.float32 if pair.policy_winner.device.type == "mps" else torch.float64
+    return torch.float32 if values.device.type == "mps" else torch.float64
+
+
+def pair_errors(pair: PairPrediction, reference: tuple[Tensor | None, Tensor | None] = (None, None)) -> PairErrors:
+    """Residuals of a batch of pairs, in fp32 at least, and errors, in fp64 where the device has it.
+
+    Args:
+        reference: R_w and R_l, (B,), where the caller has them from :func:`prediction_errors` already.
+    """
+    import torch
 
     def precise(x: Tensor) -> Tensor:
         return x.to(torch.promote_types(x.dtype, torch.float32))
 
-    def mean(squares: Tensor) -> Tensor:
-        return squares.reshape(len(squares), -1).mean(1)
-
-    def branch(policy: Tensor, reference: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """L, R, residual and shift; predictions are widened before the target is subtracted, once each."""
-        reference, expected = reference.detach(), target.detach().to(wide)
-        residual = policy.to(wide) - expected
+    def branch(
+        policy: Tensor, reference: Tensor, target: Tensor, error: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """L, R, residual and shift."""
+        reference, expected = reference.detach(), target.detach().to(_wide(target))
+        policy_error, residual = prediction_errors(policy, expected)
         return (
-            mean(residual.square()),
-            mean((reference.to(wide) - expected).square_()),
+            policy_error,
+            prediction_errors(reference, expected)[0] if error is None else error,
             residual.to(torch.promote_types(policy.dtype, torch.float32)),
             precise(policy) - precise(reference),
         )
 
-    error, reference_error, residual, shift = branch(pair.policy_winner, pair.reference_winner, pair.target_winner)
+    error, reference_error, residual, shift = branch(
+        pair.policy_winner, pair.reference_winner, pair.target_winner, reference[0]
+    )
     errors = PairErrors(
         policy_winner=error,
         reference_winner=reference_error,
@@ -161,7 +179,9 @@ def pair_errors(pair: PairPrediction) -> PairErrors:
     )
     if pair.policy_loser is None or pair.reference_loser is None or pair.target_loser is None:
         return errors
-    error, reference_error, residual, shift = branch(pair.policy_loser, pair.reference_loser, pair.target_loser)
+    error, reference_error, residual, shift = branch(
+        pair.policy_loser, pair.reference_loser, pair.target_loser, reference[1]
+    )
     return replace(
         errors,
         policy_loser=error,

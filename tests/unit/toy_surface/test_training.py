@@ -213,7 +213,8 @@ def test_gradients_of_all_models_at_once_are_those_of_each_alone() -> None:
     reference, target = torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
     policy = reference + spread * torch.randn(shape, generator=generator)
     time = torch.rand(models, batch, generator=generator)
-    together = Predictions(policy, reference, target, time)
+    reference_error = (reference - target).double().square().mean(1)
+    together = Predictions(policy, reference, target, reference_error, time)
     groups = joint_groups(every, seeds, batch)
     found = torch.cat([group.gradient(together.of(group.models)) for group in groups])
     for model in range(models):
