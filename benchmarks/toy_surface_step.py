@@ -67,12 +67,12 @@ def alone(base: SurfaceBase, training: Points) -> Callable[[int], None]:
         return torch.addmm(bias, values, weight).view(2, -1, 3)
 
     def step(number: int) -> None:
-        batch = training.drawn(0, number, SETTINGS.batch_size, losers=True)
+        batch = training.drawn([0], number, SETTINGS.batch_size, losers=True)
         with torch.no_grad():
-            fixed = outputs(reference, batch.inputs)
-        parts = (*outputs(row, batch.inputs), *fixed, *batch.target.view(2, -1, 3))
+            fixed = outputs(reference, batch.inputs[0])
+        parts = (*outputs(row, batch.inputs[0]), *fixed, *batch.target.view(2, -1, 3))
         optimizer.zero_grad()
-        objective(objectives.PairPrediction(*parts, time=batch.time)).loss.backward()
+        objective(objectives.PairPrediction(*parts, time=batch.time[0])).loss.backward()
         torch.nn.utils.clip_grad_norm_([row], SETTINGS.max_grad_norm)
         optimizer.step()
 

@@ -33,12 +33,12 @@ class HeldoutProbe:
         # Shuffled: pair i must not get the i-th time from below.
         times = times[torch.randperm(count, generator=stream(_HELDOUT, 0))]
         noise = torch.randn(count, 3, generator=stream(_HELDOUT, 1))
-        self.batch = Batch(points, torch.arange(count), noise, times, losers=True)
+        self.batch = Batch(points, torch.arange(count)[None], noise[None], times[None], losers=True)
         self.reference = [self._errors(reference, model) for model in range(len(reference))]
 
     def _errors(self, stack: MlpStack, model: int) -> Tensor:
         """Errors averaged over the three values, (2, N): winners, losers."""
-        residual = stack.predict(model, self.batch.inputs) - self.batch.target
+        residual = stack.predict(model, self.batch.inputs[0]) - self.batch.target[0]
         return residual.square().mean(1).view(2, -1)
 
     def measure(self, stack: MlpStack, model: int, reference: int, step: int) -> dict[str, float]:

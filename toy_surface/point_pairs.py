@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,27 +37,41 @@ class Points:
     def __len__(self) -> int:
         return len(self.winner)
 
-    def drawn(self, seed: int, step: int, count: int, *, losers: bool) -> Batch:
-        """What seed ``seed`` sees in step ``step``: ``count`` pairs, drawn with replacement."""
+    def drawn(self, seeds: Sequence[int], step: int, count: int, *, losers: bool) -> Batch:
+        """What each seed sees in step ``step``: ``count`` pairs, drawn with replacement."""
         import torch
 
-        random = stream(_STEP, seed, step)
-        rows = torch.randint(len(self), (count,), generator=random)
-        noise = torch.randn(count, 3, generator=random)
-        return Batch(self, rows, noise, uniform_sigmas(count, random), losers=losers)
+        rows, noise, times = [], [], []
+        for random in (stream(_STEP, seed, step) for seed in seeds):
+            rows.append(torch.randint(len(self), (count,), generator=random))
+            noise.append(torch.randn(count, 3, generator=random))
+            times.append(uniform_sigmas(count, random))
+        return Batch(self, torch.stack(rows), torch.stack(noise), torch.stack(times), losers=losers)
 
 
 class Batch:
-    """Noised pairs: inputs (branches · B, 4), targets (branches · B, 3), winners before losers; times (B,)."""
+    """Noised pairs of S seeds, winners before losers.
+
+    Args:
+        points: where the pairs come from.
+        rows: their numbers, (S, B).
+        noise: (S, B, 3).
+        times: (S, B), share of noise.
+        losers: whether losers are wanted, too.
+
+    Attributes:
+        inputs: (S, branches · B, 4).
+        target: (S, branches · B, 3).
+        time: (S, B).
+    """
 
     def __init__(self, points: Points, rows: Tensor, noise: Tensor, times: Tensor, *, losers: bool) -> None:
         import torch
 
-        clean = torch.cat([points.winner[rows], points.loser[rows]] if losers else [points.winner[rows]])
-        branches = 2 if losers else 1
+        sides = [points.winner[rows], points.loser[rows]] if losers else [points.winner[rows]]
         # Members of a pair share noise and time.
-        both, share = noise.repeat(branches, 1), times.repeat(branches)
-        alpha, sigma = flow_coefficients(share)
-        self.inputs = torch.cat([noised(clean, both, alpha, sigma), share[:, None]], dim=1)
-        self.target = target("flow", clean, both, alpha, sigma)
+        clean, both, share = torch.cat(sides, 1), torch.cat([noise] * len(sides), 1), torch.cat([times] * len(sides), 1)
+        flat = (clean.flatten(0, 1), both.flatten(0, 1), *flow_coefficients(share.flatten()))
+        self.inputs = torch.cat([noised(*flat).view_as(clean), share[..., None]], dim=-1)
+        self.target = target("flow", *flat).view_as(clean)
         self.time = times

@@ -174,10 +174,10 @@ class StackRun:
     def one_step(self, *, logged: bool) -> list[dict[str, Any]]:
         """Step number :attr:`step`; one row of contract ``training`` a model if ``logged``."""
         count, rows = self.settings.batch_size, []
-        batches = [self.training.drawn(seed, self.step, count, losers=self.losers) for seed in self.seeds]
+        batch = self.training.drawn(self.seeds, self.step, count, losers=self.losers)
         base: dict[int, tuple[Tensor, Tensor]] = {}
         for group in self.groups:
-            predictions = self._predictions(group, batches, base)
+            predictions = self._predictions(group, batch, base)
             try:
                 gradient = group.gradient(predictions).flatten(1, 2)
             except InputError as error:
@@ -189,7 +189,7 @@ class StackRun:
             self._refuse(list(group), largest.isfinite(), "gradient of a prediction")
             used = sizes > NEGLIGIBLE * largest
             for place, (model, share) in enumerate(zip(group, used.double().mean(1).tolist(), strict=True)):
-                inputs = batches[model % len(self.seeds)].inputs[: gradient.shape[1]]
+                inputs = batch.inputs[model % len(self.seeds), : gradient.shape[1]]
                 rows_used = None if share > GATHER_BELOW else used[place].nonzero().squeeze(1)
                 self.stack.backward(model, inputs, self._kept[len(inputs)][place], gradient[place], rows_used)
             rows += self._log_rows(group, predictions) if logged else []
@@ -203,9 +203,7 @@ class StackRun:
         self._move_references()
         return rows
 
-    def _predictions(
-        self, group: JointGroup, batches: Sequence[Batch], base: dict[int, tuple[Tensor, Tensor]]
-    ) -> Predictions:
+    def _predictions(self, group: JointGroup, batch: Batch, base: dict[int, tuple[Tensor, Tensor]]) -> Predictions:
         """Forward passes of a group; ``base`` collects what the base's models predict, for the groups after it."""
         import torch
 
@@ -213,29 +211,28 @@ class StackRun:
         policy = torch.empty(len(group), branches * pairs, 3)
         references = []
         for place, model in enumerate(group):
-            batch = batches[model % seeds]
-            inputs = batch.inputs[: branches * pairs]
+            inputs = batch.inputs[model % seeds, : branches * pairs]
             self.stack.forward(model, inputs, self._kept[len(inputs)][place], policy[place])
             reference = self.reference_of[model]
             predicted = base.get(reference)
             if predicted is None:
                 # The base's predictions serve groups with losers and without.
-                inputs = batch.inputs if reference < seeds else inputs
+                inputs = batch.inputs[model % seeds] if reference < seeds else inputs
                 rows = self.reference.predict(reference, inputs)
-                error, _ = prediction_errors(rows, batch.target[: len(inputs)])
+                error, _ = prediction_errors(rows, batch.target[model % seeds, : len(inputs)])
                 predicted = _coordinates(rows[None], pairs), error.view(-1, 1, pairs)
                 if reference < seeds:
                     base[reference] = predicted
             references.append([part[:branches] for part in predicted])
         variants = len(group) // seeds
-        targets = _coordinates(torch.stack([batch.target for batch in batches]), pairs)[:branches]
+        targets = _coordinates(batch.target, pairs)[:branches]
         values, errors = zip(*references, strict=True)
         return Predictions(
             policy=_coordinates(policy, pairs),
             reference=torch.cat(values, dim=2),
             target=targets.repeat(1, 1, variants, 1),
             reference_error=torch.cat(errors, dim=1),
-            time=torch.stack([batch.time for batch in batches]).repeat(variants, 1),
+            time=batch.time.repeat(variants, 1),
         )
 
     def _clip(self) -> Tensor:

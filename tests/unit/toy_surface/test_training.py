@@ -184,15 +184,15 @@ def test_models_trained_together_are_those_trained_alone_by_autograd() -> None:
             decay = float(getattr(objective.parameters, "reference_decay", 1.0))
             optimizer = torch.optim.Adam([row], lr=settings.learning_rate)
             for step in range(1, SETTINGS.steps + 1):
-                batch = together.training.drawn(seed, step, SETTINGS.batch_size, losers=True)
+                batch = together.training.drawn([seed], step, SETTINGS.batch_size, losers=True)
 
-                def predict(parameters: torch.Tensor, inputs: torch.Tensor = batch.inputs) -> torch.Tensor:
+                def predict(parameters: torch.Tensor, inputs: torch.Tensor = batch.inputs[0]) -> torch.Tensor:
                     return outputs(parameters, inputs, SIZES).view(2, -1, 3)
 
                 target = batch.target.view(2, -1, 3)
                 parts = (*predict(row), *predict(reference).detach(), *target)
                 optimizer.zero_grad()
-                objective(objectives.PairPrediction(*parts, time=batch.time)).loss.backward()
+                objective(objectives.PairPrediction(*parts, time=batch.time[0])).loss.backward()
                 torch.nn.utils.clip_grad_norm_([row], settings.max_grad_norm)
                 optimizer.step()
                 reference.lerp_(row.detach(), 1.0 - decay)
@@ -246,11 +246,11 @@ def test_preferences_met_by_a_wide_margin_are_left_out_of_the_backward_pass(monk
     stepped.step = 1
     stepped.one_step(logged=False)
     assert gone_through[0] == 64 and 4 <= gone_through[1] <= 56
-    batch = stepped.training.drawn(0, 1, 32, losers=True)
+    batch = stepped.training.drawn([0], 1, 32, losers=True)
     for model, objective in enumerate(chosen):
         row = start[model].clone().requires_grad_()
-        predicted = (*outputs(row, batch.inputs, SIZES).view(2, -1, 3),)
-        fixed = (*outputs(base().pretrained(0), batch.inputs, SIZES).view(2, -1, 3), *batch.target.view(2, -1, 3))
+        predicted = (*outputs(row, batch.inputs[0], SIZES).view(2, -1, 3),)
+        fixed = (*outputs(base().pretrained(0), batch.inputs[0], SIZES).view(2, -1, 3), *batch.target.view(2, -1, 3))
         (expected,) = torch.autograd.grad(objective(objectives.PairPrediction(*predicted, *fixed)).loss, row)
         assert (stepped.stack.gradient[model] - expected).abs().max() < 1e-5 * expected.abs().max()
 
