@@ -50,7 +50,7 @@ class ScorerRecipe:
     renders: int = 30_000
     contrastive_steps: int = 1000
     preference_steps: int = 1800
-    reward_steps: int = 1300
+    reward_steps: int = 2600
     head_steps: int = 400
     batch_size: int = 64
     learning_rate: float = 1e-3
