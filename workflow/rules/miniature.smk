@@ -74,7 +74,8 @@ rule miniature_scorers:
         group="|".join(SCORER_GROUPS),
     conda:
         "../../environment.yml"
-    threads: 1
+    # The longest, and the last: the cores that the others leave.
+    threads: lambda wildcards: 2 if wildcards.group == "blip" else 1
     resources:
         mem_mb=3000,
         runtime=60,
