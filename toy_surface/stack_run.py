@@ -185,9 +185,9 @@ class StackRun:
                 self._refuse(list(group), finite, f"prediction ({error})")
                 raise
             sizes = gradient.abs().amax(2)
-            largest = sizes.amax(1, keepdim=True)
+            largest = sizes.amax(1)
             self._refuse(list(group), largest.isfinite(), "gradient of a prediction")
-            used = sizes > NEGLIGIBLE * largest
+            used = sizes > NEGLIGIBLE * largest[:, None]
             for place, (model, share) in enumerate(zip(group, used.double().mean(1).tolist(), strict=True)):
                 inputs = batch.inputs[model % len(self.seeds), : gradient.shape[1]]
                 rows_used = None if share > GATHER_BELOW else used[place].nonzero().squeeze(1)
@@ -248,7 +248,7 @@ class StackRun:
         """Stop at the first of some models for which ``finite`` is false."""
         if finite.all():
             return
-        wrong, seeds = models[int(finite.flatten().logical_not().nonzero()[0])], len(self.seeds)
+        wrong, seeds = models[int(finite.logical_not().nonzero()[0])], len(self.seeds)
         raise InputError(
             f"{self.label}: {what} of model {wrong} (variant {wrong // seeds}, seed {self.seeds[wrong % seeds]}) is "
             f"not finite at step {self.step}; lower training.learning_rate or beta"

@@ -74,7 +74,7 @@ rule miniature_scorers:
         group="|".join(SCORER_GROUPS),
     conda:
         "../../environment.yml"
-    # The longest, and the last: the cores that the others leave.
+    # The longest, which two cores nearly halve.
     threads: lambda wildcards: 2 if wildcards.group == "blip" else 1
     resources:
         mem_mb=3000,
