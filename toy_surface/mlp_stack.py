@@ -137,18 +137,21 @@ class MlpStack:
             inputs: those of the forward pass, (N, 4), contiguous.
             kept: from the forward pass.
             gradient: of the loss with respect to the outputs, (N, 3), contiguous.
-            rows: indices of the inputs to go through, where the gradient of the others is zero; all without it.
+            rows: indices of the inputs to go through, where the gradient of the others is zero, (n,) of int64; all
+                without it.
         """
         import torch
 
         befores, buffers = kept.before, self._buffers(len(inputs))
         if rows is not None:
-            inputs, gradient, *befores = (x.index_select(0, rows) for x in (inputs, gradient, *befores))
-            buffers = tuple(x[: len(rows)] for x in buffers)
+            # What enters the last SiLU is read only once, and gathered there.
+            inputs, gradient, *inner = (x.index_select(0, rows) for x in (inputs, gradient, *befores[:-1]))
+            befores, buffers = [*inner, befores[-1]], tuple(x[: len(rows)] for x in buffers)
         first, *middle, last = self._layers[model]
         first_out, *middle_out, last_out = self._gradients[model]
         values, current, memo = buffers
-        self.outer.last_backward(befores[-1], middle[-1][1], last, gradient, current, last_out, middle_out[-1][1])
+        shift, shift_out = middle[-1][1], middle_out[-1][1]
+        self.outer.last_backward(befores[-1], rows, shift, last, gradient, current, last_out, shift_out)
         for layer in reversed(range(len(middle))):
             if layer:
                 torch.ops.aten.silu.out(befores[layer - 1], out=values)

@@ -145,20 +145,23 @@ void last_forward(int64_t rows, const float *restrict product, const float *rest
 }
 
 /* From the gradient of the output, (rows, 3): that of the last layer, weight and bias, of product, (rows, WIDTH), and
-   of shift, (WIDTH). */
-void last_backward(int64_t rows, const float *restrict product, const float *restrict shift,
-                   const float *restrict given, const float *restrict upstream, float *restrict downstream,
-                   float *restrict gradient, float *restrict shift_gradient) {
+   of shift, (WIDTH). Row i of these is row index[i] of product, or row i without an index. */
+void last_backward(int64_t rows, const int64_t *restrict index, const float *restrict product,
+                   const float *restrict shift, const float *restrict given, const float *restrict upstream,
+                   float *restrict downstream, float *restrict gradient, float *restrict shift_gradient) {
   float weight[OUT * WIDTH], shifts[WIDTH], sums[OUT * WIDTH] = {0}, shift_sums[WIDTH] = {0}, out_bias[OUT] = {0};
   transpose(given, weight);
   memcpy(shifts, shift, sizeof shifts);
-  for (int64_t i = 0; i < rows; i++, product += WIDTH, upstream += OUT, downstream += WIDTH) {
+  for (int64_t i = 0; i < rows; i++, upstream += OUT, downstream += WIDTH) {
     /* What follows comes from a far cache, which the processor does not foresee beyond a page. */
-    EACH_VECTOR(j) __builtin_prefetch(product + AHEAD * WIDTH + j);
+    int64_t ahead = i + AHEAD < rows ? i + AHEAD : rows - 1;
+    const float *next = product + (index ? index[ahead] : ahead) * WIDTH;
+    const float *row = product + (index ? index[i] : i) * WIDTH;
+    EACH_VECTOR(j) __builtin_prefetch(next + j);
     for (int k = 0; k < OUT; k++) out_bias[k] += upstream[k];
     TILES(j) {
       Floats value[TILE], s[TILE], g[TILE];
-      EACH value[u] = load(product + j + u * LANES) + load(shifts + j + u * LANES);
+      EACH value[u] = load(row + j + u * LANES) + load(shifts + j + u * LANES);
       sigmoid(value, s);
       EACH value[u] *= s[u];
       for (int k = 0; k < OUT; k++) EACH add(sums + k * WIDTH + j + u * LANES, upstream[k] * value[u]);

@@ -53,6 +53,7 @@ class OuterLayers(Protocol):
     def last_backward(
         self,
         product: Tensor,
+        rows: Tensor | None,
         shift: Tensor,
         layer: Layer,
         upstream: Tensor,
@@ -63,7 +64,8 @@ class OuterLayers(Protocol):
         """From the gradient of the output, ``upstream`` (N, 3), contiguous.
 
         Args:
-            product: (N, H).
+            product: (N, H), or more rows of which ``rows`` says the N to take.
+            rows: (N,) of int64.
             shift: (H,).
             layer: the last.
             upstream: (N, 3).
@@ -113,6 +115,7 @@ class TorchOuterLayers:
     def last_backward(
         self,
         product: Tensor,
+        rows: Tensor | None,
         shift: Tensor,
         layer: Layer,
         upstream: Tensor,
@@ -123,7 +126,7 @@ class TorchOuterLayers:
         """See :class:`OuterLayers`."""
         import torch
 
-        before = product + shift
+        before = (product if rows is None else product.index_select(0, rows)) + shift
         torch.ops.aten.silu.out(before, out=downstream)
         # Thin products are four times as fast with the long side last.
         gradient[0].copy_(torch.mm(upstream.t(), downstream).t())
@@ -142,7 +145,7 @@ class CompiledOuterLayers:
         self._first_again = _function(library, "first_again", 4)
         self._first_backward = _function(library, "first_backward", 4)
         self._last = _function(library, "last_forward", 4)
-        self._last_backward = _function(library, "last_backward", 7)
+        self._last_backward = _function(library, "last_backward", 8)
 
     def first(self, inputs: Tensor, layer: Layer, out: Tensor) -> None:
         """See :class:`OuterLayers`."""
@@ -165,6 +168,7 @@ class CompiledOuterLayers:
     def last_backward(
         self,
         product: Tensor,
+        rows: Tensor | None,
         shift: Tensor,
         layer: Layer,
         upstream: Tensor,
@@ -174,7 +178,8 @@ class CompiledOuterLayers:
     ) -> None:
         """See :class:`OuterLayers`."""
         self._last_backward(
-            len(product),
+            len(upstream),
+            None if rows is None else rows.data_ptr(),
             product.data_ptr(),
             shift.data_ptr(),
             layer[0].data_ptr(),

@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 OWN_SETTINGS = ("learning_rate", "max_grad_norm")
 """Training settings that may differ between the variants of a stack."""
 
-NEGLIGIBLE = 2.0**-48
+NEGLIGIBLE = 2.0**-38
 """Share of a micro-batch's largest gradient of a prediction up to which another is left out of the backward pass.
 
-A preference that is met by a wide margin has a gradient of zero or near it. A thousand of them are less than 2^-38 of
+A preference that is met by a wide margin has a gradient of zero or near it. A thousand of them are less than 2^-28 of
 the largest, where float32 rounds the sum to 2^-24."""
 
 GATHER_BELOW = 0.9
@@ -185,13 +185,12 @@ class StackRun:
                 self._refuse(list(group), finite, f"prediction ({error})")
                 raise
             sizes = gradient.abs().amax(2)
-            largest = sizes.amax(1)
-            self._refuse(list(group), largest.isfinite(), "gradient of a prediction")
-            used = sizes > NEGLIGIBLE * largest[:, None]
-            for place, (model, share) in enumerate(zip(group, used.double().mean(1).tolist(), strict=True)):
-                inputs = batch.inputs[model % len(self.seeds), : gradient.shape[1]]
-                rows_used = None if share > GATHER_BELOW else used[place].nonzero().squeeze(1)
-                self.stack.backward(model, inputs, self._kept[len(inputs)][place], gradient[place], rows_used)
+            self._refuse(list(group), sizes.amax(1).isfinite(), "gradient of a prediction")
+            inputs = self._inputs(group, batch)
+            every = zip(group, gradient.unbind(), rows_to_take(sizes), strict=True)
+            for place, (model, own, taken) in enumerate(every):
+                seen = inputs[model % len(self.seeds)]
+                self.stack.backward(model, seen, self._kept[len(seen)][place], own, taken)
             rows += self._log_rows(group, predictions) if logged else []
         norms = self._clip()
         warmth = min(1.0, self.step / max(self.settings.warmup_steps, 1))
@@ -208,18 +207,19 @@ class StackRun:
         import torch
 
         seeds, pairs, branches = len(self.seeds), self.settings.batch_size, 2 if group.losers else 1
+        inputs = self._inputs(group, batch)
         policy = torch.empty(len(group), branches * pairs, 3)
         references = []
-        for place, model in enumerate(group):
-            inputs = batch.inputs[model % seeds, : branches * pairs]
-            self.stack.forward(model, inputs, self._kept[len(inputs)][place], policy[place])
+        for place, (model, out) in enumerate(zip(group, policy.unbind(), strict=True)):
+            seen = inputs[model % seeds]
+            self.stack.forward(model, seen, self._kept[len(seen)][place], out)
             reference = self.reference_of[model]
             predicted = base.get(reference)
             if predicted is None:
                 # The base's predictions serve groups with losers and without.
-                inputs = batch.inputs[model % seeds] if reference < seeds else inputs
-                rows = self.reference.predict(reference, inputs)
-                error, _ = prediction_errors(rows, batch.target[model % seeds, : len(inputs)])
+                seen = batch.inputs[model % seeds] if reference < seeds else seen
+                rows = self.reference.predict(reference, seen)
+                error, _ = prediction_errors(rows, batch.target[model % seeds, : len(seen)])
                 predicted = _coordinates(rows[None], pairs), error.view(-1, 1, pairs)
                 if reference < seeds:
                     base[reference] = predicted
@@ -234,6 +234,11 @@ class StackRun:
             reference_error=torch.cat(errors, dim=1),
             time=batch.time.repeat(variants, 1),
         )
+
+    def _inputs(self, group: JointGroup, batch: Batch) -> tuple[Tensor, ...]:
+        """What the models of a group see, (2·B or B, 4) a seed."""
+        rows = (2 if group.losers else 1) * self.settings.batch_size
+        return batch.inputs[:, :rows].unbind()
 
     def _clip(self) -> Tensor:
         """Clip each model's gradient to its limit; the norms before, (M,)."""
@@ -278,6 +283,23 @@ class StackRun:
             values = {key: float(out.metrics[key]) if key in out.metrics else None for key in keys}
             rows.append({"step": self.step, "loss": loss, **values})
         return rows
+
+
+def rows_to_take(sizes: Tensor) -> list[Tensor | None]:
+    """Rows that a model's backward pass goes through, as indices (n,), by what its gradients say.
+
+    Args:
+        sizes: of the gradient of each prediction, (M, N), at least 0.
+
+    Returns:
+        One a model, ``None`` where all rows may as well be taken.
+    """
+    used = sizes > NEGLIGIBLE * sizes.amax(1, keepdim=True)
+    counts = used.sum(1).tolist()
+    few = GATHER_BELOW * sizes.shape[1]
+    return [
+        own.nonzero().squeeze(1) if count <= few else None for own, count in zip(used.unbind(), counts, strict=True)
+    ]
 
 
 def _coordinates(values: Tensor, pairs: int) -> Tensor:

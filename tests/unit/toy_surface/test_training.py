@@ -16,7 +16,7 @@ from toy_surface.joint_objectives import Predictions, joint_groups
 from toy_surface.mlp_stack import Activations, MlpStack, initial, layer_sizes, layers_of, parameter_count
 from toy_surface.outer_layers import TorchOuterLayers, outer_layers
 from toy_surface.point_pairs import Points
-from toy_surface.stack_run import StackRun
+from toy_surface.stack_run import StackRun, rows_to_take
 from toy_surface.surface import sample
 from toy_surface.training import NOT_HERE
 
@@ -108,9 +108,10 @@ def test_gradients_by_hand_are_those_of_autograd(layers: int) -> None:
 
 @pytest.mark.parametrize("layers", [3, 4])
 @pytest.mark.parametrize("rows", [[1, 4, 5], []])
-def test_rows_without_a_gradient_may_be_left_out(layers: int, rows: list[int]) -> None:
+@pytest.mark.parametrize("outer", [None, TorchOuterLayers()], ids=["fastest", "torch"])
+def test_rows_without_a_gradient_may_be_left_out(layers: int, rows: list[int], outer: TorchOuterLayers | None) -> None:
     generator, sizes = torch.Generator().manual_seed(3), layer_sizes(hidden=16, layers=layers)
-    stack = MlpStack(initial(sizes, generator)[None], sizes)
+    stack = MlpStack(initial(sizes, generator)[None], sizes, outer=outer)
     inputs, upstream = torch.randn(10, 4, generator=generator), torch.zeros(10, 3)
     upstream[rows] = torch.randn(len(rows), 3, generator=generator)
     kept, out = Activations(10, sizes, torch.float32), torch.empty(10, 3)
@@ -121,6 +122,19 @@ def test_rows_without_a_gradient_may_be_left_out(layers: int, rows: list[int]) -
     stack.backward(0, inputs, kept, upstream, torch.tensor(rows, dtype=torch.int64))
     assert torch.allclose(stack.gradient, whole, rtol=1e-5, atol=1e-7)
     assert bool(whole.any()) == bool(rows)
+
+
+def test_rows_are_left_out_by_the_largest_gradient_of_their_own_model() -> None:
+    sizes = torch.ones(4, 10)
+    sizes[0, [2, 5]] = torch.tensor([2.0**-37, 2.0**-39])  # one row too small, nine left
+    sizes[1, :3] = torch.tensor([0.0, 2.0**-40, 2.0**-36])
+    sizes[2] *= 2.0**-60  # small throughout
+    sizes[3] = 0.0
+    first, second, third, fourth = rows_to_take(sizes)
+    assert first is not None and first.tolist() == [0, 1, 2, 3, 4, 6, 7, 8, 9]
+    assert second is not None and second.tolist() == [2, 3, 4, 5, 6, 7, 8, 9]
+    assert third is None
+    assert fourth is not None and fourth.tolist() == []
 
 
 def outputs(row: torch.Tensor, inputs: torch.Tensor, sizes: tuple[int, ...]) -> torch.Tensor:
