@@ -19,6 +19,19 @@ _BATCH, _LATENT_PIXELS = 128, 128 * 64 * 64
 """Images, and pixels of their latents, that pass through the denoiser at once, at most."""
 
 
+def drift_row(winner: torch.Tensor, loser: torch.Tensor, step: int) -> dict[str, float]:
+    """One row of contract ``drift`` from d_w and d_l of N pairs, (N,) in float64."""
+    margin = loser - winner
+    return {
+        "step": step,
+        "winner_drift": float(winner.mean()),
+        "loser_drift": float(loser.mean()),
+        "margin": float(margin.mean()),
+        "implicit_accuracy": float(((margin > 0).double() + (margin == 0).double() / 2).mean()),
+        "pairs": len(margin),
+    }
+
+
 class HeldoutProbe:
     """Drift on held-out pairs, at fixed noise and timesteps that are the same for every model of a pair set.
 
@@ -93,12 +106,4 @@ class HeldoutProbe:
     def measure(self, denoiser: torch.nn.Module, step: int) -> dict[str, float]:
         """One row of contract ``drift``."""
         winner, loser = (self._errors(denoiser) - self.reference).double().cpu()
-        margin = loser - winner
-        return {
-            "step": step,
-            "winner_drift": float(winner.mean()),
-            "loser_drift": float(loser.mean()),
-            "margin": float(margin.mean()),
-            "implicit_accuracy": float(((margin > 0).double() + (margin == 0).double() / 2).mean()),
-            "pairs": len(margin),
-        }
+        return drift_row(winner, loser, step)

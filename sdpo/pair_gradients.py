@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from artifacts.errors import InputError
 from sdpo.accumulation import accumulate_gradients
 from sdpo.time_budget import StepDropped
 
@@ -19,49 +18,11 @@ if TYPE_CHECKING:
     from sdpo.policy import Policy
     from sdpo.precision import Precision
     from sdpo.processes import Processes
-    from sdpo.training_settings import TrainingSettings
 
 LOGGED = (
     *("winner_drift", "loser_drift", "margin", "implicit_accuracy"),
     *("safe_scale_mean", "safe_scale_min", "residual_cosine"),
 )
-
-
-def micro_batches(settings: TrainingSettings, objective: Objective, count: int) -> list[range]:
-    """Places of each micro-batch in a step.
-
-    They do not depend on the number of processes where a λ is one micro-batch's; so no result does, but for rounding
-    and for losses that take in the micro-batches of other processes (Diffusion-KTO).
-
-    Args:
-        settings: ``batch_size`` and ``micro_batch_size``.
-        objective: its safeguard says what shares a λ.
-        count: processes that share the step.
-
-    Raises:
-        InputError: a process would be left without one, or without a partner for a sum within the loss.
-    """
-    size, guard = settings.micro_batch_size, objective.safeguard
-    if size is None:
-        if count > 1 and guard is not None and guard.granularity == "microbatch":
-            raise InputError(
-                f"training.micro_batch_size is left out, but {count} processes share a step and pairs of one "
-                "micro-batch share a λ; set training.micro_batch_size, or another granularity"
-            )
-        size = -(-settings.batch_size // count)
-    found = [range(i, min(i + size, settings.batch_size)) for i in range(0, settings.batch_size, size)]
-    if len(found) < count:
-        raise InputError(
-            f"training.batch_size {settings.batch_size} makes {len(found)} micro-batch(es) of {size} pairs for {count} "
-            "processes; lower training.micro_batch_size or execution.processes"
-        )
-    if len(found) % count and getattr(objective.module, "REDUCES", False):
-        raise InputError(
-            f"training.batch_size {settings.batch_size} makes {len(found)} micro-batches of {size} pairs for {count} "
-            f"processes, and objective '{objective.name}' takes a mean over the processes for each; choose "
-            f"training.micro_batch_size so that their number is a multiple of {count}"
-        )
-    return found
 
 
 class PairGradients:

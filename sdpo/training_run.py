@@ -16,8 +16,9 @@ from artifacts.progress import progress
 from sdpo import checkpoint, optimizers, precision
 from sdpo.drawing import Drawn, draw
 from sdpo.learning_rate import learning_rate, peak
+from sdpo.micro_batches import micro_batches
 from sdpo.nan_guard import save_batch
-from sdpo.pair_gradients import PairGradients, micro_batches
+from sdpo.pair_gradients import PairGradients
 from sdpo.policy import Policy
 from sdpo.prefetch import prefetched
 from sdpo.processes import Processes

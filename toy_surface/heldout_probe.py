@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sdpo.drawing import stream
+from sdpo.heldout_drift import drift_row
 from toy_surface.point_pairs import Batch, Points
 
 if TYPE_CHECKING:
@@ -44,12 +45,4 @@ class HeldoutProbe:
     def measure(self, stack: MlpStack, model: int, reference: int, step: int) -> dict[str, float]:
         """One row of contract ``drift``, for a model of a stack and the reference with this number."""
         winner, loser = (self._errors(stack, model) - self.reference[reference]).double()
-        margin = loser - winner
-        return {
-            "step": step,
-            "winner_drift": float(winner.mean()),
-            "loser_drift": float(loser.mean()),
-            "margin": float(margin.mean()),
-            "implicit_accuracy": float(((margin > 0).double() + (margin == 0).double() / 2).mean()),
-            "pairs": len(margin),
-        }
+        return drift_row(winner, loser, step)

@@ -22,6 +22,7 @@ from pipeline.config.external_checks import missing_sources
 from pipeline.config.problems import MISSING, Problem, from_pydantic, one_of, unknown
 from pipeline.config.training import Training
 from pipeline.config.variants import baselines
+from sdpo.micro_batches import expected_instead
 
 Raw = Mapping[str, Any]
 
@@ -155,7 +156,7 @@ def _warmup(data: Raw) -> Iterator[Problem]:
 
 
 def _micro_batches(data: Raw) -> Iterator[Problem]:
-    """Every process of a training has to get a micro-batch, and none may change what shares a λ or a mean."""
+    """Processes of a training that cannot share its micro-batches."""
     processes = _block(data, "execution").get("processes", 1)
     if not isinstance(processes, int) or processes < 2:
         return
@@ -168,19 +169,16 @@ def _micro_batches(data: Raw) -> Iterator[Problem]:
             ("variants", index, "training", "micro_batch_size"),
             MISSING if size is None else size,
         )
-        if size is None and guard and guard.get("granularity", "microbatch") == "microbatch":
-            expected = f"expected a number of pairs, since these share a λ and {processes} processes share a step"
-            yield Problem(*shown, expected)
-            continue
-        count = -(-pairs // (size or -(-pairs // processes)))
         name = variant.get("objective")
-        if count < processes:
-            yield Problem(*shown, f"expected at most {pairs // processes}: {processes} processes share {pairs} pairs")
-        elif count % processes and name in registries.objectives() and _reduces(name):
-            expected = (
-                f"its {pairs} pairs make {count} micro-batches, and objective '{name}' takes means over the "
-                f"{processes} processes; expected a size that makes a multiple of {processes}"
-            )
+        expected = expected_instead(
+            pairs,
+            size,
+            processes,
+            shares_scale=bool(guard) and guard.get("granularity", "microbatch") == "microbatch",
+            reduces=name in registries.objectives() and _reduces(name),
+            objective=str(name),
+        )
+        if expected:
             yield Problem(*shown, expected)
 
 

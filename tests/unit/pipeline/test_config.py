@@ -62,7 +62,7 @@ def test_micro_batches_that_leave_a_process_without_a_partner_for_a_mean(
         assert validate(config, check_files=False).execution.processes == processes
         return
     assert errors(config) == [
-        f"variants[0].training.micro_batch_size = {size} (variant 'kto'): its 16 pairs make {count} micro-batches, "
+        f"variants[0].training.micro_batch_size = {size} (variant 'kto'): 16 pairs make {count} micro-batches, "
         f"and objective 'diffusion_kto' takes means over the {processes} processes; expected a size that makes a "
         f"multiple of {processes}"
     ]

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from artifacts import layout
 from artifacts.errors import InputError
 from sdpo import checkpoint, cli, launch, objectives
-from sdpo.pair_gradients import micro_batches
+from sdpo.micro_batches import micro_batches
 from sdpo.processes import Processes
 from sdpo.trainer import TrainingSettings, train
 
@@ -173,13 +173,15 @@ def test_micro_batches_do_not_depend_on_processes(job: Job, size: int | None, co
 def test_processes_without_work_and_shared_scales_that_would_change_are_refused(job: Job) -> None:
     def asked(guard: dict[str, Any] | None, **settings: Any) -> list[range]:
         objective = objectives.create("diffusion_dpo", beta=1.0, safeguard=guard)
-        return micro_batches(TrainingSettings(**job(batch_size=4, **settings)["training"]), objective, 2)
+        return micro_batches(TrainingSettings(**job(**{"batch_size": 4} | settings)["training"]), objective, 2)
 
     assert len(asked({"mu": 0.5, "granularity": "sample"})) == 2
-    with pytest.raises(InputError, match=r"micro_batch_size is left out, but 2 processes .* share a λ"):
+    with pytest.raises(InputError, match=r"micro_batch_size is left out: .* share a λ and 2 processes share a step"):
         asked({"mu": 0.5, "granularity": "microbatch"})
-    with pytest.raises(InputError, match=r"batch_size 4 makes 1 micro-batch\(es\) of 4 pairs for 2 processes"):
+    with pytest.raises(InputError, match=r"micro_batch_size is 4: expected at most 2: 2 processes share 4 pairs"):
         asked(None, micro_batch_size=4)
+    with pytest.raises(InputError, match=r"2 processes cannot share 1 pairs; lower execution\.processes"):
+        asked(None, batch_size=1)
 
 
 def test_processes_that_would_wait_for_each_other_within_the_loss_are_refused(job: Job) -> None:
@@ -187,7 +189,7 @@ def test_processes_that_would_wait_for_each_other_within_the_loss_are_refused(jo
     kto = objectives.create("diffusion_kto", beta=1.0)
     with pytest.raises(
         InputError,
-        match=r"3 micro-batches of 4 pairs for 2 processes, and objective 'diffusion_kto'.*multiple of 2",
+        match=r"12 pairs make 3 micro-batches, and objective 'diffusion_kto' .* 2 processes; .* a multiple of 2",
     ):
         micro_batches(settings, kto, 2)
     assert len(micro_batches(settings, kto, 3)) == len(micro_batches(settings, kto, 1)) == 3
