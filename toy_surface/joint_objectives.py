@@ -12,7 +12,8 @@ from dataclasses import dataclass, fields, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from sdpo.objectives import Objective, PairPrediction
+from sdpo.finite import refuse_not_finite
+from sdpo.objectives import Objective, PairErrors, PairPrediction
 from sdpo.safeguard import safe_scale
 
 if TYPE_CHECKING:
@@ -68,10 +69,20 @@ class Predictions:
             policy_w, policy_l, reference_w, reference_l, target_w, target_l, time=self.time.reshape(-1)
         )
 
-    def reference_errors(self) -> tuple[Tensor | None, Tensor | None]:
-        """R_w and R_l of these pairs, (M·B,)."""
-        winner, *loser = self.reference_error.flatten(1)
-        return winner, loser[0] if loser else None
+    def errors(self, sides: Sequence[Sequence[Tensor]]) -> PairErrors:
+        """The errors of all pairs as one batch of M·B.
+
+        Args:
+            sides: the policy's errors, (M·B,), its residuals and its shifts, (3, M, B) each, of the winners, and of
+                the losers if there are any.
+        """
+        winner, *loser = (
+            (error, reference, residual.flatten(1).t(), shift.flatten(1).t())
+            for (error, residual, shift), reference in zip(sides, self.reference_error.flatten(1), strict=True)
+        )
+        errors = PairErrors(*winner, time=self.time.reshape(-1))
+        names = ("policy_loser", "reference_loser", "loser_residual", "loser_shift")
+        return replace(errors, **dict(zip(names, loser[0], strict=True))) if loser else errors
 
 
 class JointGroup:
@@ -111,19 +122,44 @@ class JointGroup:
 
         Args:
             part: predictions of this group's M models.
+
+        Raises:
+            InputError: a prediction is not finite.
         """
+        return self._at_once(part) if self.pairwise else self._one_by_one(part)
+
+    def _at_once(self, part: Predictions) -> Tensor:
+        """By autograd from the loss to errors, residuals and shifts, and by hand from these to the predictions."""
+        import torch
+
+        residuals, shifts = part.policy.double() - part.target, part.policy - part.reference
+        errors = residuals.square().mean(1).flatten(1)
+        if not errors.sum().isfinite():
+            refuse_not_finite("policy", part.policy)
+        sides = [[x[branch].requires_grad_() for x in (errors, residuals, shifts)] for branch in range(len(errors))]
+        scale = None if self._together.safeguard is None else self._scales(part)
+        loss = self._together.loss(part.errors(sides), scale) * len(self)
+        slopes = torch.autograd.grad(loss, [leaf for side in sides for leaf in side], allow_unused=True)
+        gradient = part.policy.new_zeros(len(self), len(sides), self.batch, 3)
+        for branch, residual in enumerate(residuals):
+            # A loss may use neither residuals nor shifts, and leave out losers that it is given.
+            by_error, *terms = slopes[3 * branch : 3 * branch + 3]
+            if by_error is not None:
+                # An error is the mean of three squares.
+                terms.append(residual * (by_error * (2 / 3)).view(len(self), self.batch))
+            used = [term for term in terms if term is not None]
+            if used:
+                gradient[:, branch] = sum(used[1:], used[0]).float().permute(1, 2, 0)
+        return gradient
+
+    def _one_by_one(self, part: Predictions) -> Tensor:
+        """By autograd alone, with one call of each model's objective."""
         import torch
 
         pair = part.pairs()
         leaves = [side.requires_grad_() for side in (pair.policy_winner, pair.policy_loser) if side is not None]
-        if self.pairwise:
-            scale = None if self._together.safeguard is None else self._scales(part)
-            errors = self._together.errors(pair, part.reference_errors())
-            total = self._together.loss(errors, scale) * len(self)
-        else:
-            parts = zip(self.own, _split(pair, self.batch), strict=True)
-            total = torch.stack([objective(own).loss for objective, own in parts]).sum()
-        # An objective may leave out losers that it is given.
+        parts = zip(self.own, _split(pair, self.batch), strict=True)
+        total = torch.stack([objective(own).loss for objective, own in parts]).sum()
         sides = torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)
         return torch.stack([side.view(len(self), self.batch, 3) for side in sides], dim=1)
 

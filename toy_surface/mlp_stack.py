@@ -144,9 +144,9 @@ class MlpStack:
 
         befores, buffers = kept.before, self._buffers(len(inputs))
         if rows is not None:
-            # What enters the last SiLU is read only once, and gathered there.
-            inputs, gradient, *inner = (x.index_select(0, rows) for x in (inputs, gradient, *befores[:-1]))
-            befores, buffers = [*inner, befores[-1]], tuple(x[: len(rows)] for x in buffers)
+            # The outer layers take their rows themselves.
+            befores = [*(x.index_select(0, rows) for x in befores[:-1]), befores[-1]]
+            buffers = tuple(x[: len(rows)] for x in buffers)
         first, *middle, last = self._layers[model]
         first_out, *middle_out, last_out = self._gradients[model]
         values, current, memo = buffers
@@ -156,13 +156,13 @@ class MlpStack:
             if layer:
                 torch.ops.aten.silu.out(befores[layer - 1], out=values)
             else:
-                self.outer.first_again(inputs, first, values, memo)
+                self.outer.first_again(inputs, rows, first, values, memo)
             torch.mm(values.t(), current, out=middle_out[layer][0])
             torch.mm(current, middle[layer][0].t(), out=values)
             if layer:
                 torch.ops.aten.silu_backward.grad_input(values, befores[layer - 1], grad_input=current)
                 torch.sum(current, 0, out=middle_out[layer - 1][1])
-        self.outer.first_backward(inputs, values, memo, first_out)
+        self.outer.first_backward(inputs, rows, values, memo, first_out)
 
     def _buffers(self, rows: int) -> tuple[Tensor, ...]:
         if rows not in self._scratch:

@@ -85,6 +85,10 @@ static inline void transpose(const float *weight, float *out) {
     for (int k = 0; k < OUT; k++) out[k * WIDTH + j] = weight[OUT * j + k];
 }
 
+/* Backward passes may leave rows out: row i of what they are given from outside, in, product and upstream of the last
+   layer, is there row index[i], or row i without an index. */
+static inline int64_t place(const int64_t *index, int64_t i) { return index ? index[i] : i; }
+
 /* out (rows, WIDTH) = SiLU of the first layer's values. */
 void first_forward(int64_t rows, const float *restrict in, const float *restrict given, float *restrict out) {
   float weight[(IN + 1) * WIDTH];
@@ -98,28 +102,34 @@ void first_forward(int64_t rows, const float *restrict in, const float *restrict
 }
 
 /* The same, and the slope of SiLU at these values, (rows, WIDTH). */
-void first_again(int64_t rows, const float *restrict in, const float *restrict given, float *restrict out,
-                 float *restrict slope) {
+void first_again(int64_t rows, const int64_t *restrict index, const float *restrict in, const float *restrict given,
+                 float *restrict out, float *restrict slope) {
   float weight[(IN + 1) * WIDTH];
   memcpy(weight, given, sizeof weight);
-  for (int64_t i = 0; i < rows; i++, in += IN, out += WIDTH, slope += WIDTH) TILES(j) {
-    Floats value[TILE], s[TILE];
-    EACH value[u] = first_value(weight, j + u * LANES, in[0], in[1], in[2], in[3]);
-    sigmoid(value, s);
-    EACH value[u] *= s[u];
-    EACH store(out + j + u * LANES, value[u]);
-    EACH store(slope + j + u * LANES, s[u] + value[u] - value[u] * s[u]);
+  for (int64_t i = 0; i < rows; i++, out += WIDTH, slope += WIDTH) {
+    const float *from = in + place(index, i) * IN;
+    TILES(j) {
+      Floats value[TILE], s[TILE];
+      EACH value[u] = first_value(weight, j + u * LANES, from[0], from[1], from[2], from[3]);
+      sigmoid(value, s);
+      EACH value[u] *= s[u];
+      EACH store(out + j + u * LANES, value[u]);
+      EACH store(slope + j + u * LANES, s[u] + value[u] - value[u] * s[u]);
+    }
   }
 }
 
 /* Gradient of the first layer, weight and bias, from that of its SiLU's output, (rows, WIDTH). */
-void first_backward(int64_t rows, const float *restrict in, const float *restrict upstream,
-                    const float *restrict slope, float *restrict gradient) {
+void first_backward(int64_t rows, const int64_t *restrict index, const float *restrict in,
+                    const float *restrict upstream, const float *restrict slope, float *restrict gradient) {
   float sums[(IN + 1) * WIDTH] = {0};
-  for (int64_t i = 0; i < rows; i++, in += IN, upstream += WIDTH, slope += WIDTH) EACH_VECTOR(j) {
-    Floats g = load(upstream + j) * load(slope + j);
-    for (int k = 0; k < IN; k++) add(sums + k * WIDTH + j, in[k] * g);
-    add(sums + IN * WIDTH + j, g);
+  for (int64_t i = 0; i < rows; i++, upstream += WIDTH, slope += WIDTH) {
+    const float *from = in + place(index, i) * IN;
+    EACH_VECTOR(j) {
+      Floats g = load(upstream + j) * load(slope + j);
+      for (int k = 0; k < IN; k++) add(sums + k * WIDTH + j, from[k] * g);
+      add(sums + IN * WIDTH + j, g);
+    }
   }
   memcpy(gradient, sums, sizeof sums);
 }
@@ -145,28 +155,27 @@ void last_forward(int64_t rows, const float *restrict product, const float *rest
 }
 
 /* From the gradient of the output, (rows, 3): that of the last layer, weight and bias, of product, (rows, WIDTH), and
-   of shift, (WIDTH). Row i of these is row index[i] of product, or row i without an index. */
+   of shift, (WIDTH). */
 void last_backward(int64_t rows, const int64_t *restrict index, const float *restrict product,
                    const float *restrict shift, const float *restrict given, const float *restrict upstream,
                    float *restrict downstream, float *restrict gradient, float *restrict shift_gradient) {
   float weight[OUT * WIDTH], shifts[WIDTH], sums[OUT * WIDTH] = {0}, shift_sums[WIDTH] = {0}, out_bias[OUT] = {0};
   transpose(given, weight);
   memcpy(shifts, shift, sizeof shifts);
-  for (int64_t i = 0; i < rows; i++, upstream += OUT, downstream += WIDTH) {
+  for (int64_t i = 0; i < rows; i++, downstream += WIDTH) {
+    const float *row = product + place(index, i) * WIDTH, *up = upstream + place(index, i) * OUT;
     /* What follows comes from a far cache, which the processor does not foresee beyond a page. */
-    int64_t ahead = i + AHEAD < rows ? i + AHEAD : rows - 1;
-    const float *next = product + (index ? index[ahead] : ahead) * WIDTH;
-    const float *row = product + (index ? index[i] : i) * WIDTH;
+    const float *next = product + place(index, i + AHEAD < rows ? i + AHEAD : rows - 1) * WIDTH;
     EACH_VECTOR(j) __builtin_prefetch(next + j);
-    for (int k = 0; k < OUT; k++) out_bias[k] += upstream[k];
+    for (int k = 0; k < OUT; k++) out_bias[k] += up[k];
     TILES(j) {
       Floats value[TILE], s[TILE], g[TILE];
       EACH value[u] = load(row + j + u * LANES) + load(shifts + j + u * LANES);
       sigmoid(value, s);
       EACH value[u] *= s[u];
-      for (int k = 0; k < OUT; k++) EACH add(sums + k * WIDTH + j + u * LANES, upstream[k] * value[u]);
-      EACH g[u] = upstream[0] * load(weight + j + u * LANES);
-      for (int k = 1; k < OUT; k++) EACH g[u] += upstream[k] * load(weight + k * WIDTH + j + u * LANES);
+      for (int k = 0; k < OUT; k++) EACH add(sums + k * WIDTH + j + u * LANES, up[k] * value[u]);
+      EACH g[u] = up[0] * load(weight + j + u * LANES);
+      for (int k = 1; k < OUT; k++) EACH g[u] += up[k] * load(weight + k * WIDTH + j + u * LANES);
       EACH g[u] *= s[u] + value[u] - value[u] * s[u];
       EACH store(downstream + j + u * LANES, g[u]);
       EACH add(shift_sums + j + u * LANES, g[u]);

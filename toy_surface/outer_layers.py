@@ -33,6 +33,9 @@ class OuterLayers(Protocol):
     """N rows through the outer layers of one model with hidden layers of width H; buffers are written, not made.
 
     What enters the last SiLU is ``product`` + ``shift``: the product of the hidden layer before it, and its bias.
+
+    A backward pass may leave rows out. What comes from outside it, ``inputs``, ``product`` and the last layer's
+    ``upstream``, then has more than N rows, and ``rows`` says which N to take, (N,) of int64; all without it.
     """
 
     name: str
@@ -41,10 +44,12 @@ class OuterLayers(Protocol):
     def first(self, inputs: Tensor, layer: Layer, out: Tensor) -> None:
         """``out`` (N, H) = SiLU of the first layer's values for ``inputs`` (N, 4)."""
 
-    def first_again(self, inputs: Tensor, layer: Layer, out: Tensor, memo: Tensor) -> None:
+    def first_again(self, inputs: Tensor, rows: Tensor | None, layer: Layer, out: Tensor, memo: Tensor) -> None:
         """The same, with ``memo`` (N, H) for :meth:`first_backward`."""
 
-    def first_backward(self, inputs: Tensor, upstream: Tensor, memo: Tensor, gradient: Layer) -> None:
+    def first_backward(
+        self, inputs: Tensor, rows: Tensor | None, upstream: Tensor, memo: Tensor, gradient: Layer
+    ) -> None:
         """Gradient of the first layer from that of SiLU's output, ``upstream`` (N, H), which is lost."""
 
     def last(self, product: Tensor, shift: Tensor, layer: Layer, scratch: Tensor, out: Tensor) -> None:
@@ -61,14 +66,14 @@ class OuterLayers(Protocol):
         gradient: Layer,
         shift_gradient: Tensor,
     ) -> None:
-        """From the gradient of the output, ``upstream`` (N, 3), contiguous.
+        """From the gradient of the output.
 
         Args:
-            product: (N, H), or more rows of which ``rows`` says the N to take.
-            rows: (N,) of int64.
+            product: (N, H).
+            rows: see above.
             shift: (H,).
             layer: the last.
-            upstream: (N, 3).
+            upstream: (N, 3), contiguous.
             downstream: gradient of ``product``, (N, H), written.
             gradient: of the layer, written.
             shift_gradient: (H,), written.
@@ -88,20 +93,22 @@ class TorchOuterLayers:
         torch.addmm(bias, inputs, weight, out=out)
         torch.ops.aten.silu.out(out, out=out)
 
-    def first_again(self, inputs: Tensor, layer: Layer, out: Tensor, memo: Tensor) -> None:
+    def first_again(self, inputs: Tensor, rows: Tensor | None, layer: Layer, out: Tensor, memo: Tensor) -> None:
         """See :class:`OuterLayers`."""
         import torch
 
         weight, bias = layer
-        torch.addmm(bias, inputs, weight, out=memo)
+        torch.addmm(bias, _taken(inputs, rows), weight, out=memo)
         torch.ops.aten.silu.out(memo, out=out)
 
-    def first_backward(self, inputs: Tensor, upstream: Tensor, memo: Tensor, gradient: Layer) -> None:
+    def first_backward(
+        self, inputs: Tensor, rows: Tensor | None, upstream: Tensor, memo: Tensor, gradient: Layer
+    ) -> None:
         """See :class:`OuterLayers`."""
         import torch
 
         torch.ops.aten.silu_backward.grad_input(upstream, memo, grad_input=upstream)
-        torch.mm(inputs.t(), upstream, out=gradient[0])
+        torch.mm(_taken(inputs, rows).t(), upstream, out=gradient[0])
         torch.sum(upstream, 0, out=gradient[1])
 
     def last(self, product: Tensor, shift: Tensor, layer: Layer, scratch: Tensor, out: Tensor) -> None:
@@ -126,7 +133,7 @@ class TorchOuterLayers:
         """See :class:`OuterLayers`."""
         import torch
 
-        before = (product if rows is None else product.index_select(0, rows)) + shift
+        before, upstream = _taken(product, rows) + shift, _taken(upstream, rows)
         torch.ops.aten.silu.out(before, out=downstream)
         # Thin products are four times as fast with the long side last.
         gradient[0].copy_(torch.mm(upstream.t(), downstream).t())
@@ -142,8 +149,8 @@ class CompiledOuterLayers:
     def __init__(self, library: ctypes.CDLL, name: str) -> None:
         self.name = name
         self._first = _function(library, "first_forward", 3)
-        self._first_again = _function(library, "first_again", 4)
-        self._first_backward = _function(library, "first_backward", 4)
+        self._first_again = _function(library, "first_again", 5)
+        self._first_backward = _function(library, "first_backward", 5)
         self._last = _function(library, "last_forward", 4)
         self._last_backward = _function(library, "last_backward", 8)
 
@@ -151,14 +158,23 @@ class CompiledOuterLayers:
         """See :class:`OuterLayers`."""
         self._first(len(inputs), inputs.data_ptr(), layer[0].data_ptr(), out.data_ptr())
 
-    def first_again(self, inputs: Tensor, layer: Layer, out: Tensor, memo: Tensor) -> None:
+    def first_again(self, inputs: Tensor, rows: Tensor | None, layer: Layer, out: Tensor, memo: Tensor) -> None:
         """See :class:`OuterLayers`."""
-        self._first_again(len(inputs), inputs.data_ptr(), layer[0].data_ptr(), out.data_ptr(), memo.data_ptr())
+        self._first_again(
+            len(out), _index(rows), inputs.data_ptr(), layer[0].data_ptr(), out.data_ptr(), memo.data_ptr()
+        )
 
-    def first_backward(self, inputs: Tensor, upstream: Tensor, memo: Tensor, gradient: Layer) -> None:
+    def first_backward(
+        self, inputs: Tensor, rows: Tensor | None, upstream: Tensor, memo: Tensor, gradient: Layer
+    ) -> None:
         """See :class:`OuterLayers`."""
         self._first_backward(
-            len(inputs), inputs.data_ptr(), upstream.data_ptr(), memo.data_ptr(), gradient[0].data_ptr()
+            len(upstream),
+            _index(rows),
+            inputs.data_ptr(),
+            upstream.data_ptr(),
+            memo.data_ptr(),
+            gradient[0].data_ptr(),
         )
 
     def last(self, product: Tensor, shift: Tensor, layer: Layer, scratch: Tensor, out: Tensor) -> None:
@@ -178,8 +194,8 @@ class CompiledOuterLayers:
     ) -> None:
         """See :class:`OuterLayers`."""
         self._last_backward(
-            len(upstream),
-            None if rows is None else rows.data_ptr(),
+            len(downstream),
+            _index(rows),
             product.data_ptr(),
             shift.data_ptr(),
             layer[0].data_ptr(),
@@ -188,6 +204,14 @@ class CompiledOuterLayers:
             gradient[0].data_ptr(),
             shift_gradient.data_ptr(),
         )
+
+
+def _taken(values: Tensor, rows: Tensor | None) -> Tensor:
+    return values if rows is None else values.index_select(0, rows)
+
+
+def _index(rows: Tensor | None) -> int | None:
+    return None if rows is None else rows.data_ptr()
 
 
 def _function(library: ctypes.CDLL, name: str, buffers: int) -> Any:

@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 OWN_SETTINGS = ("learning_rate", "max_grad_norm")
 """Training settings that may differ between the variants of a stack."""
 
-NEGLIGIBLE = 2.0**-38
+NEGLIGIBLE = 2.0**-32
 """Share of a micro-batch's largest gradient of a prediction up to which another is left out of the backward pass.
 
-A preference that is met by a wide margin has a gradient of zero or near it. A thousand of them are less than 2^-28 of
-the largest, where float32 rounds the sum to 2^-24."""
+A preference that is met by a wide margin has a gradient of zero or near it. A thousand of them are less than 2^-22 of
+the largest, where float32 rounds every partial sum to 2^-24."""
 
 GATHER_BELOW = 0.9
 """Share of rows to go through up to which it pays to gather them."""

@@ -112,15 +112,15 @@ class Objective:
             )
         return self.module.loss(errors, self.parameters).mean().to(errors.winner_residual.dtype)
 
-    def errors(self, pair: PairPrediction, reference: tuple[Tensor | None, Tensor | None] = (None, None)) -> PairErrors:
-        """Errors of a batch; ``reference`` as in :func:`~sdpo.objectives.pair.pair_errors`.
+    def errors(self, pair: PairPrediction) -> PairErrors:
+        """Errors of a batch, see :func:`~sdpo.objectives.pair.pair_errors`.
 
         Raises:
             InputError: the objective needs losers and the pair has none, or a prediction or target is not finite.
         """
         import torch
 
-        errors = pair_errors(pair, reference)
+        errors = pair_errors(pair)
         if self.module.HAS_LOSER and not errors.has_loser:
             raise InputError(
                 f"objective '{self.name}' needs losers: policy_loser, reference_loser and target_loser are None"

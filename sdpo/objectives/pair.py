@@ -143,33 +143,25 @@ def _wide(values: Tensor) -> torch.dtype:
     return torch.float32 if values.device.type == "mps" else torch.float64
 
 
-def pair_errors(pair: PairPrediction, reference: tuple[Tensor | None, Tensor | None] = (None, None)) -> PairErrors:
-    """Residuals of a batch of pairs, in fp32 at least, and errors, in fp64 where the device has it.
-
-    Args:
-        reference: R_w and R_l, (B,), where the caller has them from :func:`prediction_errors` already.
-    """
+def pair_errors(pair: PairPrediction) -> PairErrors:
+    """Residuals of a batch of pairs, in fp32 at least, and errors, in fp64 where the device has it."""
     import torch
 
     def precise(x: Tensor) -> Tensor:
         return x.to(torch.promote_types(x.dtype, torch.float32))
 
-    def branch(
-        policy: Tensor, reference: Tensor, target: Tensor, error: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def branch(policy: Tensor, reference: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """L, R, residual and shift."""
         reference, expected = reference.detach(), target.detach().to(_wide(target))
         policy_error, residual = prediction_errors(policy, expected)
         return (
             policy_error,
-            prediction_errors(reference, expected)[0] if error is None else error,
+            prediction_errors(reference, expected)[0],
             residual.to(torch.promote_types(policy.dtype, torch.float32)),
             precise(policy) - precise(reference),
         )
 
-    error, reference_error, residual, shift = branch(
-        pair.policy_winner, pair.reference_winner, pair.target_winner, reference[0]
-    )
+    error, reference_error, residual, shift = branch(pair.policy_winner, pair.reference_winner, pair.target_winner)
     errors = PairErrors(
         policy_winner=error,
         reference_winner=reference_error,
@@ -179,9 +171,7 @@ def pair_errors(pair: PairPrediction, reference: tuple[Tensor | None, Tensor | N
     )
     if pair.policy_loser is None or pair.reference_loser is None or pair.target_loser is None:
         return errors
-    error, reference_error, residual, shift = branch(
-        pair.policy_loser, pair.reference_loser, pair.target_loser, reference[1]
-    )
+    error, reference_error, residual, shift = branch(pair.policy_loser, pair.reference_loser, pair.target_loser)
     return replace(
         errors,
         policy_loser=error,
