@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,10 +146,11 @@ class StackRun:
 
     def go(self, state_folder: Path | None) -> None:
         """Train to the end, logging, measuring drift and saving state on the way."""
-        import torch
-
         # Where a preference is met, its gradient is a denormal number, on which a processor is 100 times slower.
-        torch.set_flush_denormal(True)
+        with denormals_as_zero():
+            self._go(state_folder)
+
+    def _go(self, state_folder: Path | None) -> None:
         settings = self.settings
         clock, since = time.perf_counter(), self.step
         with progress(total=settings.steps, initial=self.step, label=self.label, unit="step") as bar:
@@ -283,6 +285,19 @@ class StackRun:
             values = {key: float(out.metrics[key]) if key in out.metrics else None for key in keys}
             rows.append({"step": self.step, "loss": loss, **values})
         return rows
+
+
+@contextmanager
+def denormals_as_zero() -> Iterator[None]:
+    """Within it denormal numbers count as zero; it is a state of the thread, which is put back."""
+    import torch
+
+    before = not torch.tensor(1e-40) > 0.0
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
 
 
 def rows_to_take(sizes: Tensor) -> list[Tensor | None]:

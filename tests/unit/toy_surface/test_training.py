@@ -16,7 +16,7 @@ from toy_surface.joint_objectives import Predictions, joint_groups
 from toy_surface.mlp_stack import Activations, MlpStack, initial, layer_sizes, layers_of, parameter_count
 from toy_surface.outer_layers import TorchOuterLayers, outer_layers
 from toy_surface.point_pairs import Points
-from toy_surface.stack_run import StackRun, rows_to_take
+from toy_surface.stack_run import StackRun, denormals_as_zero, rows_to_take
 from toy_surface.surface import sample
 from toy_surface.training import NOT_HERE
 
@@ -135,6 +135,31 @@ def test_rows_are_left_out_by_the_largest_gradient_of_their_own_model() -> None:
     assert second is not None and second.tolist() == [2, 3, 4, 5, 6, 7, 8, 9]
     assert third is None
     assert fourth is not None and fourth.tolist() == []
+
+
+def test_denormal_numbers_are_zero_in_training_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    within, one_step = [], StackRun.one_step
+
+    def step(self: StackRun, *, logged: bool) -> list[dict[str, Any]]:
+        within.append(half_of_the_smallest())
+        if self.step == 2:
+            raise InputError("stopped")
+        return one_step(self, logged=logged)
+
+    monkeypatch.setattr(StackRun, "one_step", step)
+    with pytest.raises(InputError, match="stopped"):
+        run([objectives.create("sft")], [0]).go(None)
+    assert within == [0.0, 0.0]
+    assert half_of_the_smallest() == 2.0**-127
+    with denormals_as_zero():
+        with denormals_as_zero():
+            pass
+        assert half_of_the_smallest() == 0.0
+
+
+def half_of_the_smallest() -> float:
+    """Of normal float32 numbers."""
+    return float(torch.tensor(2.0**-126) / 2.0)
 
 
 def outputs(row: torch.Tensor, inputs: torch.Tensor, sizes: tuple[int, ...]) -> torch.Tensor:
