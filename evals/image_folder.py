@@ -71,8 +71,10 @@ class UnfinishedImages:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 lock = (self.folder / LOCK).open("ab")
-            except FileNotFoundError:
-                # Removed just now by who was done with it.
+            except (FileNotFoundError, FileExistsError):
+                # Removed just now by who was done with it, unless something else lies there.
+                if self.folder.is_file():
+                    raise
                 continue
             with lock:
                 if not _locked(lock, len(rows), rows.start):

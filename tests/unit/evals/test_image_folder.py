@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.synchronize import Event
@@ -116,6 +117,27 @@ def test_many_shares_at_once_lose_nothing(tmp_path: Path) -> None:
         process.join(60)
     assert [process.exitcode for process in processes] == [0] * 5
     assert not folder.exists()
+
+
+def test_a_folder_that_vanishes_while_it_is_made_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, make, made = UnfinishedImages(tmp_path / "digest"), os.mkdir, []
+
+    def mkdir(path: Path, mode: int = 0o777) -> None:
+        made.append(path)
+        if len(made) == 1:
+            raise FileExistsError(path)  # by another process, which has removed it when it is looked at
+        make(path, mode)
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    with images.owned(range(2)):
+        assert images.folder.is_dir()
+    assert len(made) == 2
+
+
+def test_a_file_in_the_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "digest").touch()
+    with pytest.raises(FileExistsError), UnfinishedImages(tmp_path / "digest").owned(range(2)):
+        pass
 
 
 def test_an_empty_share_makes_no_folder(tmp_path: Path) -> None:
