@@ -73,7 +73,7 @@ class UnfinishedImages:
                 lock = (self.folder / LOCK).open("ab")
             except (FileNotFoundError, FileExistsError):
                 # Removed just now by who was done with it, unless something else lies there.
-                if self.folder.is_file():
+                if self.folder.is_file() or self.folder.is_symlink():
                     raise
                 continue
             with lock:

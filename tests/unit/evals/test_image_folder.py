@@ -136,8 +136,10 @@ def test_a_folder_that_vanishes_while_it_is_made_is_made_anew(tmp_path: Path, mo
 
 def test_a_file_in_the_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "digest").touch()
-    with pytest.raises(FileExistsError), UnfinishedImages(tmp_path / "digest").owned(range(2)):
-        pass
+    (tmp_path / "to nowhere").symlink_to(tmp_path / "nothing")
+    for name in ("digest", "to nowhere"):
+        with pytest.raises(FileExistsError), UnfinishedImages(tmp_path / name).owned(range(2)):
+            pass
 
 
 def test_an_empty_share_makes_no_folder(tmp_path: Path) -> None:
