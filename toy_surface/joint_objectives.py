@@ -76,13 +76,12 @@ class Predictions:
             sides: the policy's errors, (M·B,), its residuals and its shifts, (3, M, B) each, of the winners, and of
                 the losers if there are any.
         """
-        winner, *loser = (
-            (error, reference, residual.flatten(1).t(), shift.flatten(1).t())
-            for (error, residual, shift), reference in zip(sides, self.reference_error.flatten(1), strict=True)
-        )
-        errors = PairErrors(*winner, time=self.time.reshape(-1))
-        names = ("policy_loser", "reference_loser", "loser_residual", "loser_shift")
-        return replace(errors, **dict(zip(names, loser[0], strict=True))) if loser else errors
+        known: dict[str, Tensor] = {}
+        every = zip(("winner", "loser"), sides, self.reference_error.flatten(1), strict=False)
+        for side, (error, residual, shift), reference in every:
+            known |= {f"policy_{side}": error, f"reference_{side}": reference}
+            known |= {f"{side}_residual": residual.flatten(1).t(), f"{side}_shift": shift.flatten(1).t()}
+        return PairErrors(**known, time=self.time.reshape(-1))
 
 
 class JointGroup:

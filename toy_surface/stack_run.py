@@ -44,6 +44,19 @@ GATHER_BELOW = 0.9
 """Share of rows to go through up to which it pays to gather them."""
 
 
+@contextmanager
+def denormals_as_zero() -> Iterator[None]:
+    """Within it denormal numbers count as zero; it is a state of the thread, which is put back."""
+    import torch
+
+    before = not torch.tensor(1e-40) > 0.0
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
+
+
 class StackRun:
     """A stack in training: model v·S + s is variant v with the s-th seed.
 
@@ -144,13 +157,10 @@ class StackRun:
             "drift": self.drift,
         }
 
+    # Where a preference is met, its gradient is a denormal number, on which a processor is 100 times slower.
+    @denormals_as_zero()
     def go(self, state_folder: Path | None) -> None:
         """Train to the end, logging, measuring drift and saving state on the way."""
-        # Where a preference is met, its gradient is a denormal number, on which a processor is 100 times slower.
-        with denormals_as_zero():
-            self._go(state_folder)
-
-    def _go(self, state_folder: Path | None) -> None:
         settings = self.settings
         clock, since = time.perf_counter(), self.step
         with progress(total=settings.steps, initial=self.step, label=self.label, unit="step") as bar:
@@ -285,19 +295,6 @@ class StackRun:
             values = {key: float(out.metrics[key]) if key in out.metrics else None for key in keys}
             rows.append({"step": self.step, "loss": loss, **values})
         return rows
-
-
-@contextmanager
-def denormals_as_zero() -> Iterator[None]:
-    """Within it denormal numbers count as zero; it is a state of the thread, which is put back."""
-    import torch
-
-    before = not torch.tensor(1e-40) > 0.0
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(before)
 
 
 def rows_to_take(sizes: Tensor) -> list[Tensor | None]:
