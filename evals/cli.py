@@ -202,7 +202,7 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument(
         "--trust-first-download",
         action="store_true",
-        help="accept files whose digest nobody has published, and record it; later fetches must match",
+        help="accept large files whose digest is not known, and record it; later fetches must match",
     )
 
     cache = add("cache", "look at or prune a score cache", _cache)

@@ -189,9 +189,10 @@ def _digest_problem(folder: Path) -> str:
 
 def _how(file: PublishedFile) -> str:
     size = f"{file.bytes / 1e6:.1f} MB" if file.bytes is not None else "size not known"
-    digest = f"sha256 {file.sha256}" if file.sha256 is not None else "sha256 not known"
-    pinned = "" if file.pinned else ", revision not pinned"
-    return f"{file.url()} ({size}, {digest}{pinned})"
+    digest = (
+        "sha256 not known" if file.needs_trust else f"sha256 {file.sha256}" if file.sha256 else "fixed by its commit"
+    )
+    return f"{file.url()} ({size}, {digest})"
 
 
 def _versions() -> list[str]:
@@ -215,6 +216,6 @@ def _disk(folder: Path) -> str:
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     needed = sum(file.bytes or 0 for files in WEIGHTS.values() for file in files)
     return (
-        f"{shutil.disk_usage(existing).free / 1e9:.1f} GB free for {folder}; the published files of known size take "
-        f"{needed / 1e9:.1f} GB, all of them about 15 GB"
+        f"{shutil.disk_usage(existing).free / 1e9:.1f} GB free for {folder}; the published files take "
+        f"{needed / 1e9:.1f} GB"
     )

@@ -20,7 +20,7 @@ from artifacts.atomic import file_sha256, replaced_file, write_json
 from artifacts.errors import InputError
 from artifacts.plugins import nearest
 from evals.download import download, forget
-from evals.published_weights import WEIGHTS, PublishedFile
+from evals.published_weights import SMALL_BYTES, WEIGHTS, PublishedFile
 from evals.scorers.fetched_weights import RECORD, read_record
 
 
@@ -32,7 +32,7 @@ def fetch(name: str, to: str | Path, *, offline: bool = False, trust: bool = Fal
         to: folder that gets one folder a scorer.
         offline: never touch the network. Published files that were put into the folder by hand are verified and
             converted.
-        trust: accept files of which no digest is known, and record it.
+        trust: accept large files of which no digest is known, and record it.
 
     Raises:
         InputError: unknown name, no digest known and no ``trust``, a wrong digest, files missing ``offline``, or the
@@ -66,13 +66,13 @@ def _fetch_scorer(scorer: str, folder: Path, *, offline: bool, trust: bool) -> l
             print(f"{folder / file.target}: verified")
         else:
             todo.append(file)
-    unknown = [file for file in todo if _expected(file, record) is None]
+    unknown = [file for file in todo if file.needs_trust and _expected(file, record) is None]
     # Offline, a file that is not here needs no trust: it is reported as missing.
     untrusted = [file for file in unknown if not offline or _at_hand(folder, file) is not None]
     if untrusted and not trust:
         listed = ", ".join(file.base_name for file in untrusted)
         raise InputError(
-            f"{scorer}: nobody has published a sha256 of {listed} ({untrusted[0].origin}); say "
+            f"{scorer}: no sha256 of {listed} is known ({untrusted[0].origin}); say "
             f"--trust-first-download to accept what comes and record its digest in {folder / RECORD}"
         )
     missing = []
@@ -146,13 +146,14 @@ def _take(source: Path, folder: Path, file: PublishedFile, record: dict[str, Any
         "source_sha256": digest,
         "source_bytes": source.stat().st_size if source.exists() else target.stat().st_size,
         "sha256": file_sha256(target),
-        "trusted_on_first_download": expected is None,
+        "trusted_on_first_download": file.needs_trust and expected is None,
     }
     write_json(folder / RECORD, record)
     # A pickle is no longer needed, and is as large as what came of it.
     if own:
         forget(source)
-    print(f"{target}: {'trusted, ' if expected is None else ''}sha256 of {file.base_name} is {digest}")
+    how = "" if expected is not None else "trusted, " if file.needs_trust else "fixed by its commit, "
+    print(f"{target}: {how}sha256 of {file.base_name} is {digest}")
 
 
 def convert(source: Path, target: Path, digest: str) -> None:
@@ -176,11 +177,17 @@ def _check_content(path: Path, file: PublishedFile) -> None:
     """Catch an error page or a pointer file that came in place of the file."""
     if file.bytes is not None and path.stat().st_size != file.bytes:
         raise InputError(f"has {path.stat().st_size} bytes, expected {file.bytes}; fetch it again")
+    if file.sha256 is None and not file.needs_trust and path.stat().st_size > SMALL_BYTES:
+        raise InputError(
+            f"has {path.stat().st_size} bytes, expected {SMALL_BYTES} at most; see what the address serves"
+        )
     if file.target.endswith(".json"):
         try:
             json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise InputError(f"not JSON ({error}); see what the address serves") from error
+    if file.target.endswith(".txt") and path.read_bytes().lstrip().startswith(b"<"):
+        raise InputError("a web page, not a list of tokens; see what the address serves")
     if file.target.endswith(".safetensors"):
         from safetensors import SafetensorError, safe_open
 

@@ -6,13 +6,12 @@ numbers, under the wrong label.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from artifacts.errors import InputError
-from evals.published_weights import FOR_PROTOCOLS, WEIGHTS
+from evals.published_weights import FOR_PROTOCOLS, FORMER_NAMES, WEIGHTS
 from evals.scorers.weights import read_json
 
 RECORD = "fetched.json"
@@ -69,6 +68,9 @@ def _check_origin(scorer: str, protocol: str, file: Path, target: str, origin: s
         )
 
 
-def _without_revision(origin: str) -> str:
-    """``repository name`` of ``repository@revision name``: another release may pin another commit."""
-    return re.sub(r"@\S+ ", " ", origin)
+def _without_revision(origin: str) -> tuple[str, str]:
+    """Repository, by its present name, and file of ``repository@revision name``: another release may pin another
+    commit."""
+    place, _, name = origin.rpartition(" ")
+    repository = place.partition("@")[0]
+    return FORMER_NAMES.get(repository, repository), name

@@ -11,7 +11,7 @@ Protocols, in full in docs/scorers.md:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,11 +59,13 @@ def create(
     found = sorted(path.glob("HPS_v2.1*")) if path.is_dir() else [path] * path.name.startswith("HPS_v2.1")
     if found:
         raise InputError(f"{found[0]}: scorer 'hpsv2' is HPS v2.0; give HPS_v2_compressed.pt, or run scorer 'hpsv21'")
-    return load("hpsv2", protocol, weights, device, dtype, batch_size, implementation, options)
+    return load("hpsv2", WEIGHTS, PATTERNS, protocol, weights, device, dtype, batch_size, implementation, options)
 
 
 def load(
     published: str,
+    expected: str,
+    patterns: Sequence[str],
     protocol: str,
     weights: str | Path,
     device: str,
@@ -75,7 +77,9 @@ def load(
     """Either version of HPSv2: the network, the protocols and so the fingerprint's other parts are the same.
 
     Args:
-        published: ``hpsv2`` or ``hpsv21``, whose weights they should be; other arguments as for :func:`create`.
+        published: ``hpsv2`` or ``hpsv21``, whose weights they should be.
+        expected: what ``weights`` should be, for messages.
+        patterns: names of weight files in a folder, the preferred first; other arguments as for :func:`create`.
 
     Raises:
         InputError: as :func:`create`.
@@ -93,7 +97,7 @@ def load(
     if implementation == "package":
         from evals.scorers import legacy_packages
 
-        file, config = open_clip_model.find(weights, published, WEIGHTS, PATTERNS)
+        file, config = open_clip_model.find(weights, published, expected, patterns)
         return legacy_packages.hpsv2(
             file,
             open_clip_model.read_config(config, convention)[0],
@@ -107,8 +111,8 @@ def load(
     return open_clip_model.create(
         scorer="hpsv2",
         version=VERSION,
-        expected=WEIGHTS,
-        patterns=PATTERNS,
+        expected=expected,
+        patterns=patterns,
         protocol=protocol,
         convention=convention,
         weights=weights,

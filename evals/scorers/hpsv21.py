@@ -23,6 +23,7 @@ VERSION = hpsv2.VERSION
 WEIGHTS = (
     "HPS_v2.1_compressed.pt, or a folder with open_clip_config.json and HPS_v2.1*.pt or open_clip_model.safetensors"
 )
+PATTERNS = ("HPS_v2.1*.pt", *hpsv2.PATTERNS[1:])
 PUBLISHED_V20 = "HPS_v2_compressed.pt"
 
 
@@ -44,4 +45,6 @@ def create(
     path = Path(weights)
     if path.name == PUBLISHED_V20 or (path / PUBLISHED_V20).exists():
         raise InputError(f"{path}: {PUBLISHED_V20} is HPS v2.0; give {WEIGHTS}, or run scorer 'hpsv2'")
-    return hpsv2.load("hpsv21", protocol, weights, device, dtype, batch_size, implementation, options)
+    return hpsv2.load(
+        "hpsv21", WEIGHTS, PATTERNS, protocol, weights, device, dtype, batch_size, implementation, options
+    )

@@ -151,8 +151,8 @@ def hpsv2(
         InputError: the protocol, the file or its architecture is not one that the package can do.
     """
     if protocol == "sdpo":
-        raise InputError("scorer 'hpsv2': the package does not do protocol 'sdpo': choose 'package' or 'author'")
-    _check_dtype("hpsv2", dtype)
+        raise InputError(f"scorer '{published}': the package does not do protocol 'sdpo': choose 'package' or 'author'")
+    _check_dtype(published, dtype)
     if "hf_tokenizer_name" in model_cfg["text_cfg"]:
         raise InputError(
             f"{path.parent}: the package hpsv2 has open_clip's own vocabulary only, not one of the folder's"

@@ -16,6 +16,7 @@ from artifacts.errors import InputError
 from evals import cli
 from evals.published_weights import WEIGHTS
 from evals.scorers import create, open_clip_model
+from evals.scorers.fetched_weights import check
 
 HPS_20 = "xswu/HPSv2@697403c78157 HPS_v2_compressed.pt"
 HPS_21 = "xswu/HPSv2@697403c78157 HPS_v2.1_compressed.pt"
@@ -96,6 +97,50 @@ def test_files_in_a_part_of_a_scorers_folder_are_held_to_the_record(aesthetic_fo
     (aesthetic_folder / "fetched.json").write_text(json.dumps({target: {**entry, "sha256": "0"}}))
     with pytest.raises(InputError, match=r"clip/model\.safetensors: sha256 is .*evals weights fetch aesthetic --to"):
         create("aesthetic", weights=aesthetic_folder)
+
+
+@pytest.mark.parametrize(
+    ("origin", "accepted"),
+    [
+        ("zai-org/ImageReward@5736be03b265 ImageReward.pt", True),
+        # Fetched before the repository was renamed.
+        ("THUDM/ImageReward@5736be03b265 ImageReward.pt", True),
+        ("somebody/ImageReward@5736be03b265 ImageReward.pt", False),
+        ("zai-org/ImageReward@5736be03b265 Other.pt", False),
+        ("THUDM/ImageRewardDB@5736be03b265 ImageReward.pt", False),
+    ],
+)
+def test_a_repository_that_moved_is_the_same(tmp_path: Path, origin: str, accepted: bool) -> None:
+    file = tmp_path / "ImageReward.safetensors"
+    entry = {"origin": origin, "sha256": "5" * 64}
+    (tmp_path / "fetched.json").write_text(json.dumps({file.name: entry}))
+    if accepted:
+        check("imagereward", "sdpo", {file: "5" * 64})
+        return
+    with pytest.raises(InputError, match=r"which is not scorer 'imagereward'"):
+        check("imagereward", "sdpo", {file: "5" * 64})
+
+
+@pytest.mark.parametrize("implementation", ["native", "package"])
+@pytest.mark.parametrize("where", ["nowhere", "empty", "two"])
+def test_messages_of_hpsv21_never_send_to_the_weights_of_v20(tmp_path: Path, implementation: str, where: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "two").mkdir()
+    for name in ("HPS_v2.1_a.pt", "HPS_v2.1_b.pt"):
+        (tmp_path / "two" / name).touch()
+    with pytest.raises(InputError) as caught:
+        create("hpsv21", protocol="author", weights=tmp_path / where, implementation=implementation)
+    message = str(caught.value)
+    assert "scorer 'hpsv21'" in message
+    assert re.search(r"HPS_v2\.1(\*|_compressed|_a)", message)
+    assert not re.search(r"HPS_v2(_|\*)|'hpsv2'", message)
+
+
+def test_messages_of_hpsv21_name_it_after_loading(open_clip_folder: Path, tmp_path: Path) -> None:
+    scorer = create("hpsv21", protocol="author", weights=open_clip_folder)
+    assert scorer.name == "hpsv21"  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match="scorer 'hpsv21': dtype is 'float16'"):
+        create("hpsv21", protocol="author", weights=open_clip_folder, implementation="package", dtype="float16")
 
 
 def test_the_fingerprint_does_not_depend_on_the_record(open_clip_folder: Path, tmp_path: Path) -> None:

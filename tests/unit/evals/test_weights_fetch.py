@@ -7,7 +7,7 @@ import pickle
 import re
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import evals.weights_fetch
 from artifacts.errors import InputError
 from evals import cli, scorers
 from evals.download import download, forget
+from evals.published_prompts import PROMPTS
 from evals.published_weights import NEEDED, WEIGHTS, PublishedFile
 
 DATA = bytes(range(256)) * 12_000  # 3 MB: several pieces
@@ -165,6 +166,7 @@ COMMIT = "c" * 40
 
 @pytest.fixture
 def published(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[PublishedFile, ...]:
+    """A pickle with a digest, and a configuration that a commit fixes."""
     shared = torch.arange(6, dtype=torch.float16)
     torch.save({"state_dict": {"a": shared.view(2, 3), "b": shared}}, tmp_path / "w.pt")
     pickled, config = (tmp_path / "w.pt").read_bytes(), b'{"width": 3}'
@@ -189,12 +191,8 @@ def test_fetch_verifies_converts_and_records(
     server: Server, published: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     to = tmp_path / "to"
-    assert fetch(to) == 2
-    assert (
-        "nobody has published a sha256 of config.json (org/m@cccccccccccc sub/config.json)" in capsys.readouterr().err
-    )
-    assert server.ranges == []  # refused before anything was fetched
-    assert fetch(to, "--trust-first-download") == 0
+    assert fetch(to) == 0
+    assert "fixed by its commit, sha256 of config.json is" in capsys.readouterr().out
     state = load_file(to / "tiny" / "w.safetensors")
     assert {key: (value.dtype, value.tolist()) for key, value in state.items()} == {
         "a": (torch.float16, [[0, 1, 2], [3, 4, 5]]),
@@ -204,12 +202,79 @@ def test_fetch_verifies_converts_and_records(
     assert names == {".lock", "w.safetensors", "clip/config.json", "fetched.json"}
     record = json.loads((to / "tiny" / "fetched.json").read_text())
     assert record["w.safetensors"]["source_sha256"] == published[0].sha256
-    assert record["clip/config.json"]["trusted_on_first_download"] is True
-    assert record["w.safetensors"]["trusted_on_first_download"] is False
-    # The second time nothing is fetched, nor is trust needed.
+    assert not any(entry["trusted_on_first_download"] for entry in record.values())
+    # The second time nothing is fetched.
     server.ranges.clear()
     assert fetch(to) == 0
     assert server.ranges == []
+
+
+LARGE = [
+    (PublishedFile("w.pt", "org/m", COMMIT, "w.pt"), "w.pt"),
+    (PublishedFile("w.safetensors", "org/m", COMMIT, "w.pt"), "w.pt"),
+    (PublishedFile("m.safetensors", "org/m", COMMIT, "m.safetensors"), "m.safetensors"),
+    (PublishedFile("m.bin", "org/m", COMMIT, "m.bin"), "m.bin"),
+]
+MOVING = [
+    (PublishedFile("c.json", "org/m", "main", "c.json"), "c.json"),
+    (PublishedFile("c.json", "org/m", COMMIT[:7], "c.json"), "c.json"),
+    (PublishedFile("c.json", "org/m", COMMIT.upper(), "c.json"), "c.json"),
+    # An address has no revision, whatever the entry says.
+    (PublishedFile("c.json", "", COMMIT, "http://127.0.0.1/c.json"), "c.json"),
+]
+
+
+@pytest.mark.parametrize(("file", "name"), LARGE + MOVING)
+def test_weights_without_a_digest_and_what_can_move_need_trust(
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    file: PublishedFile,
+    name: str,
+) -> None:
+    use(monkeypatch, (file,))
+    assert fetch(tmp_path) == 2
+    error = capsys.readouterr().err
+    assert f"tiny: no sha256 of {name} is known ({file.origin}); say --trust-first-download" in error
+    assert server.ranges == []  # refused before anything was fetched
+
+
+def test_what_trust_is_given_for_stands_in_the_record(
+    server: Server, published: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, (replace(published[0], sha256=None), published[1]))
+    assert fetch(tmp_path, "--trust-first-download") == 0
+    record = json.loads((tmp_path / "tiny" / "fetched.json").read_text())
+    assert {name: entry["trusted_on_first_download"] for name, entry in record.items()} == {
+        "w.safetensors": True,
+        "clip/config.json": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("c.json", b"<html>please log in</html>", "not JSON"),
+        ("c.json", b'{"long": "' + b"a" * 4_000_000 + b'"}', "has 4000012 bytes, expected 4000000 at most"),
+        ("merges.txt", b"\n<!DOCTYPE html><html>please log in</html>", "a web page, not a list of tokens"),
+        ("merges.txt", b"a b\n" * 1_000_001, "has 4000004 bytes, expected 4000000 at most"),
+    ],
+)
+def test_a_commit_is_enough_for_small_text_only(
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    content: bytes,
+    reason: str,
+) -> None:
+    server.files[f"/org/m/resolve/{COMMIT}/{name}"] = content
+    use(monkeypatch, (PublishedFile(name, "org/m", COMMIT, name),))
+    assert fetch(tmp_path) == 2
+    assert f"{name}: {reason}" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "tiny").iterdir()] == [".lock"]
 
 
 def test_a_fetch_that_is_cut_off_after_the_download_goes_on_from_there(
@@ -223,15 +288,15 @@ def test_a_fetch_that_is_cut_off_after_the_download_goes_on_from_there(
     with monkeypatch.context() as patched:
         patched.setattr(evals.weights_fetch, "convert", killed)
         with pytest.raises(KeyboardInterrupt):
-            fetch(to, "--trust-first-download")
+            fetch(to)
     server.ranges.clear()
-    assert fetch(to, "--trust-first-download") == 0
+    assert fetch(to) == 0
     assert server.ranges == [f"bytes={published[0].bytes}-", None]
     assert not list((to / "tiny").rglob("*.partial*"))
     assert load_file(to / "tiny" / "w.safetensors")["a"].shape == (2, 3)
 
 
-def test_what_was_trusted_once_must_be_the_same_ever_after(
+def test_what_was_taken_once_must_be_the_same_ever_after(
     server: Server, published: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     to = tmp_path / "to"
@@ -245,14 +310,41 @@ def test_what_was_trusted_once_must_be_the_same_ever_after(
     assert not (to / "tiny" / "clip" / "config.json").exists()
 
 
+@pytest.mark.parametrize("option", [(), ("--trust-first-download",)])
 def test_a_wrong_digest_leaves_nothing(
-    server: Server, published: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    server: Server, published: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: tuple[str, ...]
 ) -> None:
     path = f"/org/m/resolve/{COMMIT}/w.pt"
     server.files[path] = server.files[path][:-1] + b"!"
-    assert fetch(tmp_path / "to", "--trust-first-download") == 2
+    assert fetch(tmp_path / "to", *option) == 2
     assert f"w.pt: sha256 is {hashlib.sha256(server.files[path]).hexdigest()}, expected" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "to" / "tiny").iterdir()] == [".lock"]
+
+
+def test_a_wrong_length_leaves_nothing(
+    server: Server, published: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = f"/org/m/resolve/{COMMIT}/w.pt"
+    server.files[path] += b"!"
+    assert fetch(tmp_path / "to") == 2
+    assert f"has {published[0].bytes + 1} bytes, expected {published[0].bytes}" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "to" / "tiny").iterdir()] == [".lock"]
+
+
+def test_a_digest_that_became_known_is_asked_of_what_was_trusted_before(
+    server: Server,
+    published: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    use(monkeypatch, (replace(published[0], sha256=None),))
+    assert fetch(tmp_path, "--trust-first-download") == 0
+    use(monkeypatch, (published[0],))
+    assert fetch(tmp_path) == 0
+    use(monkeypatch, (replace(published[0], sha256="0" * 64),))
+    assert fetch(tmp_path) == 2
+    assert "w.safetensors: was made from another file than the published one; delete it" in capsys.readouterr().err
 
 
 def test_a_file_changed_later_is_noticed(
@@ -276,9 +368,7 @@ def test_offline_touches_no_network_and_takes_files_put_there_by_hand(
     assert (folder / "w.safetensors").exists()
     assert (folder / "w.pt").exists()  # what the user put there stays
     (folder / "config.json").write_text('{"width": 3}')
-    assert fetch(tmp_path / "to", "--offline") == 2
-    assert "nobody has published a sha256 of config.json" in capsys.readouterr().err
-    assert fetch(tmp_path / "to", "--offline", "--trust-first-download") == 0
+    assert fetch(tmp_path / "to", "--offline") == 0
     assert server.ranges == []
 
 
@@ -315,10 +405,29 @@ def test_published_list_fits_the_scorers() -> None:
         targets = {file.target for file in WEIGHTS[name]}
         for alternatives in groups:
             assert any(set(group) <= targets for group in alternatives), (name, alternatives)
-    for files in WEIGHTS.values():
-        for file in files:
-            assert file.sha256 is None or re.fullmatch("[0-9a-f]{64}", file.sha256)
-            assert file.revision == "main" or re.fullmatch("[0-9a-f]{40}", file.revision)
+
+
+PUBLISHED = [file for files in (*WEIGHTS.values(), *PROMPTS.values()) for file in files]
+
+
+@pytest.mark.parametrize("file", PUBLISHED, ids=lambda file: file.origin)
+def test_every_published_file_is_pinned_in_the_right_form(file: PublishedFile) -> None:
+    assert not file.needs_trust
+    assert re.fullmatch("[0-9a-f]{64}", file.sha256 or "0" * 64)
+    assert file.bytes is None or file.bytes > 0
+    if file.repository:
+        assert re.fullmatch("[0-9a-f]{40}", file.revision)
+        assert not file.name.startswith("http")
+    else:
+        assert file.name.startswith("https://")
+        assert file.sha256 is not None
+
+
+def test_one_digest_is_one_file() -> None:
+    """Digests that were put beside each other by mistake."""
+    of = {file.sha256: (file.repository, file.name, file.bytes) for file in PUBLISHED if file.sha256}
+    assert len(of) == sum(file.sha256 is not None for file in PUBLISHED)
+    assert sum(file.bytes or 0 for files in WEIGHTS.values() for file in files) == pytest.approx(15.3e9, rel=0.01)
 
 
 def test_doctor_names_what_a_config_lacks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -354,5 +463,6 @@ def test_doctor_alone_lists_what_is_published(tmp_path: Path, capsys: pytest.Cap
     assert cli.main(["doctor", "--weights-dir", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "21dd590f3ccdc646f0d53120778b296013b096a035a2718c9cb0d511bff0f1e0" in out
-    assert out.count("sha256 not known") == 12
+    assert "sha256 not known" not in out
+    assert out.count("fixed by its commit") == 5
     assert "GB free for" in out
