@@ -16,6 +16,7 @@ from artifacts.errors import InputError
 def score(arguments: argparse.Namespace) -> None:
     """Score a folder of images; nothing is written unless every score is there."""
     from artifacts.contracts import write_table
+    from artifacts.prompt_text import control_token_warning
     from evals.image_matching import match
     from evals.prompt_file import read_prompt_file
     from evals.read_ahead import share_cores
@@ -38,6 +39,8 @@ def score(arguments: argparse.Namespace) -> None:
     matching = match(
         arguments.images, prompts, arguments.prompts, in_order=arguments.in_order, missing=arguments.skip_broken
     )
+    if warning := control_token_warning([image.prompt for image in matching.images]):
+        _say(f"warning: {arguments.prompts}: {warning}")
     first, unused = matching.images[0], matching.unused
     _say(f"{len(matching.images)} images matched {matching.how}; the first: {first.file} – {_short(first.prompt)}")
     if unused:

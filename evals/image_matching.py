@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from artifacts.errors import InputError
-from evals.prompt_file import FilePrompt, is_text
+from artifacts.prompt_text import is_text
+from evals.prompt_file import FilePrompt
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 MANIFEST = "manifest.parquet"

@@ -1,32 +1,35 @@
-"""Prompts of a folder of images, read from the file formats people have: one prompt an image, in order.
+"""Prompts in the file formats people have, for prompt sets and for folders of images: one prompt a row, in order.
 
 | suffix | content |
 | --- | --- |
-| ``.txt`` | one prompt a line |
+| ``.txt`` | one prompt a line; white space around it is dropped |
 | ``.json`` | a list of strings, or of objects |
 | ``.jsonl`` | one string or object a line |
 | ``.csv``, ``.tsv`` | a header and one row a prompt |
 | ``.parquet`` | our contract ``prompts`` |
 
-Objects and rows have the prompt under ``prompt``, and may name their image (:data:`FILE_COLUMNS`) and their
-``prompt_id``; other keys are ignored.
+Objects and rows have the prompt under ``prompt``, and may name their image (:data:`FILE_COLUMNS`), their number or id
+(:data:`ID_COLUMNS`) and their ``category``; other keys are ignored. :mod:`artifacts.text_lines` says what a line and a
+cell are.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from artifacts import text_lines
 from artifacts.errors import InputError
 from artifacts.plugins import nearest
+from artifacts.prompt_text import fault, is_text
 
 PROMPT_COLUMN = "prompt"
-ID_COLUMN = "prompt_id"
+CATEGORY_COLUMN = "category"
+# The first that is there counts.
+ID_COLUMNS = ("prompt_id", "id", "index", "idx")
 # ``file_name`` is what folders of images in Hugging Face's layout call it.
 FILE_COLUMNS = ("file", "file_name", "filename", "image", "image_path", "path")
 
@@ -39,21 +42,14 @@ class FilePrompt:
         where: where it stands in the file, for messages, e.g. ``line 3``.
         file: the image that the row names; ``None`` where the file has no such column.
         prompt_id: as the row says; ``None`` where the file has no such column.
+        category: as the row says; ``None`` where it says nothing.
     """
 
     text: str
     where: str
     file: str | None = None
     prompt_id: str | None = None
-
-
-def is_text(value: str) -> bool:
-    """Whether a string is Unicode text: JSON's escapes, and names of files, may hold halves of characters."""
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
+    category: Any = None
 
 
 def read_prompt_file(
@@ -76,51 +72,66 @@ def read_prompt_file(
         raise InputError(f"{path}: unknown suffix '{path.suffix}': expected one of {', '.join(_READERS)}")
     rows = list(_READERS[path.suffix.lower()](path))
     if not rows:
-        raise InputError(f"{path}: holds no prompts; give one prompt an image")
-    column = prompt_column or PROMPT_COLUMN
-    named = _file_column([row for _, row in rows if isinstance(row, Mapping)], path, file_column)
-    prompts = [_prompt(path, where, row, column, named) for where, row in rows]
-    for what, values in (("image", [p.file for p in prompts]), (ID_COLUMN, [p.prompt_id for p in prompts])):
+        raise InputError(f"{path}: holds no prompts; give one a line, row or entry")
+    columns = list(dict.fromkeys(str(key) for _, row in rows if isinstance(row, Mapping) for key in row))
+    names = _Columns(
+        prompt_column or PROMPT_COLUMN,
+        _file_column(columns, path, file_column),
+        next((name for name in ID_COLUMNS if name in columns), None),
+    )
+    prompts = [_prompt(path, where, row, names) for where, row in rows]
+    for what, values in (("image", [p.file for p in prompts]), (names.id, [p.prompt_id for p in prompts])):
         without = [p.where for p, value in zip(prompts, values, strict=True) if value is None]
         if without and len(without) < len(prompts):
             raise InputError(f"{path}: {without[0]}: names no {what}, other rows do; name it in all rows or in none")
     return prompts
 
 
-def _prompt(path: Path, where: str, row: Any, column: str, file_column: str | None) -> FilePrompt:
-    file = prompt_id = None
-    text = row
-    if isinstance(row, Mapping):
-        if column not in row:
-            known = [str(key) for key in row]
-            raise InputError(
-                f"{path}: {where}: no '{column}' (found {', '.join(known) or 'nothing'}){nearest(column, known)}; "
-                "name the prompt's column with --prompt-column"
-            )
-        text, prompt_id = row[column], row.get(ID_COLUMN)
-        file = row.get(file_column) if file_column is not None else None
-    if not isinstance(text, str):
-        found = "nothing" if text is None else type(text).__name__
-        raise InputError(f"{path}: {where}: the prompt is {found}, expected text")
-    if not text.strip():
+@dataclass(frozen=True)
+class _Columns:
+    """Names of the columns that are read; ``None`` where there is none."""
+
+    prompt: str
+    file: str | None
+    id: str | None
+
+
+def _prompt(path: Path, where: str, row: Any, columns: _Columns) -> FilePrompt:
+    cells: Mapping[str, Any] = row if isinstance(row, Mapping) else {columns.prompt: row}
+    if columns.prompt not in cells:
+        known = [str(key) for key in cells]
         raise InputError(
-            f"{path}: {where}: the prompt is empty; give one prompt an image, or remove the row and its image"
+            f"{path}: {where}: no '{columns.prompt}' (found {', '.join(known) or 'nothing'})"
+            f"{nearest(columns.prompt, known)}; name the prompt's column with --prompt-column, or prompt_column in a "
+            "config"
         )
-    if file is not None and (not isinstance(file, str) or not file.strip()):
-        raise InputError(f"{path}: {where}: '{file_column}' is {file!r}, expected the name of an image file")
-    for what, value in (("the prompt", text), (f"'{file_column}'", file), (f"'{ID_COLUMN}'", prompt_id)):
+    text = cells[columns.prompt]
+    wrong = fault(text)
+    # Where a text was read with its byte-order mark and then written as JSON or as a cell.
+    if not wrong and text.startswith(text_lines.MARK):
+        wrong = f"{text!a}, which begins with a byte-order mark"
+    if wrong:
+        raise InputError(
+            f"{path}: {where}: the prompt is {wrong}; correct it, or remove the row and its image if it has one"
+        )
+    file = None if columns.file is None else cells.get(columns.file)
+    number = None if columns.id is None else cells.get(columns.id)
+    if file is not None and (not isinstance(file, str) or not file.strip() or "\0" in file):
+        raise InputError(f"{path}: {where}: '{columns.file}' is {file!r}, expected the name of an image file")
+    if number is not None and (isinstance(number, bool) or not isinstance(number, str | int) or number == ""):
+        raise InputError(f"{path}: {where}: '{columns.id}' is {number!r}, expected a whole number or a text")
+    for name, value in ((columns.file, file), (columns.id, number)):
         if isinstance(value, str) and not is_text(value):
-            raise InputError(f"{path}: {where}: {what} is {value!a}, which is not Unicode text; correct the file")
-    return FilePrompt(text, where, file, None if prompt_id is None else str(prompt_id))
+            raise InputError(f"{path}: {where}: '{name}' is {value!a}, which is not Unicode text; correct the file")
+    return FilePrompt(text, where, file, None if number is None else str(number), cells.get(CATEGORY_COLUMN))
 
 
-def _file_column(rows: list[Mapping[str, Any]], path: Path, wanted: str | None) -> str | None:
+def _file_column(found: list[str], path: Path, wanted: str | None) -> str | None:
     """The column that names the images, or ``None``."""
-    found = dict.fromkeys(str(key) for row in rows for key in row)
     if wanted is not None:
         if wanted not in found:
             raise InputError(
-                f"{path}: no column '{wanted}' (found {', '.join(found) or 'none'}){nearest(wanted, list(found))}; "
+                f"{path}: no column '{wanted}' (found {', '.join(found) or 'none'}){nearest(wanted, found)}; "
                 "give the column of the image names with --file-column"
             )
         return wanted
@@ -130,71 +141,50 @@ def _file_column(rows: list[Mapping[str, Any]], path: Path, wanted: str | None) 
     return named[0] if named else None
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; give a readable file of prompts") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
-
-
-def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Lines with their number; blank lines are passed on, but for those at the end.
-
-    Split at line feeds only: a prompt may hold other characters at which Python splits lines.
-    """
-    for number, line in enumerate(_text(path).rstrip().split("\n"), start=1):
+def _read_txt(path: Path) -> Iterator[tuple[str, Any]]:
+    blank: list[int] = []
+    for number, line in text_lines.lines(path):
+        if number == 1 and (other := _other_format(line)):
+            raise InputError(f"{path}: line 1 is no prompt but looks like {other}")
+        if not line.strip():
+            blank.append(number)
+            continue
+        # Blank lines at the end are no prompts; elsewhere an image may belong to one.
+        yield from ((f"line {empty}", "") for empty in blank)
+        blank.clear()
         yield f"line {number}", line.strip()
 
 
-def _read_txt(path: Path) -> Iterator[tuple[str, Any]]:
-    if _text(path).strip():
-        yield from _lines(path)
+def _other_format(line: str) -> str:
+    """What a file is whose first line is this one, if it is no list of prompts."""
+    cells = [cell.strip().strip('"').lower() for cell in re.split("[,;\t]", line)]
+    if PROMPT_COLUMN in cells and not any(re.search(r"\s", cell) for cell in cells):
+        return "the header of a table; name the file .csv, or .tsv if tabs separate its cells"
+    try:
+        value = text_lines.json_decoder().decode(line.strip())
+    except (ValueError, RecursionError):
+        value = None
+    if isinstance(value, dict | list) or line.strip() in ("[", "{"):
+        return "JSON; name the file .json, or .jsonl if each line is an entry"
+    return ""
 
 
 def _read_json(path: Path) -> Iterator[tuple[str, Any]]:
-    try:
-        content = json.loads(_text(path))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: not JSON (line {error.lineno}: {error.msg}); correct the file") from error
+    content = text_lines.read_json(path)
     if not isinstance(content, list):
         raise InputError(
             f"{path}: expected a list of prompts, found {type(content).__name__}; give a list of strings, or of "
             'objects such as {"file": "0.png", "prompt": "a red cat"}'
         )
-    for number, row in enumerate(content, start=1):
-        yield f"entry {number}", row
+    return ((f"entry {number}", row) for number, row in enumerate(content, start=1))
 
 
 def _read_jsonl(path: Path) -> Iterator[tuple[str, Any]]:
-    if not _text(path).strip():
-        return
-    for where, line in _lines(path):
-        try:
-            yield where, json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(
-                f"{path}: {where}: not JSON ({error.msg}); expected one string or object a line"
-            ) from error
+    return ((f"line {number}", row) for number, row in text_lines.json_lines(path))
 
 
 def _read_table(delimiter: str) -> Callable[[Path], Iterator[tuple[str, Any]]]:
-    def read(path: Path) -> Iterator[tuple[str, Any]]:
-        reader = csv.DictReader(io.StringIO(_text(path), newline=""), delimiter=delimiter, strict=True)
-        try:
-            for number, row in enumerate(reader, start=1):
-                if None in row or None in row.values():
-                    cells = len(reader.fieldnames or ())
-                    raise InputError(
-                        f"{path}: row {number} has not the {cells} cells of the header; quote cells that hold the "
-                        "delimiter"
-                    )
-                yield f"row {number}", row
-        except csv.Error as error:
-            raise InputError(f"{path}: line {reader.line_num}: not a table ({error}); correct the file") from error
-
-    return read
+    return lambda path: ((f"row {number}", row) for number, row in text_lines.table(path, delimiter))
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[str, Any]]:

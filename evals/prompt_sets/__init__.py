@@ -6,6 +6,7 @@ read (:mod:`evals.prompts_fetch`).
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from artifacts.contracts import write_table
 from artifacts.errors import InputError
 from artifacts.plugins import Registry
+from artifacts.prompt_text import control_token_warning, fault
 
 REGISTRY = Registry(kind="prompt source", package="evals.prompt_sets", group="evals.prompt_sources")
 
@@ -38,16 +40,28 @@ def write(spec: Mapping[str, Any]) -> None:
             of the source, ``out``.
 
     Raises:
-        InputError: unknown source, bad options, or fewer prompts than ``limit``.
+        InputError: unknown source, bad options, fewer prompts than ``limit``, or one that is no text.
     """
     import pandas as pd
 
-    name, limit = spec["prompt_set"], spec["limit"]
-    prompts: list[Prompt] = REGISTRY.load(spec["source"]).read(spec["options"])
-    if not prompts or (limit is not None and len(prompts) < limit):
-        raise InputError(f"prompt set '{name}': source '{spec['source']}' has {len(prompts)} prompts, limit is {limit}")
+    name = spec["prompt_set"]
+    prompts = read(name, spec["source"], limit=spec["limit"], options=spec["options"])
+    if warning := control_token_warning([prompt.text for prompt in prompts]):
+        print(f"warning: prompt set '{name}': {warning}", file=sys.stderr)
     rows = [
         {"prompt_id": f"{name}-{i:05d}", "prompt": p.text, "category": p.category, "source": spec["source"]}
-        for i, p in enumerate(prompts[:limit])
+        for i, p in enumerate(prompts)
     ]
     write_table(spec["out"], pd.DataFrame(rows), "prompts")
+
+
+def read(name: str, source: str, *, limit: int | None, options: Mapping[str, Any]) -> list[Prompt]:
+    """The prompts of a set of this name; arguments and errors as of :func:`write`."""
+    prompts: list[Prompt] = REGISTRY.load(source).read(options)
+    if not prompts or (limit is not None and len(prompts) < limit):
+        raise InputError(f"prompt set '{name}': source '{source}' has {len(prompts)} prompts, limit is {limit}")
+    prompts = prompts[:limit]
+    for number, prompt in enumerate(prompts):
+        if wrong := fault(prompt.text):
+            raise InputError(f"prompt set '{name}': source '{source}': prompt {number}, from 0, is {wrong}")
+    return prompts

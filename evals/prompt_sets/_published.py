@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from artifacts import text_lines
 from artifacts.errors import InputError
 from artifacts.plugins import nearest
 from evals.prompt_sets import Prompt
@@ -84,11 +85,8 @@ def read_json(source: str, path: Path) -> list[str]:
     Raises:
         InputError: the file has another shape, or a prompt is no text or blank.
     """
-    text = read_text(source, path)
-    try:
-        rows = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"prompt source '{source}': {path}: not JSON ({error}); give the published file") from error
+    with named_source(source):
+        rows = text_lines.read_json(path)
     if not isinstance(rows, list) or not all(isinstance(row, dict) and "prompt" in row for row in rows):
         raise InputError(f"prompt source '{source}': {path}: expected a list of objects with 'prompt'")
     for number, row in enumerate(rows, start=1):
@@ -99,16 +97,13 @@ def read_json(source: str, path: Path) -> list[str]:
     return [row["prompt"] for row in rows]
 
 
-def read_text(source: str, path: Path) -> str:
-    """Content of a UTF-8 file, with or without byte order mark.
-
-    Raises:
-        InputError: it cannot be read as such.
-    """
+@contextmanager
+def named_source(source: str) -> Iterator[None]:
+    """Say of which source the file is that cannot be read."""
     try:
-        return path.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"prompt source '{source}': {path}: {error}; give a UTF-8 file") from error
+        yield
+    except InputError as error:
+        raise InputError(f"prompt source '{source}': {error}") from error
 
 
 def first_of_each(prompts: list[Prompt], count: int | None) -> list[Prompt]:

@@ -5,15 +5,14 @@ The copy is a Parquet table whose categories are numbers; a local file may also 
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from artifacts import text_lines
 from artifacts.errors import InputError
 from evals.prompt_sets import Prompt
-from evals.prompt_sets._published import CATEGORY_OPTIONS, check_options, first_of_each, open_file, read_text
+from evals.prompt_sets._published import CATEGORY_OPTIONS, check_options, first_of_each, named_source, open_file
 
 DEFAULTS: dict[str, Any] = CATEGORY_OPTIONS
 # In the order that the table's numbers count them.
@@ -59,8 +58,9 @@ def read(options: Mapping[str, Any]) -> list[Prompt]:
 
 
 def _read_csv(path: Path) -> list[tuple[Any, Any]]:
-    rows = csv.DictReader(io.StringIO(read_text("drawbench", path), newline=""))
-    columns = {name.strip().lower(): name for name in rows.fieldnames or ()}
+    with named_source("drawbench"):
+        rows = [row for _, row in text_lines.table(path)]
+    columns = {name.strip().lower(): name for name in (rows[0] if rows else ())}
     _check_columns(path, columns)
     return [(row[columns["prompts"]], row[columns["category"]]) for row in rows]
 

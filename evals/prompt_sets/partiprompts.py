@@ -12,15 +12,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from artifacts import text_lines
 from artifacts.errors import InputError
 from evals.prompt_sets import Prompt
 from evals.prompt_sets._published import (
     CATEGORY_OPTIONS,
     check_options,
     first_of_each,
+    named_source,
     open_file,
     read_json,
-    read_text,
 )
 
 COLUMNS = {"category": "Category", "challenge": "Challenge"}
@@ -63,7 +64,9 @@ def read(options: Mapping[str, Any]) -> list[Prompt]:
 
 def _categories(path: Path, column: str) -> dict[str, str]:
     """Text to value of ``column``. The table has one line a prompt, and no quoting."""
-    header, *lines = (line.removesuffix("\r").split("\t") for line in read_text("partiprompts", path).split("\n"))
+    with named_source("partiprompts"):
+        text = text_lines.read_text(path)
+    header, *lines = (line.removesuffix("\r").split("\t") for line in text.split("\n"))
     if "Prompt" not in header or column not in header:
         raise InputError(
             f"prompt source 'partiprompts': {path}: no columns 'Prompt' and '{column}' (found {', '.join(header)})"

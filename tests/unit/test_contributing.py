@@ -17,6 +17,7 @@ import sdpo.bases
 import sdpo.objectives
 import sdpo.pairs
 from artifacts.contracts import read_table
+from artifacts.errors import InputError
 
 PAGE = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 EXAMPLES = dict(re.findall(r"`(\S+?\.py)`:?\n\n```python\n(.*?)```", PAGE, flags=re.S))
@@ -61,15 +62,21 @@ def test_scorer(dropped_in: ModuleType) -> None:
     assert len(scorer.fingerprint) == 64
 
 
-@pytest.mark.parametrize("dropped_in", ["evals/prompt_sets/csv_file.py"], indirect=True)
+@pytest.mark.parametrize("dropped_in", ["evals/prompt_sets/markdown_list.py"], indirect=True)
 def test_prompt_source(dropped_in: ModuleType, tmp_path: Path) -> None:
-    (tmp_path / "list.csv").write_text('prompt,category\n"a cat, sitting",animal\na house,\n', encoding="utf-8")
+    text = "\ufeff- a tree\r\n\r\n# animal\r\n- a cat,\u2028sitting\r\nnot this\r\n"
+    (tmp_path / "list.md").write_bytes(text.encode())
     out = tmp_path / "set.parquet"
-    options = {"path": str(tmp_path / "list.csv")}
-    evals.prompt_sets.write({"prompt_set": "s", "source": "csv_file", "limit": None, "options": options, "out": out})
+    spec = {"prompt_set": "s", "source": "markdown_list", "limit": None, "out": out}
+    evals.prompt_sets.write({**spec, "options": {"path": str(tmp_path / "list.md")}})
     table = read_table(out, "prompts")
-    assert table["prompt"].tolist() == ["a cat, sitting", "a house"]
-    assert table["category"].tolist() == ["animal", ""]
+    assert table["prompt"].tolist() == ["a tree", "a cat,\u2028sitting"]
+    assert table["category"].tolist() == ["", "animal"]
+    (tmp_path / "list.md").write_text("- \n")
+    with pytest.raises(InputError, match="prompt 0, from 0, is empty"):
+        evals.prompt_sets.write({**spec, "options": {"path": str(tmp_path / "list.md")}})
+    with pytest.raises(InputError, match="path is None, expected the path of a Markdown file"):
+        evals.prompt_sets.write({**spec, "options": {}})
 
 
 @pytest.mark.parametrize("dropped_in", [name for name in EXAMPLES if name.startswith("sdpo/bases")], indirect=True)

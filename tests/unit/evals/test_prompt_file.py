@@ -46,6 +46,18 @@ def test_a_line_separator_within_a_prompt_does_not_split_it(tmp_path: Path) -> N
     assert [prompt.text for prompt in prompts] == ["a\u2028b\x0cc", "d"]
 
 
+@pytest.mark.parametrize("column", ["prompt_id", "id", "index", "idx"])
+def test_column_of_numbers(tmp_path: Path, column: str) -> None:
+    path = write(tmp_path, "p.jsonl", f'{{"{column}": 2, "prompt": "a"}}\n{{"{column}": "s-1", "prompt": "b"}}\n')
+    assert [prompt.prompt_id for prompt in read_prompt_file(path)] == ["2", "s-1"]
+
+
+def test_words_that_are_no_header(tmp_path: Path) -> None:
+    texts = ["{red|blue} cat, [seed]", "a prompt, a file"]
+    for text in texts:
+        assert [p.text for p in read_prompt_file(write(tmp_path, "p.txt", f"{text}\nb\n"))] == [text, "b"]
+
+
 @pytest.mark.parametrize("column", ["file", "file_name", "image"])
 def test_column_that_names_the_image(tmp_path: Path, column: str) -> None:
     path = write(tmp_path, "p.csv", f"{column},prompt\nb.png,one\na.png,two\n")
@@ -72,6 +84,18 @@ def test_columns_of_other_names(tmp_path: Path) -> None:
         ("p.json", "[]", r"p\.json: holds no prompts"),
         ("p.jsonl", '"a"\nb\n', r"p\.jsonl: line 2: not JSON"),
         ("p.jsonl", '{"prompt": "a", "file": "0.png"}\n"b"\n', r"p\.jsonl: line 2: names no image, other rows do"),
+        ("p.json", '["\\ufeffa"]', r"entry 1: the prompt is '\\ufeffa', which begins with a byte-order mark"),
+        ("p.json", '["a\\u0000"]', r"entry 1: the prompt is 'a\\x00', which holds a NUL"),
+        ("p.json", '{"prompt": "a"}\n{"prompt": "b"}', r"line 2: Extra data.* one a line, are \.jsonl"),
+        ("p.json", '[{"prompt": "a", "prompt": "b"}]', "an object names the key 'prompt' twice"),
+        ("p.jsonl", '["a", "b"]', r"line 1: the prompt is list, expected text"),
+        ("p.jsonl", '{"prompt": "a", "id": 2}\n{"prompt": "b"}\n', r"line 2: names no id, other rows do"),
+        ("p.jsonl", '{"prompt": "a", "prompt_id": 0.5}\n', r"line 1: 'prompt_id' is 0\.5, expected a whole number or"),
+        ("p.txt", "prompt\na\n", r"line 1 is no prompt but looks like the header of a table; name the file \.csv"),
+        ("p.txt", "file,prompt\n0.png,a\n", r"line 1 is no prompt but looks like the header"),
+        ("p.txt", '{"prompt": "a"}\n', r"line 1 is no prompt but looks like JSON; .*\.jsonl if each line"),
+        ("p.csv", "prompt,file,prompt\na,b,c\n", r"p\.csv: two columns are named 'prompt'; name each column once"),
+        ("p.csv", "a red cat\na dog\n", r"row 1: no 'prompt' \(found a red cat\)"),
         ("p.csv", "file,prompt\n0.png,a, b\n", r"p\.csv: row 1 has not the 2 cells .*quote cells"),
         ("p.csv", "file,prompt\n0.png\n", r"p\.csv: row 1 has not the 2 cells"),
         ("p.csv", "file,prompt\n,a\n", r"p\.csv: row 1: 'file' is '', expected the name of an image"),

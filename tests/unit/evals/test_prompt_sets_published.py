@@ -301,12 +301,12 @@ def test_drawbench_from_the_sheet(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"<html>", r"not JSON \(.*\); give the published file"),
+        (b"<html>", r"not JSON \(line 1: Expecting value\); correct the file"),
         (b'{"prompt": "a"}', "expected a list of objects with 'prompt'"),
         (b'["a"]', "expected a list of objects with 'prompt'"),
         (b'[{"prompt": "a"}, {"prompt": " "}]', "entry 2: the prompt is ' ', expected text"),
         (b'[{"prompt": null}]', "entry 1: the prompt is None, expected text"),
-        (b"\xff", "'utf-8' codec can't decode .*; give a UTF-8 file"),
+        (b"\xff", r"not UTF-8 text \(.* at byte 0\); give a UTF-8 text file"),
     ],
 )
 def test_files_of_another_shape(content: bytes, message: str, tmp_path: Path) -> None:
