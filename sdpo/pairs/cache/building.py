@@ -26,7 +26,7 @@ from sdpo.pairs.cache import shard_writing
 from sdpo.pairs.cache.encoding import PROMPT, unpacked
 from sdpo.pairs.cache.images import PreparedImage, prepared
 from sdpo.pairs.cache.pool import Encoders, ImageBatches
-from sdpo.pairs.cache.reading import description
+from sdpo.pairs.cache.reading import description, note_checked
 from sdpo.pairs.cache.settings import EncodingSettings
 from sdpo.pairs.cache.shard_writing import Row, Shard
 
@@ -113,6 +113,7 @@ class _Build:
     def __init__(self, encoders: Encoders, settings: EncodingSettings, state: Path) -> None:
         self.encoders, self.settings, self.state = encoders, settings, state
         self.shards: list[Shard] = []
+        self.taken_up: set[str] = set()
         self.images: dict[str, int] = {}
         # The empty prompt is one of the prompts, and the first.
         self.prompts: dict[str, int] = {}
@@ -132,8 +133,9 @@ class _Build:
             self._write(chain([first], islice(pairs, self.settings.shard_pairs - 1)))
 
     def _skip(self, shard: Shard, pairs: Iterator[Pair]) -> None:
-        """Take up a shard; its images need not be decoded."""
+        """Take up a shard: its pairs are read and decoded again, to see that they are the same, and not encoded."""
         self.shards.append(shard)
+        self.taken_up.add(shard.file)
         for sha256 in shard.images:
             self.images[sha256] = len(self.images)
         for prompt in shard.prompts:
@@ -248,8 +250,8 @@ class _Build:
                 "loser_image": [row.loser for row, _ in rows],
             }
         )
+        shapes = self._shapes()
         ready = self.state / shard_writing.READY
-        shutil.rmtree(ready, ignore_errors=True)
         ready.mkdir()
         with shard_writing.space_needed(self.state):
             shard_writing.take(self.state, self.shards, ready)
@@ -257,7 +259,9 @@ class _Build:
             files = {shard.file: shard.sha256 for shard in self.shards}
             files["index.parquet"] = file_sha256(ready / "index.parquet")
             parts = [{"file": s.file, "images": len(s.images), "prompts": len(s.prompts)} for s in self.shards]
-            write_json(ready / "cache.json", {**about, **self._shapes(), "files": files, "shards": parts})
+            write_json(ready / "cache.json", {**about, **shapes, "files": files, "shards": parts})
         if out.exists():
             shutil.rmtree(out)
         os.replace(ready, out)
+        # Shards that were taken up lay about for some time; the first reader compares them.
+        note_checked(out, {file: sha256 for file, sha256 in files.items() if file not in self.taken_up})

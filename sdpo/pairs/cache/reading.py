@@ -245,6 +245,23 @@ def stamp(folder: Path) -> Path:
     return folder.parent / f".{folder.name}.checked.json"
 
 
+def note_checked(folder: Path, digests: Mapping[str, str]) -> None:
+    """Write the stamp for files, by name, that whoever wrote them knows to have these digests."""
+    _note(folder, {name: _entry(folder / name, sha256) for name, sha256 in digests.items()})
+
+
+def _note(folder: Path, entries: Mapping[str, Any]) -> None:
+    # A cache that lies where nothing can be written is read each time.
+    with suppress(OSError):
+        write_json(stamp(folder), entries)
+
+
+def _entry(path: Path, sha256: str) -> list[int | str]:
+    """Size, time of change and digest of an intact file."""
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns, sha256]
+
+
 def _check_files(folder: Path, digests: Mapping[str, str]) -> None:
     """Compare all files with their digests, several at a time; those that the stamp knows are not read again."""
     known: Mapping[str, Any] = {}
@@ -257,8 +274,7 @@ def _check_files(folder: Path, digests: Mapping[str, str]) -> None:
         path = folder / name
         if not path.is_file():
             return None
-        stat = path.stat()
-        entry: list[int | str] = [stat.st_size, stat.st_mtime_ns, digests[name]]
+        stat, entry = path.stat(), _entry(path, digests[name])
         if known.get(name) == entry or _file_sha256(path.resolve(), stat.st_size, stat.st_mtime_ns) == digests[name]:
             return entry
         return None
@@ -269,9 +285,7 @@ def _check_files(folder: Path, digests: Mapping[str, str]) -> None:
         if entry is None:
             raise InputError(f"{folder / name}: missing or damaged; delete {folder} and run snakemake again")
     if entries != known:
-        # A cache that lies where nothing can be written is read each time.
-        with suppress(OSError):
-            write_json(stamp(folder), entries)
+        _note(folder, entries)
 
 
 def load(folder: Path, split: str, *, base: Base | None = None, check: bool = True) -> Pairs:

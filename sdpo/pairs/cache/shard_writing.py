@@ -66,6 +66,7 @@ def state_folder(out: Path, digest: str) -> Path:
 
 def written(folder: Path) -> list[Shard]:
     """The shards that are there, up to the first that is missing or damaged."""
+    _put_back(folder)
     found: list[Shard] = []
     while (about := folder / f"{name(len(found))}.json").is_file():
         try:
@@ -99,14 +100,22 @@ def write(folder: Path, number: int, tensors: Tensors, rows: list[Row], images: 
 
 
 def take(state: Path, shards: list[Shard], into: Path) -> None:
-    """Put the shards into another folder of the same file system, without copying them."""
+    """Put the shards into another folder of the same file system, without copying them: they stay, too, if they can."""
     for shard in shards:
         target = into / shard.file
         try:
             os.link(state / shard.file, target)
         except OSError:
-            # Not every file system has hard links.
-            shutil.copyfile(state / shard.file, target)
+            # Not every file system has hard links, or has them across folders.
+            os.replace(state / shard.file, target)
+
+
+def _put_back(state: Path) -> None:
+    """Undo what :func:`take` did to a cache that was not completed."""
+    for file in (state / READY).glob("shard-*.safetensors"):
+        if not (state / file.name).exists():
+            os.replace(file, state / file.name)
+    shutil.rmtree(state / READY, ignore_errors=True)
 
 
 @contextmanager
@@ -115,7 +124,7 @@ def tidied(state: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        shutil.rmtree(state / READY, ignore_errors=True)
+        _put_back(state)
         if not any(state.glob("shard-*.json")):
             shutil.rmtree(state.parent, ignore_errors=True)
         raise

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -218,7 +220,12 @@ def test_interrupted_build_goes_on_at_the_shard(
         if file.name != "cache.json":
             assert file.read_bytes() == (tmp_path / "broken" / file.name).read_bytes(), file.name
     assert cache.content_sha256(tmp_path / "whole") == cache.content_sha256(tmp_path / "broken")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken", "whole"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".broken.checked.json",
+        ".whole.checked.json",
+        "broken",
+        "whole",
+    ]
 
 
 def test_interruption_after_the_last_shard_costs_nothing(
@@ -257,7 +264,49 @@ def test_another_setting_starts_anew(
     assert "goes on after" not in capsys.readouterr().err
     assert load_file(tmp_path / "cache" / "shard-00000.safetensors")["mean"].dtype == torch.float16
     # Shards that nothing will take up are removed with the rest.
-    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".cache.checked.json", "cache"]
+
+
+def without_links(*_: Any) -> None:
+    raise OSError(errno.EPERM, "Operation not permitted")
+
+
+def test_without_hard_links_nothing_lies_on_the_disk_twice(
+    spec: Spec, given: list[Pair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interruption while the cache is put together costs nothing there either."""
+    cache.build(spec(tmp_path / "whole", shard_pairs=4))
+    monkeypatch.setattr(os, "link", without_links)
+    written: list[Path] = []
+
+    def dies(path: Path, *_: Any) -> None:
+        written.extend(path.parents[1].rglob("shard-*.safetensors"))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(building, "write_table", dies)
+        cache.build(spec(tmp_path / "cache", shard_pairs=4))
+    assert [path.parent.name for path in written] == [shard_writing.READY] * 3
+    with monkeypatch.context() as patch:
+        patch.setattr(StableDiffusion, "encode_images", dies)
+        cache.build(spec(tmp_path / "cache", shard_pairs=4))
+    assert cache.content_sha256(tmp_path / "cache") == cache.content_sha256(tmp_path / "whole")
+    cache.load(tmp_path / "cache", "train")
+
+
+def test_shards_of_a_build_that_was_killed_while_it_was_put_together_are_found(
+    spec: Spec, given: list[Pair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt_before_shard(patch, 2)
+        cache.build(spec(tmp_path / "cache", shard_pairs=4))
+    (state,) = tmp_path.glob(".cache.building/*")
+    shards = shard_writing.written(state)
+    (state / shard_writing.READY).mkdir()
+    monkeypatch.setattr(os, "link", without_links)
+    shard_writing.take(state, shards[:1], state / shard_writing.READY)
+    assert shard_writing.written(state) == shards
+    assert not (state / shard_writing.READY).exists()
 
 
 @pytest.mark.slow
@@ -353,28 +402,62 @@ def test_autoencoder_that_overflows_is_named(spec: Spec, given: list[Pair], tiny
     assert everything(tmp_path / "cache")["train winner mean"].isfinite().all()
 
 
-def test_files_are_read_once_and_again_when_they_change(
-    spec: Spec, given: list[Pair], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Hashing hundreds of gigabytes at every start would take longer than the start."""
-    folder = tmp_path / "cache"
-    cache.build(spec(folder, shard_pairs=5))
-    read: list[str] = []
-
+def counting_into(read: list[str]) -> Callable[[Path, int, int], str]:
     def counted(path: Path, size: int, modified_ns: int) -> str:
         read.append(path.name)
         return file_sha256(path)
 
-    monkeypatch.setattr(reading, "_file_sha256", counted)
+    return counted
+
+
+def test_only_what_a_build_took_up_is_read_by_the_first_training(
+    spec: Spec, given: list[Pair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt_before_shard(patch, 2)
+        cache.build(spec(tmp_path / "cache", shard_pairs=3))
+    # What became of a shard meanwhile does not show in its size.
+    (shard,) = tmp_path.glob(".cache.building/*/shard-00001.safetensors")
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    shard.write_bytes(content)
+    cache.build(spec(tmp_path / "cache", shard_pairs=3))
+    read: list[str] = []
+    monkeypatch.setattr(reading, "_file_sha256", counting_into(read))
+    with pytest.raises(InputError, match=r"shard-00001.safetensors: missing or damaged; delete .*cache"):
+        cache.load(tmp_path / "cache", "train")
+    assert sorted(read) == ["shard-00000.safetensors", "shard-00001.safetensors"]
+
+
+def test_a_stamp_of_a_cache_that_was_there_before_says_nothing_of_the_new_one(
+    spec: Spec, given: list[Pair], tmp_path: Path
+) -> None:
+    cache.build(spec(tmp_path / "cache", shard_pairs=3))
+    before = json.loads(reading.stamp(tmp_path / "cache").read_text())
+    cache.build(spec(tmp_path / "cache", shard_pairs=3, dtype="float16"))
+    after = json.loads(reading.stamp(tmp_path / "cache").read_text())
+    digests = json.loads((tmp_path / "cache" / "cache.json").read_text())["files"]
+    assert before != after
+    assert {name: entry[2] for name, entry in after.items()} == digests
+
+
+def test_files_are_read_once_and_again_when_they_change(
+    spec: Spec, given: list[Pair], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Hashing hundreds of gigabytes at every start would take longer than the start; the build knows the digests."""
+    folder = tmp_path / "cache"
+    cache.build(spec(folder, shard_pairs=5))
+    read: list[str] = []
+    monkeypatch.setattr(reading, "_file_sha256", counting_into(read))
     files = sorted(json.loads((folder / "cache.json").read_text())["files"])
+    assert len(files) == 3
     cache.load(folder, "train")
-    assert sorted(read) == files and len(files) == 3
     cache.load(folder, "heldout")
-    assert sorted(read) == files
+    assert read == []
     shard = folder / "shard-00001.safetensors"
     shard.touch()
     cache.load(folder, "train")
-    assert read[3:] == [shard.name]
+    assert read == [shard.name]
     content = bytearray(shard.read_bytes())
     content[-1] ^= 1
     shard.write_bytes(content)
