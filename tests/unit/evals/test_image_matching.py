@@ -16,7 +16,7 @@ SOURCE = "prompts.csv"
 
 def folder_of(folder: Path, names: Sequence[str]) -> Path:
     for name in names:
-        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
     return folder
 
@@ -146,3 +146,113 @@ def test_missing_images_are_matched_where_somebody_else_lists_them(tmp_path: Pat
     with pytest.raises(InputError, match=r"b\.png: no such image"):
         match(tmp_path, asked, SOURCE)
     assert by_prompt(match(tmp_path, asked, SOURCE, missing=True)) == ["a.png", "b.png"]
+
+
+def texts(matching: Matching) -> dict[str, str]:
+    return {image.file: image.prompt for image in matching.images}
+
+
+@pytest.mark.parametrize("ids", [["2", "0", "1"], ["s-2", "s-0", "s-1"], ["00002", "00000", "00001"]])
+@pytest.mark.parametrize("in_order", [False, True])
+def test_a_number_in_the_ids_beats_the_order_of_rows(tmp_path: Path, ids: list[str], in_order: bool) -> None:
+    folder = folder_of(tmp_path, [f"img_{i:05d}.png" for i in range(3)])
+    found = texts(match(folder, prompts(3, ids=ids), SOURCE, in_order=in_order))
+    assert found == {"img_00000.png": "prompt 1", "img_00001.png": "prompt 2", "img_00002.png": "prompt 0"}
+
+
+def test_ids_without_numbers_leave_the_order_to_the_rows(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, ["0.png", "1.png", "2.png"])
+    for ids in (["c", "a", "b"], ["9f1c", "07aa1", "5e02"], ["a7", "b1", "c3"]):
+        assert by_prompt(match(folder, prompts(3, ids=ids), SOURCE)) == ["0.png", "1.png", "2.png"]
+
+
+@pytest.mark.parametrize(
+    ("names", "ids", "told"),
+    [
+        (["x0.png", "x1.png", "x2.png"], ["1", "2", "3"], True),  # off by one, or not
+        (["0.png", "1.png", "2.png"], ["4", "17", "99"], True),
+        (["0.png", "1.png", "2.png"], ["17", "4", "99"], False),
+        (["x0.png", "x1.png", "x2.png"], ["1", "01", "2"], True),
+        (["cat.png", "dog.png", "owl.png"], ["2", "0", "1"], False),
+    ],
+)
+def test_ids_that_say_otherwise_are_refused(tmp_path: Path, names: list[str], ids: list[str], told: bool) -> None:
+    """Saying that sorted order is the prompts' helps only where the rows are sorted."""
+    folder = folder_of(tmp_path, names)
+    with pytest.raises(InputError, match=r"the prompts' ids .* are not the numbers of the images|say --in-order"):
+        match(folder, prompts(3, ids=ids), SOURCE)
+    if told:
+        assert by_prompt(match(folder, prompts(3, ids=ids), SOURCE, in_order=True)) == names
+    else:
+        with pytest.raises(InputError, match="sort the rows by their ids and say --in-order"):
+            match(folder, prompts(3, ids=ids), SOURCE, in_order=True)
+
+
+def test_one_image_and_one_prompt_need_no_number(tmp_path: Path) -> None:
+    assert by_prompt(match(folder_of(tmp_path, ["cat.png"]), prompts(1, ids=["17"]), SOURCE)) == ["cat.png"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["0_2.png", "1_1.png", "2_0.png"],
+        ["seed1_0003.png", "seed2_0001.png", "seed3_0002.png"],
+        ["0_of_2 cats_1.png", "1_b_0.png"],  # counted from the back
+    ],
+)
+def test_two_numbers_that_run_in_different_orders(tmp_path: Path, names: list[str]) -> None:
+    with pytest.raises(InputError, match=r"two numbers in the names run, in different orders, so '.*' may be number"):
+        match(folder_of(tmp_path, names), prompts(len(names)), SOURCE, in_order=True)
+
+
+@pytest.mark.parametrize(
+    "names", [["0_seed1.png", "1_seed2.png", "2_seed3.png"], ["0_2.png", "1_2.png"], ["0_a7.png", "1_3 b8.png"]]
+)
+def test_two_numbers_that_agree(tmp_path: Path, names: list[str]) -> None:
+    assert by_prompt(match(folder_of(tmp_path, names), prompts(len(names)), SOURCE)) == names
+
+
+def test_one_folder_a_prompt(tmp_path: Path) -> None:
+    names = ["00000/samples/0000.png", "00000/samples/0001.png", "00001/samples/0000.png"]
+    folder = folder_of(tmp_path, [*names, "00001/samples/0001.png", ".cache/0.png"])
+    matching = match(folder, prompts(3, names), SOURCE)
+    assert by_prompt(matching) == names
+    assert matching.unused == ("00001/samples/0001.png",)
+    with pytest.raises(
+        InputError, match=r"holds no images .*; 4 lie in folders below, so name them in the prompt file"
+    ):
+        match(folder, prompts(2), SOURCE)
+
+
+def test_names_from_windows(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, ["sub/0.png", "sub\\1.png"])
+    assert by_prompt(match(folder, prompts(2, [".\\sub\\0.png", "sub\\1.png"]), SOURCE)) == ["sub/0.png", "sub\\1.png"]
+    for name in ("..\\0.png", "sub\\..\\..\\0.png", "C:\\sub\\0.png", "\\\\host\\share\\0.png", "\\sub\\0.png"):
+        with pytest.raises(InputError, match=r"row 1: '.*' leads out of"):
+            match(folder, prompts(1, [name]), SOURCE)
+    with pytest.raises(InputError, match=r"image 'sub/0.png' stands at row 1 and at row 2"):
+        match(folder, prompts(2, ["sub\\0.png", "sub/0.png"]), SOURCE)
+
+
+COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
+
+
+def test_names_in_another_unicode_form(tmp_path: Path) -> None:
+    """As a disk of macOS has them; files keep the names they have."""
+    folder = folder_of(tmp_path, [f"{DECOMPOSED}/{DECOMPOSED}.png", f"{DECOMPOSED}.png", "owl.png"])
+    found = match(folder, prompts(2, [f"{COMPOSED}/{COMPOSED}.png", f"{COMPOSED}.png"]), SOURCE)
+    assert by_prompt(found) == [f"{DECOMPOSED}/{DECOMPOSED}.png", f"{DECOMPOSED}.png"]
+    assert found.unused == ("owl.png",)
+    assert by_prompt(match(folder, prompts(2, ids=[COMPOSED, "owl"]), SOURCE)) == [f"{DECOMPOSED}.png", "owl.png"]
+    with pytest.raises(InputError, match=r"prompt_id 'caf.*' stands at row 1 and at row 2"):
+        match(folder, prompts(2, ids=[COMPOSED, DECOMPOSED]), SOURCE)
+    with pytest.raises(InputError, match=r"image 'caf.*' stands at row 1 and at row 2"):
+        match(folder, prompts(2, [f"{COMPOSED}.png", f"{DECOMPOSED}.png"]), SOURCE)
+
+
+def test_names_that_differ_by_unicode_form_only(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, [f"{COMPOSED}.png", f"{DECOMPOSED}.png"])
+    message = r"'cafe\\u0301\.png' and 'caf\\xe9\.png' differ only in how letters|'caf\\xe9\.png' and 'cafe"
+    for given in (prompts(2), prompts(2, [f"{COMPOSED}.png", f"{DECOMPOSED}.png"]), prompts(2, ids=[COMPOSED, "b"])):
+        with pytest.raises(InputError, match=message):
+            match(folder, given, SOURCE, in_order=True)
