@@ -1,13 +1,13 @@
 """Scores of a folder of images from any model: each file is read and decoded once for all scorers.
 
-Reading, digests, decoding and resizing run in threads beside the models. Two batches are held at a time, whatever the
-folder's size, and of each image only what the scorers see of it.
+Reading, digests, decoding and resizing run in threads beside the models. Two batches of images are held at a time, of
+each image only what the scorers see of it; with the folder's size only the table grows.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,9 @@ from evals.scorers.interface import RefusedImageError, truncated
 from evals.seen_images import SeenBatch, SeenImage, look
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
     from evals.score_cache import ScoreCache
     from evals.scorers.interface import Scorer
@@ -79,13 +81,17 @@ def score_folder(
         InputError: an image is missing, unreadable or broken, a scorer cannot take it, or a score is not a finite
             number.
     """
+    import numpy as np
     import pandas as pd
 
     folder = Path(folder)
     if not skip_broken:
         _check_files(folder, images)
     threads = usable_cores() if workers is None else workers
-    rows: dict[str, list[dict[str, object]]] = {name: [] for name in scorers}
+    # Columns: a dictionary a row would be larger than all that it holds.
+    scores = {name: np.full(len(images), np.nan) for name in scorers}
+    digests: list[str | None] = []
+    problems: list[str | None] = []
     cached = 0
     read = partial(_read, scorers, folder, cache)
     with progress(total=len(images), label=label, unit="image") as bar:
@@ -102,14 +108,30 @@ def score_folder(
             except RefusedImageError as error:
                 file = folder / batch[error.place].item.file
                 raise InputError(f"{file}: {error.reason} ({NOTHING_WRITTEN})") from error
-            for name in scorers:
-                rows[name] += [_row(one, name, protocols[name], scorers[name].fingerprint) for one in batch]
+            part = slice(len(digests), len(digests) + len(batch))
+            for name, column in scores.items():
+                column[part] = [one.scores.get(name, np.nan) for one in batch]
+            digests += [one.sha256 for one in batch]
+            problems += [one.problem for one in batch]
             bar.update(len(batch))
-    prompts = [item.prompt for item in images]
-    for name, scorer in scorers.items():
-        for row, cut in zip(rows[name], truncated(scorer, prompts), strict=True):
-            row["truncated"] = cut
-    return FolderScores(pd.DataFrame([row for name in scorers for row in rows[name]]), cached)
+    files, prompts = [item.file for item in images], [item.prompt for item in images]
+
+    def of_each(values: Iterable[str]) -> NDArray[np.object_]:
+        """One value a scorer, repeated for each image."""
+        return np.repeat(np.array(list(values), dtype=object), len(images))
+
+    table = {
+        "file": files * len(scorers),
+        "prompt": prompts * len(scorers),
+        "scorer": of_each(scorers),
+        "protocol": of_each(protocols[name] for name in scorers),
+        "score": np.concatenate([scores[name] for name in scorers]),
+        "truncated": np.concatenate([truncated(scorer, prompts) for scorer in scorers.values()]),
+        "image_sha256": digests * len(scorers),
+        "fingerprint": of_each(scorer.fingerprint for scorer in scorers.values()),
+        "problem": problems * len(scorers),
+    }
+    return FolderScores(pd.DataFrame(table), cached)
 
 
 def _check_files(folder: Path, images: Sequence[PromptedImage]) -> None:
@@ -182,16 +204,3 @@ def _score_batch(scorers: Mapping[str, Scorer], batch: Sequence[_Read], cache: S
     if cache is not None:
         cache.put(new)
         cache.touch(used)
-
-
-def _row(read: _Read, name: str, protocol: str, fingerprint: str) -> dict[str, object]:
-    return {
-        "file": read.item.file,
-        "prompt": read.item.prompt,
-        "scorer": name,
-        "protocol": protocol,
-        "score": read.scores.get(name),
-        "image_sha256": read.sha256,
-        "fingerprint": fingerprint,
-        "problem": read.problem,
-    }

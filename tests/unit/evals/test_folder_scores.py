@@ -151,6 +151,24 @@ def test_skip_broken_lists_what_is_no_file(folder: Path, tmp_path: Path, kind: s
     assert table["image_sha256"].isna().sum() == table["score"].isna().sum() == 1
 
 
+def test_rows_stand_scorer_by_scorer_in_the_order_of_the_prompts(folder: Path) -> None:
+    damage(folder, "truncated")
+    scorers = {"first": Brightness(), "second": Brightness("another")}
+    table = score_folder(
+        scorers, {"first": "p", "second": "q"}, folder, ITEMS, batch_size=2, skip_broken=True, label=None
+    ).table
+    names = [item.file for item in ITEMS]
+    assert list(table["file"]) == names * 2
+    assert list(table["prompt"]) == [item.prompt for item in ITEMS] * 2
+    assert list(zip(table["scorer"], table["protocol"], strict=True)) == [("first", "p")] * 5 + [("second", "q")] * 5
+    assert list(table["fingerprint"]) == [scorers["first"].fingerprint] * 5 + [scorers["second"].fingerprint] * 5
+    assert list(table["image_sha256"]) == [file_sha256(folder / name) for name in names] * 2
+    assert list(table["problem"].isna()) == [True, True, True, False, True] * 2
+    whole = [True, True, True, False, True] * 2
+    assert list(table["score"].notna()) == whole
+    assert list(table["score"][whole][:4]) == list(table["score"][whole][4:])
+
+
 def test_no_memory_for_an_image_is_said_of_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise MemoryError
