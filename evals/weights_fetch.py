@@ -166,9 +166,12 @@ def convert(source: Path, target: Path, digest: str) -> None:
 
     from evals.scorers.weights import read_state_dict
 
-    state = read_state_dict(source)
-    # Tensors that share memory are written apart; safetensors refuses them otherwise.
-    tensors = {key: value.detach().clone().contiguous() for key, value in state.items()}
+    tensors, seen = {}, set()
+    for key, value in read_state_dict(source).items():
+        memory = value.untyped_storage().data_ptr()
+        # Tensors that share memory are written apart; safetensors refuses them otherwise.
+        tensors[key] = (value.detach().clone() if memory in seen else value.detach()).contiguous()
+        seen.add(memory)
     with replaced_file(target) as temporary:
         save_file(tensors, temporary, metadata={"format": "pt", "source_sha256": digest})
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import is_zipfile
 
 from artifacts.errors import InputError
 
@@ -107,7 +108,8 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        # Mapped, so that the file is not in memory beside the model that it is copied into; older files cannot be.
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; complete the folder of weights") from error
     # torch reports a damaged file as RuntimeError, EOFError, OSError, UnpicklingError … according to where it is cut.

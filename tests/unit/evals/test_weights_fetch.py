@@ -22,6 +22,7 @@ from evals import cli, scorers
 from evals.download import download, forget
 from evals.published_prompts import PROMPTS
 from evals.published_weights import NEEDED, WEIGHTS, PublishedFile
+from evals.weights_fetch import convert
 
 DATA = bytes(range(256)) * 12_000  # 3 MB: several pieces
 
@@ -207,6 +208,37 @@ def test_fetch_verifies_converts_and_records(
     server.ranges.clear()
     assert fetch(to) == 0
     assert server.ranges == []
+
+
+def test_conversion_copies_only_what_shares_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The source of gigabytes is mapped; a clone of every tensor would double them in memory."""
+    shared = torch.arange(6.0)
+    state = {
+        "a": shared.view(2, 3),
+        "b": shared,
+        "part": shared[2:4],
+        "own": torch.ones(3),
+        "turned": torch.eye(3)[:2].T,
+    }
+    torch.save(state, tmp_path / "w.pt")
+    cloned: list[tuple[int, ...]] = []
+    clone = torch.Tensor.clone
+
+    def counting(tensor: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
+        cloned.append(tuple(tensor.shape))
+        return clone(tensor, *arguments, **options)
+
+    monkeypatch.setattr(torch.Tensor, "clone", counting)
+    convert(tmp_path / "w.pt", tmp_path / "w.safetensors", "0" * 64)
+    assert cloned == [(6,), (2,)]
+    written = load_file(tmp_path / "w.safetensors")
+    assert {key: value.tolist() for key, value in written.items()} == {k: v.tolist() for k, v in state.items()}
+
+
+def test_a_file_of_the_format_before_zip_is_converted_too(tmp_path: Path) -> None:
+    torch.save({"a": torch.arange(3.0)}, tmp_path / "w.pt", _use_new_zipfile_serialization=False)
+    convert(tmp_path / "w.pt", tmp_path / "w.safetensors", "0" * 64)
+    assert load_file(tmp_path / "w.safetensors")["a"].tolist() == [0.0, 1.0, 2.0]
 
 
 LARGE = [
