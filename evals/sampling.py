@@ -66,7 +66,10 @@ class SamplingSettings:
 
 
 def noise_seed(settings: SamplingSettings, prompt_id: str) -> int:
-    """Seed of the start noise of one prompt, in [0, 2^63)."""
+    """Seed of the start noise of one prompt, in [0, 2^63), of which torch's CPU generator uses the lower 32 bits.
+
+    Some two of 5319 prompts have the same noise with a probability of 0.3 %.
+    """
     if settings.protocol == "sdpo":
         return settings.seed
     digest = hashlib.sha256(f"{settings.seed}:{prompt_id}".encode()).digest()

@@ -57,7 +57,7 @@ def find_device(name: str, *, local_index: int | None = None) -> str:
 
 @dataclass(frozen=True)
 class Precision:
-    """How predictions are computed; what comes out is float32, whatever happens inside.
+    """How predictions are computed; what comes out has dtype float32, whatever happens inside.
 
     Attributes:
         device: of the denoiser.

@@ -56,6 +56,10 @@ def test_seeds_of_prompts_fit_the_manifest() -> None:
     seeds = [noise_seed(SamplingSettings(seed=1), f"p-{i}") for i in range(1000)]
     assert len(set(seeds)) == 1000
     assert all(0 <= seed < 2**63 for seed in seeds)
+    # What the CPU's generator uses of them, as docs/generation.md says.
+    assert len({seed % 2**32 for seed in seeds}) == 1000
+    drawn = [torch.randn(3, generator=torch.Generator().manual_seed(seeds[0] % 2**32 + k * 2**32)) for k in range(3)]
+    assert torch.equal(drawn[0], drawn[1]) and torch.equal(drawn[0], drawn[2])
     # seed 1 of prompt 2 is not seed 12 of a prompt without a name: the separator keeps them apart.
     assert noise_seed(SamplingSettings(seed=1), "2") != noise_seed(SamplingSettings(seed=12), "")
 

@@ -73,6 +73,8 @@ def test_bfloat16_is_in_the_denoiser_alone(tiny_world: World, tiny_job: Job) -> 
     assert inside == [(torch.float32, torch.bfloat16)]
     predictions = (pair.policy_winner, pair.policy_loser, pair.reference_winner, pair.reference_loser)
     assert {x.dtype for x in predictions if x is not None} == {torch.float32}
+    # docs/training.md: widened, not computed in float32.
+    assert all(torch.equal(x, x.bfloat16().float()) for x in predictions if x is not None)
     # Policy and reference round alike, so that they agree to the last bit before the first step.
     assert torch.equal(pair.policy_winner, pair.reference_winner)
     assert run.drift[0]["winner_drift"] == 0
