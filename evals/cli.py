@@ -154,8 +154,6 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     add("--out", metavar="FILE", help="also write the table as .csv")
     add("--scorers", metavar="NAMES", help="only these, with commas")
     add("--confidence", metavar="SHARE", type=float, default=0.95, help="level of the intervals (default 0.95)")
-    add("--resamples", metavar="N", type=int, default=2000, help="bootstrap resamples (default 2000)")
-    add("--seed", metavar="N", type=int, default=0, help="seed of the resampling (default 0)")
 
 
 def _add_prompts(parser: argparse.ArgumentParser) -> None:

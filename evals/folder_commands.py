@@ -104,12 +104,10 @@ def compare(arguments: argparse.Namespace) -> None:
         raise InputError(f"evals compare: {len(arguments.files)} files given; expected A.parquet B.parquet, or --spec")
     if not 0 < arguments.confidence < 1:
         raise InputError(f"--confidence {arguments.confidence}: expected a share between 0 and 1, e.g. 0.95")
-    if arguments.resamples < 1:
-        raise InputError(f"--resamples {arguments.resamples}: expected 1 or more")
     a, b = arguments.files
     out = None if arguments.out is None else _output(arguments.out, ".csv")
     wanted = None if arguments.scorers is None else [name.strip() for name in arguments.scorers.split(",")]
-    statistics = Statistics(arguments.confidence, arguments.resamples, arguments.seed)
+    statistics = Statistics(arguments.confidence)
     rows = compare_files(a, b, statistics, wanted)
     if out is not None:
         with _writing(out):

@@ -1,40 +1,31 @@
 """Scores of folders as numbers to read: means with intervals, and two folders side by side.
 
-The unit of chance is the prompt: all images of one prompt are resampled together, and a prompt counts for the side that
-wins it in more of its images. Holm's adjustment is across the scorers that judge quality.
+The unit of chance is the prompt: all images of one prompt move together. A comparison is a benchmark's of one model
+with another (:mod:`evals.tables.paired`). Holm's adjustment is across the scorers that judge quality.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from artifacts.errors import InputError
-from artifacts.plugins import nearest
 from evals.comparison import Statistics
+from evals.folder_score_files import common_scorers, paired, read_scores
 from evals.scorers import judges, lower_is_better
-from evals.statistics import (
-    Floats,
-    clustered_means,
-    holm_among,
-    labelled_rng,
-    percentile_interval,
-    preferences,
-    sign_test,
-    win_rate,
-)
-from evals.tables.formats import escape_markdown
+from evals.statistics import holm
+from evals.tables.formats import escape_markdown, markdown_table
+from evals.tables.numbers import deciding, decimals, number, p_value, percent, signed
+from evals.tables.paired import compare_scores, compare_wins, prompts_of
+from evals.tables.resampling import Resampling
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_KEY = ["file", "prompt"]
 
 
 @dataclass(frozen=True)
@@ -57,47 +48,32 @@ class ScoreSummary:
 
 @dataclass(frozen=True)
 class FolderComparison:
-    """a against b by one scorer, over ``n`` images of ``prompts`` prompts; ``left_out`` are broken on a side."""
+    """a against b by one scorer, over ``n`` images of ``prompts`` prompts; ``left_out`` are broken on a side.
+
+    ``p_value`` and ``p_holm`` belong to the win rate, ``difference_p_value`` and ``difference_p_holm`` to the
+    difference; ``p_these_images`` is the exact sign test on prompts. A scorer that only describes images has the
+    difference alone, unadjusted.
+    """
 
     scorer: str
     protocol: str
     n: int
     prompts: int
     left_out: int
-    wins: int
-    ties: int
-    losses: int
-    win_rate: float
-    win_rate_ci_low: float
-    win_rate_ci_high: float
-    p_value: float
-    p_holm: float
     mean_difference: float
     difference_ci_low: float
     difference_ci_high: float
-
-
-def read_scores(path: str | Path) -> pd.DataFrame:
-    """A file of contract ``folder_scores``, each image and scorer once.
-
-    Raises:
-        InputError: it is another file, or a scorer rated an image twice or under two fingerprints.
-    """
-    from artifacts.contracts import CONTRACTS, read_table
-
-    if not Path(path).exists():
-        raise InputError(f"{path}: no such file; write it with `evals score --images … --prompts … --out {path}`")
-    table = read_table(path, "folder_scores")
-    remedy = CONTRACTS["folder_scores"].remedy
-    if len(table) == 0:
-        raise InputError(f"{path}: holds no scores; {remedy}")
-    if (twice := table.duplicated(["scorer", "file"])).any():
-        row = table[twice].iloc[0]
-        raise InputError(f"{path}: '{row['file']}' has two scores of '{row['scorer']}'; {remedy}")
-    for scorer, rows in table.groupby("scorer", sort=False):
-        if rows["fingerprint"].nunique() > 1:
-            raise InputError(f"{path}: scores of '{scorer}' have different fingerprints; {remedy}")
-    return table
+    difference_p_value: float
+    difference_p_holm: float | None = None
+    wins: int | None = None
+    ties: int | None = None
+    losses: int | None = None
+    win_rate: float | None = None
+    win_rate_ci_low: float | None = None
+    win_rate_ci_high: float | None = None
+    p_value: float | None = None
+    p_holm: float | None = None
+    p_these_images: float | None = None
 
 
 def summarise(table: pd.DataFrame, statistics: Statistics) -> list[ScoreSummary]:
@@ -113,8 +89,8 @@ def summarise(table: pd.DataFrame, statistics: Statistics) -> list[ScoreSummary]
             raise InputError(
                 f"scorer '{scorer}': all {len(rows)} images are broken, the first is {rows['file'].iloc[0]}"
             )
-        values, groups = scored["score"].to_numpy(np.float64), _groups(scored["prompt"])
-        low, high = _interval(values, groups, statistics)
+        values, prompts = scored["score"].to_numpy(np.float64), prompts_of([scored["prompt"]])
+        ((low, high),) = Resampling(statistics, {"folder": prompts}).intervals(values[None], "folder")
         summaries.append(
             ScoreSummary(
                 scorer=str(scorer),
@@ -123,7 +99,7 @@ def summarise(table: pd.DataFrame, statistics: Statistics) -> list[ScoreSummary]
                 ci_low=low,
                 ci_high=high,
                 n=len(scored),
-                prompts=int(groups.max()) + 1,
+                prompts=prompts.units,
                 broken=len(rows) - len(scored),
                 truncated=int(scored.drop_duplicates("prompt")["truncated"].sum()),
             )
@@ -144,111 +120,63 @@ def compare(
     """
     tables = (read_scores(a), read_scores(b))
     rows = []
-    for name in _common_scorers((a, b), tables, scorers):
+    for name in common_scorers((a, b), tables, scorers):
         left, right = (table[table["scorer"] == name] for table in tables)
-        rows.append(_compare_scorer(name, left, right, (a, b), statistics))
-    adjusted = holm_among(
-        {row.scorer: row.p_value for row in rows}, {row.scorer for row in rows if not judges(row.scorer)}
-    )
-    return [replace(row, p_holm=adjusted[row.scorer]) for row in rows]
+        rows.append(_compared(name, paired(name, left, right, (a, b)), statistics.confidence))
+    judging = [row for row in rows if row.p_value is not None]
+    wins = holm([row.p_value for row in judging if row.p_value is not None])
+    differences = holm([row.difference_p_value for row in judging])
+    adjusted = {row.scorer: ps for row, ps in zip(judging, zip(wins, differences, strict=True), strict=True)}
+    return [
+        replace(row, p_holm=win, difference_p_holm=difference)
+        for row in rows
+        for win, difference in [adjusted.get(row.scorer, (None, None))]
+    ]
 
 
-def _common_scorers(
-    paths: tuple[str | Path, str | Path], tables: tuple[pd.DataFrame, pd.DataFrame], wanted: Sequence[str] | None
-) -> list[str]:
-    a, b = paths
-    left, right = (list(dict.fromkeys(table["scorer"])) for table in tables)
-    for path, names in ((a, left), (b, right)):
-        if wanted is not None and (unknown := [name for name in wanted if name not in names]):
-            known = ", ".join(names)
-            raise InputError(f"{path}: has no scores of '{unknown[0]}', only of {known}{nearest(unknown[0], names)}")
-    if wanted is not None:
-        return list(wanted)
-    for path, names, other in ((b, left, right), (a, right, left)):
-        if only := [name for name in names if name not in other]:
-            both = ",".join(name for name in left if name in right)
-            remedy = f"name the common ones: --scorers {both}" if both else "score both folders with the same scorers"
-            raise InputError(f"{path}: has no scores of '{only[0]}', the other file has; {remedy}")
-    return left
-
-
-def _compare_scorer(
-    name: str, left: pd.DataFrame, right: pd.DataFrame, paths: tuple[str | Path, str | Path], statistics: Statistics
-) -> FolderComparison:
-    """One row; its ``p_holm`` is not adjusted yet."""
-    a, b = paths
-    for column in ("protocol", "fingerprint"):
-        one, other = left[column].iloc[0], right[column].iloc[0]
-        if one != other:
-            raise InputError(
-                f"{b}: scorer '{name}' has {column} '{other[:12]}', {a} has '{one[:12]}': these are different scales; "
-                "score both folders with the same weights, protocol and dtype"
-            )
-    for here, there, path, other_path in ((left, right, b, a), (right, left, a, b)):
-        known = set(zip(there["file"], there["prompt"], strict=True))
-        missing = [key for key in zip(here["file"], here["prompt"], strict=True) if key not in known]
-        if missing:
-            file, prompt = missing[0]
-            theirs = there["prompt"][there["file"] == file]
-            what = f"'{file}' with another prompt" if len(theirs) else f"no image '{file}'"
-            raise InputError(
-                f"{path}: has {what}; {other_path} has it with '{prompt[:60]}' ({len(missing)} images do not pair); "
-                "score images of the same names made from the same prompts"
-            )
-    pairs = left.merge(right, on=_KEY, suffixes=("_a", "_b"), how="inner", validate="one_to_one")
+def _compared(name: str, pairs: pd.DataFrame, confidence: float) -> FolderComparison:
+    """One row; its p-values are not adjusted yet."""
     whole = pairs[pairs["problem_a"].isna() & pairs["problem_b"].isna()]
-    if len(whole) == 0:
-        raise InputError(f"{a}, {b}: no image has a score of '{name}' on both sides")
-    difference = (whole["score_a"] - whole["score_b"]).to_numpy(np.float64)
-    better = -difference if lower_is_better(name) else difference
-    groups = _groups(whole["prompt"])
-    wins, losses = int((better > 0).sum()), int((better < 0).sum())
-    ties = len(better) - wins - losses
-    # A prompt counts once, for the side that wins it in more of its images.
-    net = np.sign(np.bincount(groups, weights=np.sign(better)))
-    p_value = sign_test(int((net > 0).sum()), int((net < 0).sum()))
-    rate_low, rate_high = _interval(preferences(better), groups, statistics)
-    low, high = _interval(difference, groups, statistics)
+    # A folder is one model: a single row, whose columns are images, and images of one prompt move together.
+    difference = (whole["score_a"] - whole["score_b"]).to_numpy(np.float64)[None]
+    prompts = prompts_of([whole["prompt"]])
+    found = compare_scores(difference, prompts, confidence)
+    won: dict[str, Any] = {}
+    if judges(name):
+        wins = compare_wins([-difference if lower_is_better(name) else difference], prompts, confidence)
+        won = {
+            "wins": wins.wins,
+            "ties": wins.ties,
+            "losses": wins.losses,
+            "win_rate": wins.win_rate,
+            "win_rate_ci_low": wins.ci_low,
+            "win_rate_ci_high": wins.ci_high,
+            "p_value": wins.p_value,
+            "p_these_images": wins.p_these_models,
+        }
     return FolderComparison(
         scorer=name,
-        protocol=str(left["protocol"].iloc[0]),
+        protocol=str(pairs["protocol_a"].iloc[0]),
         n=len(whole),
-        prompts=int(groups.max()) + 1,
+        prompts=found.n_texts,
         left_out=len(pairs) - len(whole),
-        wins=wins,
-        ties=ties,
-        losses=losses,
-        win_rate=win_rate(wins, ties, losses),
-        win_rate_ci_low=rate_low,
-        win_rate_ci_high=rate_high,
-        p_value=p_value,
-        p_holm=p_value,
-        mean_difference=float(difference.mean()),
-        difference_ci_low=low,
-        difference_ci_high=high,
+        mean_difference=found.mean_difference,
+        difference_ci_low=found.ci_low,
+        difference_ci_high=found.ci_high,
+        difference_p_value=found.p_value,
+        **won,
     )
-
-
-def _groups(prompts: pd.Series[str]) -> NDArray[np.int64]:
-    import pandas as pd
-
-    return pd.factorize(prompts)[0].astype(np.int64)
-
-
-def _interval(values: Floats, groups: NDArray[np.int64], statistics: Statistics) -> tuple[float, float]:
-    """The draws depend on the seed and the number of prompts alone, so all scorers meet the same resamples."""
-    rng = labelled_rng(statistics.seed, "folder", int(groups.max()) + 1)
-    return percentile_interval(clustered_means(values, groups, statistics.resamples, rng), statistics.confidence)
 
 
 def summary_markdown(rows: Sequence[ScoreSummary], confidence: float) -> str:
     """Means as a Markdown table that reads well as plain text."""
-    header = ["scorer", "protocol", "mean", f"{_percent(confidence)} interval", "n"]
+    header = ["scorer", "protocol", "mean", f"{percent(confidence)} interval", "n"]
     body = []
     for row in rows:
-        digits = _decimals(row.ci_high - row.ci_low, row.mean)
-        interval = f"[{row.ci_low:.{digits}f}, {row.ci_high:.{digits}f}]"
-        body.append([row.scorer, row.protocol, f"{row.mean:.{digits}f}", interval, str(row.n)])
+        digits = decimals([(row.ci_high - row.ci_low) / 2])
+        body.append(
+            [row.scorer, row.protocol, number(row.mean, digits), _interval(row.ci_low, row.ci_high, digits), str(row.n)]
+        )
     notes = []
     if any(row.prompts < row.n for row in rows):
         notes.append(f"{rows[0].n} images of {rows[0].prompts} prompts: the interval resamples prompts.")
@@ -256,60 +184,55 @@ def summary_markdown(rows: Sequence[ScoreSummary], confidence: float) -> str:
         notes.append(f"Prompts of which a scorer read only the beginning: {', '.join(cut)} of {rows[0].prompts}.")
     if rows[0].broken:
         notes.append(f"{rows[0].broken} broken images have no score and are in no mean; column `problem` says why.")
-    return _markdown(header, body, 2, notes)
+    return _markdown(header, body, notes)
 
 
 def comparison_markdown(rows: Sequence[FolderComparison], a: str | Path, b: str | Path, confidence: float) -> str:
     """Comparison as Markdown; a win rate above 0.5 and a difference above 0 are for a."""
-    percent = _percent(confidence)
-    header = ["scorer", "protocol", "win rate", "wins", "ties", "losses", "p", "p (Holm)", f"a − b [{percent}]"]
+    level = percent(confidence)
+    header = ["scorer", "protocol", f"win rate [{level}]", "wins", "ties", "losses", "p (Holm)", f"a − b [{level}]"]
+    header.append("p (Holm)")
     body = []
     for row in rows:
-        digits = _decimals(row.difference_ci_high - row.difference_ci_low, row.mean_difference)
-        body.append(
-            [
-                row.scorer,
-                row.protocol,
-                f"{row.win_rate:.3f} [{row.win_rate_ci_low:.3f}, {row.win_rate_ci_high:.3f}]",
-                *map(str, (row.wins, row.ties, row.losses)),
-                _p(row.p_value),
-                _p(row.p_holm),
-                f"{row.mean_difference:+.{digits}f} "
-                f"[{row.difference_ci_low:+.{digits}f}, {row.difference_ci_high:+.{digits}f}]",
-            ]
-        )
+        digits = decimals([(row.difference_ci_high - row.difference_ci_low) / 2, row.mean_difference])
+        digits = deciding(row.difference_ci_low, row.difference_ci_high, digits)
+        difference = signed(row.mean_difference, digits)
+        difference += f" {_interval(row.difference_ci_low, row.difference_ci_high, digits, signed)}"
+        body.append([row.scorer, row.protocol, *_wins(row), difference, _p(row.difference_p_holm)])
     first = rows[0]
     notes = [
         f"a = {escape_markdown(str(a))}, b = {escape_markdown(str(b))}; {first.n} images of {first.prompts} prompts. "
         "Ties count half.",
-        f"Intervals: {percent}, prompts resampled. p: exact two-sided sign test on prompts; Holm across judges.",
+        f"Intervals: {level}, over prompts: they speak of these two models on other prompts, and say nothing of "
+        "training again. p: by the interval before it, Holm across judges.",
     ]
+    if lower := [row.scorer for row in rows if lower_is_better(row.scorer) and judges(row.scorer)]:
+        notes.append(f"Lower is better for {escape_markdown(', '.join(lower))}: a wins where its score is lower.")
+    if described := [row.scorer for row in rows if row.wins is None]:
+        notes.append(f"{escape_markdown(', '.join(described))}: no judgement, so nothing wins or is tested.")
     if first.left_out:
         notes.append(f"{first.left_out} images that are broken on a side are left out.")
-    return _markdown(header, body, 2, notes)
+    return _markdown(header, body, notes)
 
 
-def _p(value: float) -> str:
-    return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"
+def _wins(row: FolderComparison) -> list[str]:
+    low, high = row.win_rate_ci_low, row.win_rate_ci_high
+    if row.win_rate is None or low is None or high is None:
+        return [""] * 5
+    shown = f"{number(row.win_rate, 3)} {_interval(low, high, deciding(low, high, 3, 0.5))}"
+    return [shown, *(str(count) for count in (row.wins, row.ties, row.losses)), _p(row.p_holm)]
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:g} %"
+def _p(value: float | None) -> str:
+    return "" if value is None else p_value(value)
 
 
-def _decimals(width: float, value: float) -> int:
-    """So that half the interval's width, or the value where there is none, shows two digits."""
-    scale = width / 2 or abs(value)
-    return min(max(1 - math.floor(math.log10(scale)), 0), 8) if scale > 0 else 2
+def _interval(low: float, high: float, digits: int, form: Callable[[float, int], str] = number) -> str:
+    return f"[{form(low, digits)}, {form(high, digits)}]" if math.isfinite(low) and math.isfinite(high) else ""
 
 
-def _markdown(header: Sequence[str], body: Sequence[Sequence[str]], labels: int, notes: Sequence[str]) -> str:
-    cells = [[escape_markdown(cell) if i < labels else cell for i, cell in enumerate(row)] for row in (header, *body)]
-    widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(header))]
-    rule = ["-" * width if i < labels else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
-    aligned = [
-        [cell.ljust(widths[i]) if i < labels else cell.rjust(widths[i]) for i, cell in enumerate(row)]
-        for row in (cells[0], rule, *cells[1:])
-    ]
-    lines = ["| " + " | ".join(row) + " |" for row in aligned]
+def _markdown(header: Sequence[str], body: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
+    """The first two cells of a row are names."""
+    cells = [[*map(escape_markdown, row[:2]), *row[2:]] for row in (header, *body)]
+    lines = markdown_table(cells[0], cells[1:], 2)
     return "\n".join([*lines, "", *(f"- {note}" for note in notes)]).rstrip() + "\n"

@@ -1,11 +1,7 @@
-"""Intervals and tests of the comparison tables: numpy in, numbers out, no files.
+"""Resampling, rates and tests of the comparison tables: numpy in, numbers out, no files.
 
-Scores of one variant form a matrix of trained seeds by prompts. Both are samples: another training seed or
-another prompt would have given another number. The crossed bootstrap resamples rows and columns independently
-(Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1, 2007), so its intervals speak about new seeds
-and new prompts. Two properties to know when reading them: with S seeds the variance between seeds comes out too
-small, by the factor (S - 1) / S; and the variance of what neither the seed nor the prompt explains comes out too
-large, by up to a factor of three.
+Intervals of means over seeds and of differences are in :mod:`evals.intervals`. The bootstrap is for the mean of a
+single model, whose scores may be skewed: its prompts are resampled.
 """
 
 from __future__ import annotations
@@ -13,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from evals.intervals import Floats, Integers, Prompts
+
 Counts = NDArray[np.unsignedinteger]
 
 _CHUNK_ELEMENTS = 1 << 20
@@ -66,25 +63,7 @@ def resampled_means(values: Floats, prompt_counts: Counts) -> Floats:
     return means
 
 
-def crossed_means(seed_means: Floats, seed_counts: Counts) -> Floats:
-    """Mean over resampled seeds of :func:`resampled_means`: ``(seeds, resamples)`` to ``(resamples,)``."""
-    means: Floats = np.einsum("sr,rs->r", seed_means, seed_counts.astype(np.float64)) / seed_means.shape[0]
-    return means
-
-
-def percentile_interval(draws: Floats, confidence: float) -> tuple[float, float]:
-    """Central percentile interval of bootstrap draws.
-
-    Raises:
-        ValueError: ``confidence`` is not strictly between 0 and 1.
-    """
-    if not 0.0 < confidence < 1.0:
-        raise ValueError(f"confidence must lie strictly between 0 and 1, not {confidence}")
-    low, high = np.quantile(draws, [(1.0 - confidence) / 2.0, (1.0 + confidence) / 2.0])
-    return float(low), float(high)
-
-
-def clustered_means(values: Floats, groups: NDArray[np.int64], resamples: int, rng: np.random.Generator) -> Floats:
+def clustered_means(values: Floats, groups: Integers, resamples: int, rng: np.random.Generator) -> Floats:
     """Bootstrap draws of the mean of ``values`` when whole groups are resampled, e.g. all images of one prompt.
 
     With groups of one this is the plain bootstrap. A draw is a ratio, the resampled groups' sum by their size.
@@ -101,6 +80,18 @@ def clustered_means(values: Floats, groups: NDArray[np.int64], resamples: int, r
     totals = resampled_means(np.stack([sums, sizes]), counts)
     draws: Floats = totals[0] / totals[1]
     return draws
+
+
+def percentile_interval(draws: Floats, confidence: float) -> tuple[float, float]:
+    """Central percentile interval of bootstrap draws.
+
+    Raises:
+        ValueError: ``confidence`` is not strictly between 0 and 1.
+    """
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"confidence must lie strictly between 0 and 1, not {confidence}")
+    low, high = np.quantile(draws, [(1.0 - confidence) / 2.0, (1.0 + confidence) / 2.0])
+    return float(low), float(high)
 
 
 def preferences(difference: Floats) -> Floats:
@@ -121,9 +112,14 @@ def win_rate(wins: int, ties: int, losses: int) -> float:
     return (wins + 0.5 * ties) / total
 
 
-def prompt_signs(difference: Floats) -> tuple[int, int]:
-    """Prompts won and lost, ``(seeds, prompts)`` reduced to the net sign over seeds; net ties are in neither."""
-    net = np.sign(np.sign(difference).sum(axis=0))
+def prompt_signs(difference: Floats, prompts: Prompts | None = None) -> tuple[int, int]:
+    """Prompts won and lost, ``(seeds, prompts)`` reduced to the net sign over seeds; net ties are in neither.
+
+    Prompts of equal text count as one.
+    """
+    prompts = prompts or Prompts.separate(difference.shape[1])
+    _, text = np.unique(prompts.texts, return_inverse=True)
+    net = np.sign(np.bincount(text, weights=np.sign(difference).sum(axis=0)))
     return int(np.count_nonzero(net > 0)), int(np.count_nonzero(net < 0))
 
 
@@ -149,13 +145,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (count - rank) * p_values[index]))
         adjusted[index] = largest
     return adjusted
-
-
-def holm_among(p_values: Mapping[str, float], unadjusted: Collection[str]) -> dict[str, float]:
-    """Holm's adjustment by name; those of ``unadjusted`` belong to no family and keep their p-value."""
-    family = [name for name in p_values if name not in unadjusted]
-    adjusted = dict(zip(family, holm([p_values[name] for name in family]), strict=True))
-    return {name: adjusted.get(name, p_value) for name, p_value in p_values.items()}
 
 
 def t_interval(values: Sequence[float], confidence: float) -> tuple[float, float] | None:

@@ -16,9 +16,8 @@ from artifacts.atomic import file_sha256, json_sha256
 from artifacts.contracts import read_table
 from artifacts.errors import InputError
 from evals.report.grids import Row, model_tiles, spread
-from evals.report.results import read_rows
 from evals.report.sources import provenance_file, read_json
-from evals.tables.rows import POOLED, ScoreRow
+from evals.tables.rows import POOLED, ScoreRow, read_rows
 
 if TYPE_CHECKING:
     from evals.comparison import ComparedModel, Comparison
@@ -83,7 +82,9 @@ def model_contents(comparison: Comparison) -> list[Content]:
         metrics = []
         for row in scores.get((model.base, model.variant, "" if model.seed is None else str(model.seed)), []):
             values = {"mean": row.mean, "ci_low": row.ci_low, "ci_high": row.ci_high}
-            metrics += [(_name(f"{row.scorer}/{row.prompt_set}/{name}"), v, 0) for name, v in values.items()]
+            metrics += [
+                (_name(f"{row.scorer}/{row.prompt_set}/{name}"), v, 0) for name, v in values.items() if math.isfinite(v)
+            ]
         if model.trained:
             folder = layout.model(comparison.root, model.name)
             metrics += _logged(folder / "training.parquet", "training")

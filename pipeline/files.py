@@ -14,7 +14,10 @@ from pipeline.config.models import Model
 
 PAIR_FILES = ("cache.json", "index.parquet")
 MODEL_FILES = ("provenance.json", "training.parquet", "drift.parquet")
-TABLE_FILES = ("scores.csv", "win_rates.csv", "differences.csv", "drift.csv", "main.md", "main.tex", "main.html")
+TABLE_FILES = (
+    *("scores.csv", "win_rates.csv", "differences.csv", "drift.csv"),
+    *("main.md", "main.tex", "main.html", "comparison.json"),
+)
 AUDIT_FILES = ("audit.parquet", "audit.json", "audit.png")
 
 PUBLISHED_FILES = ("published.csv", "published.md")
@@ -107,6 +110,7 @@ class Files:
         """The report page and its figures."""
         # Drift is of trained models; without a model beside the base there is nothing to compare.
         trained, compared = bool(self.benchmark.variants), bool(self.benchmark.variants or self.external_models)
+        compared &= any(getattr(registries.scorer(name), "JUDGES", True) for name in self.benchmark.scorers)
         figures = ["grid.png", *(["drift.png"] if trained else []), *(["win_rates.png"] if compared else [])]
         files = ["report/index.html", *(f"figures/{name}" for name in figures)]
         return [(self.root / name).as_posix() for name in files]

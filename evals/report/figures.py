@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from evals.report.curves import Curve, Group
     from evals.tables.rows import WinRateRow
 
-SIGNIFICANT = 0.05
 _DPI = 160
 
 
@@ -67,16 +66,17 @@ def draw_drift(groups: Sequence[Group]) -> Drawing:
     return _drawing("drift", lambda theme: _drift_figure(groups, theme))
 
 
-def draw_win_rates(blocks: Mapping[str, Sequence[WinRateRow]], scorers: Sequence[str]) -> Drawing:
+def draw_win_rates(blocks: Mapping[str, Sequence[WinRateRow]], scorers: Sequence[str], significant: float) -> Drawing:
     """A matrix of win rates: rows are compared pairs, columns scorers.
 
     Args:
         blocks: heading to its rows of ``win_rates.csv``, one a pair and scorer; an empty block is left out.
         scorers: order of the columns.
+        significant: the level; a star marks a Holm-adjusted p below it, in brackets where nothing was trained twice.
 
-    A cell shows the share of wins, ties half; a star marks a Holm-adjusted p below ``SIGNIFICANT``.
+    A cell shows the share of wins, ties half.
     """
-    return _drawing("win_rates", lambda theme: _win_rate_figure(blocks, scorers, theme))
+    return _drawing("win_rates", lambda theme: _win_rate_figure(blocks, scorers, significant, theme))
 
 
 def _drift_figure(groups: Sequence[Group], theme: Theme) -> Figure:
@@ -151,7 +151,9 @@ def _curve(axes: Axes, curve: Curve | None, colour: str, dash: str, label: str) 
     )
 
 
-def _win_rate_figure(blocks: Mapping[str, Sequence[WinRateRow]], scorers: Sequence[str], theme: Theme) -> Figure:
+def _win_rate_figure(
+    blocks: Mapping[str, Sequence[WinRateRow]], scorers: Sequence[str], significant: float, theme: Theme
+) -> Figure:
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
 
@@ -175,9 +177,9 @@ def _win_rate_figure(blocks: Mapping[str, Sequence[WinRateRow]], scorers: Sequen
                 red, green, blue, _ = colours(row.win_rate)
                 axes.fill([x, x + 1, x + 1, x], [y, y, y + 1, y + 1], color=(red, green, blue), edgecolor="none")
                 dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
-                star = " *" if row.p_holm < SIGNIFICANT else ""
+                star = "" if row.p_holm >= significant else " *" if row.n_seeds > 1 else " (*)"
                 axes.text(
-                    x + 0.5, y + 0.5, f"{row.win_rate:.2f}{star}", ha="center", va="center", fontsize=9,
+                    x + 0.5, y + 0.5, f"{row.win_rate:.3f}{star}", ha="center", va="center", fontsize=9,
                     color="#ffffff" if dark else "#1f2328", fontweight="bold" if star else "normal",
                 )  # fmt: skip
         axes.set_xlim(0, len(scorers))

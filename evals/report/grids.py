@@ -36,20 +36,30 @@ class Tile:
 
 @dataclass(frozen=True)
 class Row:
-    """A label and its images."""
+    """A label, its images, and the base that they are drawn with."""
 
     label: str
     tiles: tuple[Tile, ...]
+    base: str = ""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Rows of images of the same prompts; ``same_noise`` if every column shares one seed of the start noise."""
+    """Rows of images of the same prompts.
+
+    ``same_noise`` if the rows of a base share one start noise in every column. Bases need not: equal seeds give
+    latents of different sizes different noise.
+    """
 
     prompt_set: str
     prompts: tuple[str, ...]
     rows: tuple[Row, ...]
     same_noise: bool
+
+    @property
+    def bases(self) -> tuple[str, ...]:
+        """Bases of the rows."""
+        return tuple(dict.fromkeys(row.base for row in self.rows))
 
 
 def spread(total: int, count: int) -> list[int]:
@@ -82,16 +92,14 @@ def read_grid(comparison: Comparison, prompt_set: str, prompts: int, seed: int) 
         Row(
             model.variant if variants.count(model.variant) == 1 else model.name,
             model_tiles(comparison, model, prompt_set, prompts),
+            model.base,
         )
         for model in models
     )
-    columns = list(zip(*(row.tiles for row in rows), strict=True))
-    return Grid(
-        prompt_set,
-        tuple(column[0].prompt for column in columns),
-        rows,
-        all(len({tile.seed for tile in column}) == 1 for column in columns),
-    )
+    seeds = {(row.base, index, tile.seed) for row in rows for index, tile in enumerate(row.tiles)}
+    columns = {(row.base, index) for row in rows for index, _ in enumerate(row.tiles)}
+    texts = tuple(tile.prompt for tile in rows[0].tiles)
+    return Grid(prompt_set, texts, rows, len(seeds) == len(columns))
 
 
 def model_tiles(comparison: Comparison, model: ComparedModel, prompt_set: str, prompts: int) -> tuple[Tile, ...]:

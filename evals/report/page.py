@@ -13,22 +13,23 @@ from artifacts import layout
 from artifacts.atomic import write_bytes, write_text
 from artifacts.contracts import read_table
 from artifacts.errors import InputError
+from evals.comparison import ASKED
 from evals.report.curves import drift_groups
-from evals.report.figures import SIGNIFICANT, Drawing, draw_drift, draw_win_rates
+from evals.report.figures import Drawing, draw_drift, draw_win_rates
 from evals.report.grids import Grid, data_uri, draw_grid, read_grid
-from evals.report.results import Compared, Results, compared
+from evals.report.results import Group, Results, groups
 from evals.report.sources import read_json, read_provenance
-from evals.report.summary import compared_scores, drift_summaries, interval, number, verdicts
-from evals.tables.main_table import percent, row_order
-from evals.tables.rows import POOLED
+from evals.report.summary import compared_scores, drift_summaries, interval, number, verdict_columns, verdicts
+from evals.tables.main_table import row_order
+from evals.tables.numbers import percent
+from evals.tables.rows import MEAN_OF_JUDGES, POOLED
+from evals.tables.table_notes import over_all
+from evals.tables.trainings import listed, trainings
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
     from evals.comparison import Comparison
-
-AGAINST_BASELINE = "Safeguard against its baseline"
-AGAINST_BASE = "Every variant against the base"
 
 
 @dataclass(frozen=True)
@@ -68,11 +69,13 @@ def write_report(
     """
     root = comparison.root
     results = Results.read(root)
-    pairs = compared(comparison, results)
+    compared = groups(comparison, results)
     image_grid = read_grid(comparison, str(grid["prompt_set"]), int(grid["prompts"]), int(grid["seed"]))
-    groups = drift_groups(comparison)
-    drift = draw_drift(groups) if groups else None
-    matrix = draw_win_rates(_matrix(results, pairs), tuple(comparison.scorers)) if pairs else None
+    curves = drift_groups(comparison)
+    drift = draw_drift(curves) if curves else None
+    significant = round(1 - comparison.statistics.confidence, 12)
+    judges = (*comparison.judges, *([MEAN_OF_JUDGES] if len(comparison.judges) > 1 else []))
+    matrix = draw_win_rates(_matrix(results, compared), judges, significant) if compared and judges else None
     contact_sheet = draw_grid(image_grid)
     page = _render(
         {
@@ -80,20 +83,24 @@ def write_report(
             "confidence": percent(comparison.statistics.confidence),
             "prompt_counts": _prompt_counts(comparison),
             "seed_counts": _seed_counts(comparison),
-            "verdicts": {
-                AGAINST_BASELINE: [v for v in verdicts(comparison, results) if v.pair.against_baseline],
-                AGAINST_BASE: [v for v in verdicts(comparison, results) if not v.pair.against_baseline],
-            },
+            "over": over_all(results.differences),
+            "seeds": {row.n_seeds > 1 for row in results.differences},
+            "verdict_columns": verdict_columns(comparison, results),
+            "verdicts": {group.heading: verdicts(comparison, results, group.pairs) for group in compared},
+            "trainings": [
+                {**found, "variant": variant, **{key: listed(found[key]) for key in ("parameters", "safeguard")}}
+                for variant, found in trainings(comparison).items()
+            ],
             "main_table": _main_table(root / "tables" / "main.html"),
-            "blocks": _blocks(comparison, results, pairs),
+            "blocks": _blocks(comparison, results, compared),
             "prompt_sets": (POOLED, *comparison.prompt_sets) if len(comparison.prompt_sets) > 1 else (POOLED,),
             "pooled": POOLED,
-            "significant": SIGNIFICANT,
+            "significant": significant,
             "matrix": _pictures(matrix),
             "drift": drift_summaries(results.drift, row_order(comparison)),
             "several_pairs": len({row.pairs for row in results.drift}) > 1,
             "drift_curves": _pictures(drift),
-            "drift_rows": [f"{group.objective} on {group.pairs}" for group in groups],
+            "drift_rows": [f"{group.objective} on {group.pairs}" for group in curves],
             "grid": image_grid,
             "grid_seed": grid["seed"],
             "grid_images": _grid_images(image_grid),
@@ -136,26 +143,24 @@ def _breakable(name: str) -> Markup:
     return text
 
 
-def _matrix(results: Results, pairs: Sequence[Compared]) -> dict[str, list[Any]]:
-    pooled = {(r.a, r.b, r.scorer): r for r in results.win_rates if r.prompt_set == POOLED}
-    blocks: dict[str, list[Any]] = {AGAINST_BASELINE: [], AGAINST_BASE: []}
-    for pair in pairs:
-        heading = AGAINST_BASELINE if pair.against_baseline else AGAINST_BASE
-        blocks[heading] += [row for (a, b, _), row in pooled.items() if (a, b) == (pair.a, pair.b)]
-    return blocks
+def _matrix(results: Results, compared: Sequence[Group]) -> dict[str, list[Any]]:
+    pooled: dict[tuple[str, str], list[Any]] = {}
+    for row in results.win_rates:
+        if row.prompt_set == POOLED:
+            pooled.setdefault((row.a, row.b), []).append(row)
+    return {group.heading: [row for p in group.pairs for row in pooled[p.a, p.b]] for group in compared}
 
 
-def _blocks(comparison: Comparison, results: Results, pairs: Sequence[Compared]) -> list[dict[str, Any]]:
-    blocks = []
-    for heading, against_baseline in ((AGAINST_BASELINE, True), (AGAINST_BASE, False)):
-        listed = [pair for pair in pairs if pair.against_baseline == against_baseline]
-        if listed:
-            tables = {
-                name: [(pair, compared_scores(comparison, results, pair, name)) for pair in listed]
-                for name in (POOLED, *comparison.prompt_sets)
-            }
-            blocks.append({"heading": heading, "tables": tables, "open": against_baseline})
-    return blocks
+def _blocks(comparison: Comparison, results: Results, compared: Sequence[Group]) -> list[dict[str, Any]]:
+    names = (POOLED, *comparison.prompt_sets)
+    return [
+        {
+            "heading": group.heading,
+            "tables": {name: [(pair, compared_scores(results, pair, name)) for pair in group.pairs] for name in names},
+            "open": index == 0 or group.kind == ASKED,
+        }
+        for index, group in enumerate(compared)
+    ]
 
 
 def _pictures(drawing: Drawing | None) -> dict[str, Any] | None:

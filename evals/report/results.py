@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
-from artifacts.errors import InputError
+from evals.comparison import ASKED, BASE, BASELINE
 from evals.tables.main_table import row_order
-from evals.tables.rows import DifferenceRow, DriftRow, ScoreRow, WinRateRow
+from evals.tables.rows import DifferenceRow, DriftRow, ScoreRow, WinRateRow, read_rows
 
 if TYPE_CHECKING:
     from evals.comparison import Comparison
-
-Row = TypeVar("Row", ScoreRow, WinRateRow, DifferenceRow, DriftRow)
 
 
 @dataclass(frozen=True)
@@ -43,61 +39,46 @@ class Results:
         )
 
 
-def read_rows(path: Path, kind: type[Row]) -> tuple[Row, ...]:
-    """Read a CSV file whose columns are the fields of ``kind``; text stays text, whatever it looks like.
-
-    Raises:
-        InputError: the file is missing, lacks a column, or holds a value of the wrong type.
-    """
-    remedy = "delete it and run snakemake again"
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            names = reader.fieldnames or []
-            missing = [field.name for field in fields(kind) if field.name not in names]
-            if missing:
-                raise InputError(f"{path}: column '{missing[0]}' is missing; {remedy}")
-            return tuple(
-                kind(**{field.name: _PARSERS[str(field.type)](row[field.name]) for field in fields(kind)})
-                for row in reader
-            )
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; run snakemake to make it") from error
-    except (TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: not a table of {kind.__name__} ({error}); {remedy}") from error
-
-
-def _text(cell: str | None) -> str:
-    if cell is None:
-        raise ValueError("a row is too short")
-    return cell
-
-
-# Annotations are strings under `from __future__ import annotations`.
-_PARSERS: dict[str, Callable[[Any], Any]] = {
-    "str": _text,
-    "bool": lambda cell: _text(cell) == "true",
-    "int": lambda cell: int(_text(cell)),
-    "float": lambda cell: float(_text(cell)),
-    "float | None": lambda cell: float(cell) if _text(cell) else None,
-}
-
-
 @dataclass(frozen=True)
 class Compared:
-    """Two variants of a comparison; ``against_baseline`` when ``b`` is the baseline of ``a``."""
+    """Two variants of a comparison, and the seeds that both have; 1 where nothing was trained."""
 
     a: str
     b: str
-    against_baseline: bool
+    seeds: int
 
 
-def compared(comparison: Comparison, results: Results) -> tuple[Compared, ...]:
-    """The compared pairs in the order of the main table: first against baselines, then the rest."""
-    baselines = {model.variant: model.baseline for model in comparison.models}
+@dataclass(frozen=True)
+class Group:
+    """Comparisons of one kind (see :class:`evals.comparison.Pair`) and base, under one heading."""
+
+    kind: str
+    heading: str
+    pairs: tuple[Compared, ...]
+
+
+def groups(comparison: Comparison, results: Results) -> tuple[Group, ...]:
+    """What is compared, against baselines first, in the order of the main table."""
     position = {variant: index for index, variant in enumerate(row_order(comparison))}
-    pairs = dict.fromkeys((row.a, row.b) for row in results.win_rates)
-    listed = [Compared(a, b, baselines.get(a) == b) for a, b in pairs]
-    return tuple(sorted(listed, key=lambda pair: (not pair.against_baseline, position.get(pair.a, len(position)))))
+    found: dict[tuple[str, str], dict[tuple[str, str], int]] = {}
+    for row in results.differences:
+        found.setdefault((row.kind, row.base), {})[row.a, row.b] = row.n_seeds
+    kinds = (BASELINE, BASE, ASKED)
+    several = len({model.base for model in comparison.models}) > 1
+    listed = []
+    for kind, base in sorted(found, key=lambda key: kinds.index(key[0])):
+        pairs = [Compared(a, b, seeds) for (a, b), seeds in found[kind, base].items()]
+        if kind != ASKED:
+            pairs.sort(key=lambda pair: position.get(pair.a, len(position)))
+        heading = _heading(comparison, kind, pairs)
+        listed.append(Group(kind, f"{heading}: {base}" if several else heading, tuple(pairs)))
+    return tuple(listed)
+
+
+def _heading(comparison: Comparison, kind: str, pairs: list[Compared]) -> str:
+    if kind == BASE:
+        return "Every variant against the base"
+    if kind == ASKED:
+        return "Comparisons asked for"
+    guarded = all(comparison.of_variant(pair.a)[0].safeguard for pair in pairs)
+    return "Safeguard against its baseline" if guarded else "Variants against their baselines"

@@ -3,41 +3,57 @@
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from evals.report.results import Compared, compared
-from evals.tables.rows import POOLED, DifferenceRow, DriftRow, WinRateRow
+from evals.tables import numbers
+from evals.tables.numbers import deciding, decimals, p_value
+from evals.tables.rows import MEAN_OF_JUDGES, POOLED, DifferenceRow, DriftRow, WinRateRow
 
 if TYPE_CHECKING:
     from evals.comparison import Comparison
-    from evals.report.results import Results
+    from evals.report.results import Compared, Results
 
-HIGHER, LOWER, UNDECIDED = "higher", "lower", "undecided"
+BETTER, WORSE, UNDECIDED = "better", "worse", "undecided"
+MORE, LESS = "more", "less"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What an interval decides: ``better`` or ``worse`` of a judge, ``more`` or ``less`` of a description.
+
+    ``of_training`` says whether the interval covers training again; otherwise it speaks of these very models.
+    """
+
+    word: str
+    of_training: bool
 
 
 @dataclass(frozen=True)
 class Verdicts:
-    """One compared pair and its verdict for each scorer, pooled over prompt sets."""
+    """One compared pair and its verdict in each column, pooled over prompt sets."""
 
     pair: Compared
-    of_scorer: tuple[str, ...]
+    of_column: tuple[Verdict, ...]
 
 
 @dataclass(frozen=True)
 class ComparedScores:
-    """One row of the comparison table: win rate and difference of the same pair, prompt set and scorer."""
+    """One row of the comparison table: win rate and difference of the same pair, prompt set and scorer, as printed.
+
+    Where there is no win rate, or no difference, its texts are empty.
+    """
 
     scorer: str
-    win_rate: str
-    win_interval: str
-    outcomes: str
-    p_holm: str
-    difference: str
-    difference_interval: str
-    seed_range: str
+    win_rate: str = ""
+    win_interval: str = ""
+    outcomes: str = ""
+    win_p: str = ""
+    difference: str = ""
+    difference_interval: str = ""
+    difference_p: str = ""
+    seed_range: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,47 +71,82 @@ class DriftSummary:
     implicit_accuracy: str
 
 
-def verdict(row: DifferenceRow) -> str:
-    """``higher`` or ``lower`` if the interval of the difference excludes zero, ``undecided`` otherwise."""
-    if row.ci_low > 0:
-        return HIGHER
-    return LOWER if row.ci_high < 0 else UNDECIDED
+def verdict(low: float, high: float, seeds: int, *, words: tuple[str, str], null: float = 0.0) -> Verdict:
+    """What the interval from ``low`` to ``high`` decides; one that touches ``null`` does not exclude it.
+
+    Args:
+        low, high: the interval's ends.
+        seeds: how many it is over; 1 where nothing was trained.
+        words: for an interval above and below ``null``.
+        null: no difference.
+    """
+    word = words[0] if low > null else words[1] if high < null else UNDECIDED
+    return Verdict(word, seeds > 1)
 
 
-def verdicts(comparison: Comparison, results: Results) -> tuple[Verdicts, ...]:
-    """Verdicts of every compared pair, in the order of :func:`evals.report.results.compared`."""
-    pooled = {(r.a, r.b, r.scorer): verdict(r) for r in results.differences if r.prompt_set == POOLED}
+def verdict_columns(comparison: Comparison, results: Results) -> tuple[str, ...]:
+    """Judges, the mean of their win rates, and scorers that describe."""
+    mean = [MEAN_OF_JUDGES] if any(row.scorer == MEAN_OF_JUDGES for row in results.win_rates) else []
+    return (*comparison.judges, *mean, *(name for name in comparison.scorers if name in comparison.no_judges))
+
+
+def verdicts(comparison: Comparison, results: Results, pairs: Sequence[Compared]) -> tuple[Verdicts, ...]:
+    """Verdicts of each pair in each of :func:`verdict_columns`."""
+    found = {
+        (r.a, r.b, r.scorer): verdict(r.ci_low, r.ci_high, r.n_seeds, words=_words(comparison, r.scorer))
+        for r in results.differences
+        if r.prompt_set == POOLED
+    }
+    found |= {
+        (r.a, r.b, r.scorer): verdict(r.ci_low, r.ci_high, r.n_seeds, words=(BETTER, WORSE), null=0.5)
+        for r in results.win_rates
+        if r.prompt_set == POOLED and r.scorer == MEAN_OF_JUDGES
+    }
+    columns = verdict_columns(comparison, results)
+    return tuple(Verdicts(pair, tuple(found[pair.a, pair.b, name] for name in columns)) for pair in pairs)
+
+
+def _words(comparison: Comparison, scorer: str) -> tuple[str, str]:
+    if scorer in comparison.no_judges:
+        return MORE, LESS
+    return (WORSE, BETTER) if scorer in comparison.lower_is_better else (BETTER, WORSE)
+
+
+def compared_scores(results: Results, pair: Compared, prompt_set: str) -> tuple[ComparedScores, ...]:
+    """Rows of the comparison table of one pair on one prompt set (or ``all``), one a scorer and one for their mean."""
+    key = pair.a, pair.b, prompt_set
+    win_rates = {r.scorer: r for r in results.win_rates if (r.a, r.b, r.prompt_set) == key}
+    differences = {r.scorer: r for r in results.differences if (r.a, r.b, r.prompt_set) == key}
     return tuple(
-        Verdicts(pair, tuple(pooled.get((pair.a, pair.b, scorer), UNDECIDED) for scorer in comparison.scorers))
-        for pair in compared(comparison, results)
+        ComparedScores(scorer, **_win_texts(win_rates.get(scorer)), **_difference_texts(differences.get(scorer)))
+        for scorer in dict.fromkeys([*differences, *win_rates])
     )
 
 
-def compared_scores(
-    comparison: Comparison, results: Results, pair: Compared, prompt_set: str
-) -> tuple[ComparedScores, ...]:
-    """Rows of the comparison table of one pair on one prompt set (or ``all``), one a scorer."""
-    win_rates = {r.scorer: r for r in results.win_rates if (r.a, r.b, r.prompt_set) == (pair.a, pair.b, prompt_set)}
-    differences = {r.scorer: r for r in results.differences if (r.a, r.b, r.prompt_set) == (pair.a, pair.b, prompt_set)}
-    return tuple(
-        _compared_row(win_rates[scorer], differences[scorer])
-        for scorer in comparison.scorers
-        if scorer in win_rates and scorer in differences
-    )
+def _win_texts(row: WinRateRow | None) -> dict[str, str]:
+    if row is None:
+        return {}
+    digits = deciding(row.ci_low, row.ci_high, 3, 0.5)
+    return {
+        "win_rate": number(row.win_rate, 3),
+        "win_interval": interval(row.ci_low, row.ci_high, digits),
+        "outcomes": f"{row.wins} / {row.ties} / {row.losses}",
+        "win_p": p_value(row.p_holm),
+    }
 
 
-def _compared_row(win: WinRateRow, difference: DifferenceRow) -> ComparedScores:
-    digits = decimals([difference.ci_high - difference.ci_low, difference.mean_difference])
-    return ComparedScores(
-        scorer=win.scorer,
-        win_rate=number(win.win_rate, 2),
-        win_interval=interval(win.ci_low, win.ci_high, 2),
-        outcomes=f"{win.wins} / {win.ties} / {win.losses}",
-        p_holm=p_value(win.p_holm),
-        difference=signed(difference.mean_difference, digits),
-        difference_interval=interval(difference.ci_low, difference.ci_high, digits, plus=True),
-        seed_range=f"{signed(difference.per_seed_min, digits)} to {signed(difference.per_seed_max, digits)}",
-    )
+def _difference_texts(row: DifferenceRow | None) -> dict[str, str]:
+    if row is None:
+        return {}
+    digits = decimals([row.ci_high - row.ci_low, row.mean_difference])
+    digits = deciding(row.ci_low, row.ci_high, digits)
+    seeds = f"{signed(row.per_seed_min, digits)} to {signed(row.per_seed_max, digits)}"
+    return {
+        "difference": signed(row.mean_difference, digits),
+        "difference_interval": interval(row.ci_low, row.ci_high, digits, plus=True),
+        "difference_p": "" if row.p_holm is None else p_value(row.p_holm),
+        "seed_range": seeds if row.n_seeds > 1 else "–",
+    }
 
 
 def drift_summaries(rows: Sequence[DriftRow], order: Sequence[str]) -> tuple[DriftSummary, ...]:
@@ -126,30 +177,17 @@ def drift_summaries(rows: Sequence[DriftRow], order: Sequence[str]) -> tuple[Dri
     return tuple(summaries)
 
 
-def decimals(values: Iterable[float]) -> int:
-    """Decimals, 0 to 8, with which the median size of the values that are not zero shows two significant digits."""
-    sizes = [abs(value) for value in values if value and math.isfinite(value)]
-    if not sizes:
-        return 2
-    return min(max(1 - math.floor(math.log10(statistics.median(sizes))), 0), 8)
-
-
 def number(value: float, digits: int) -> str:
-    """Fixed decimals, a true minus sign, and no negative zero."""
-    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
+    """As :func:`evals.tables.numbers.number`, with a true minus sign."""
+    return numbers.number(value, digits).replace("-", "−")
 
 
 def signed(value: float, digits: int) -> str:
-    """As :func:`number`, with a plus sign before what is above zero as printed."""
-    return ("+" if round(value, digits) > 0 else "") + number(value, digits)
+    """As :func:`evals.tables.numbers.signed`, with a true minus sign."""
+    return numbers.signed(value, digits).replace("-", "−")
 
 
 def interval(low: float, high: float, digits: int, *, plus: bool = False) -> str:
-    """``low to high``; with ``plus``, both ends carry their sign."""
+    """``low to high``; with ``plus``, both ends carry their sign; a dash where nothing is known."""
     form = signed if plus else number
-    return f"{form(low, digits)} to {form(high, digits)}"
-
-
-def p_value(value: float) -> str:
-    """Three decimals; below a thousandth as ``< 0.001``."""
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return f"{form(low, digits)} to {form(high, digits)}" if math.isfinite(low) and math.isfinite(high) else "–"

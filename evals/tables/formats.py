@@ -5,8 +5,10 @@ from __future__ import annotations
 import html
 import re
 import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 
-from evals.tables.main_table import Cell, MainTable
+from evals.tables.main_table import Block, Cell, MainTable
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]#|~])")
 _LATEX = {
@@ -26,6 +28,8 @@ _LATEX = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     "±": r"$\pm$",
+    "†": r"$\dagger$",
+    "‡": r"$\ddagger$",
     "λ": r"$\lambda$",
     "\n": " ",
 }
@@ -50,51 +54,75 @@ def escape_html(text: str) -> str:
     return html.escape(text).encode("ascii", "xmlcharrefreplace").decode("ascii")
 
 
+def markdown_table(header: Sequence[str], body: Sequence[Sequence[str]], labels: int) -> list[str]:
+    """Lines of a Markdown table that reads well as plain text: the first columns to the left, numbers to the right.
+
+    Cells are taken as they are: whatever is not markup must be escaped.
+    """
+    widths = [max(3, *(len(row[i]) for row in (header, *body))) for i in range(len(header))]
+    rule = ["-" * width if i < labels else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
+    aligned = [_aligned(header, widths, labels), rule, *(_aligned(row, widths, labels) for row in body)]
+    return ["| " + " | ".join(row) + " |" for row in aligned]
+
+
 def to_markdown(table: MainTable) -> str:
-    """One table a prompt set, aligned so that it reads well as plain text too, and the notes as a list."""
-
-    def cell(value: Cell) -> str:
-        text = f"{value.mean} ± {value.half_width}"
-        return f"**{text}**" if value.best else text
-
+    """Tables of each prompt set, aligned so that they read well as plain text too, and the notes as a list."""
     lines = [f"## {escape_markdown(table.title)}", ""]
-    labels = len(table.label_columns)
     for prompt_set in table.prompt_sets:
-        header = [escape_markdown(name) for name in (*table.label_columns, *table.scorers)]
-        body = [
-            [*map(escape_markdown, row.labels), *(cell(row.cells[prompt_set, scorer]) for scorer in table.scorers)]
-            for row in table.rows
-        ]
-        widths = [max(3, *(len(row[i]) for row in [header, *body])) for i in range(len(header))]
-        rule = ["-" * width if i < labels else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
-        lines += [f"### {escape_markdown(prompt_set)}", ""]
-        lines += ["| " + " | ".join(_aligned(row, widths, labels)) + " |" for row in [header, rule, *body]]
-        lines.append("")
+        for block in table.blocks:
+            heading = f"{prompt_set}, {block.heading}" if block.heading else prompt_set
+            header = [escape_markdown(name) for name in (*table.label_columns, *block.columns)]
+            body = [
+                [*map(escape_markdown, labels), *cells]
+                for labels, cells in _lines(
+                    table, prompt_set, block, lambda cell: f"**{cell.value}**" if cell.best else cell.value, " "
+                )
+            ]
+            lines += [
+                f"### {escape_markdown(heading)}",
+                "",
+                *markdown_table(header, body, len(table.label_columns)),
+                "",
+            ]
     lines += [f"- {escape_markdown(note)}" for note in table.notes]
     return "\n".join(lines) + "\n"
 
 
 def to_text(table: MainTable) -> str:
     """For the terminal: one block a prompt set, rows variants, columns scorers, ``*`` after the best mean."""
-
-    def cell(value: Cell) -> str:
-        return f"{value.mean}{'*' if value.best else ' '}±{value.half_width}"
-
     lines: list[str] = []
     labels = len(table.label_columns)
     for prompt_set in table.prompt_sets:
-        header = [*table.label_columns, *table.scorers]
-        body = [[*row.labels, *(cell(row.cells[prompt_set, scorer]) for scorer in table.scorers)] for row in table.rows]
-        widths = [max(len(row[i]) for row in [header, *body]) for i in range(len(header))]
-        lines.append(f"{table.title} / {prompt_set}")
-        lines += ["  " + "  ".join(_aligned(row, widths, labels)).rstrip() for row in [header, *body]]
-        lines.append("")
+        for block in table.blocks:
+            header = [*table.label_columns, *(f"{name} " for name in block.columns)]
+            body = [
+                [*names, *cells]
+                for names, cells in _lines(
+                    table, prompt_set, block, lambda cell: f"{cell.value}{'*' if cell.best else ' '}", ""
+                )
+            ]
+            widths = [max(len(row[i]) for row in [header, *body]) for i in range(len(header))]
+            lines.append(f"{table.title} / {prompt_set}{', ' if block.heading else ''}{block.heading}")
+            lines += ["  " + "  ".join(_aligned(row, widths, labels)).rstrip() for row in [header, *body]]
+            lines.append("")
     for note in table.notes:
         lines += textwrap.wrap(note, width=100, break_long_words=False, break_on_hyphens=False)
     return "\n".join(lines) + "\n"
 
 
-def _aligned(cells: list[str], widths: list[int], labels: int) -> list[str]:
+def _lines(
+    table: MainTable, prompt_set: str, block: Block, value: Callable[[Cell], str], gap: str
+) -> Iterator[tuple[list[str], list[str]]]:
+    """Label cells and number cells of each line: a variant's means, and below them its differences to the base."""
+    for row in table.rows:
+        cells = [row.cells[prompt_set, name] for name in block.columns]
+        yield list(row.labels), [value(cell) for cell in cells]
+        if any(cell.against_base for cell in cells):
+            below = [f"{cell.against_base.replace(' ± ', f'{gap}±{gap}')}{cell.mark or ' '}" for cell in cells]
+            yield [f"  {table.against}", *[""] * (len(row.labels) - 1)], [text.strip() and text for text in below]
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int], labels: int) -> list[str]:
     """Label cells to the left, numbers to the right."""
     return [
         cell.ljust(width) if i < labels else cell.rjust(width)
@@ -107,36 +135,36 @@ def to_latex(table: MainTable) -> str:
 
     Prompt sets stand side by side, as in papers, as long as that can be read on a page, and below one another beyond.
     """
-
-    def cell(value: Cell) -> str:
-        mean = rf"\mathbf{{{value.mean}}}" if value.best else value.mean
-        return rf"${mean} \pm {value.half_width}$"
-
-    labels, scorers = len(table.label_columns), len(table.scorers)
-    beside = min(max(1, _LATEX_COLUMNS // scorers), len(table.prompt_sets))
+    labels = len(table.label_columns)
+    widest = max(len(block.columns) for block in table.blocks)
+    most = min(max(1, _LATEX_COLUMNS // widest), len(table.prompt_sets))
     lines = [
         r"% \input this file; it needs \usepackage{booktabs,graphicx}.",
         r"\begin{table*}",
         r"\centering",
         rf"\caption{{{escape_latex(_caption(table))}}}",
         r"\resizebox{\linewidth}{!}{%",
-        rf"\begin{{tabular}}{{{'l' * labels}{'r' * (scorers * beside)}}}",
+        rf"\begin{{tabular}}{{{'l' * labels}{'r' * (widest * most)}}}",
     ]
-    for start in range(0, len(table.prompt_sets), beside):
-        shown = table.prompt_sets[start : start + beside]
-        groups = [rf"\multicolumn{{{scorers}}}{{c}}{{{escape_latex(prompt_set)}}}" for prompt_set in shown]
-        firsts = [labels + i * scorers + 1 for i in range(len(shown))]
-        header = [*table.label_columns, *table.scorers * len(shown)]
-        lines += [
-            r"\midrule" if start else r"\toprule",
-            " & ".join([""] * labels + groups) + r" \\",
-            " ".join(rf"\cmidrule(lr){{{first}-{first + scorers - 1}}}" for first in firsts),
-            " & ".join(escape_latex(name) for name in header) + r" \\",
-            r"\midrule",
-        ]
-        for row in table.rows:
-            cells = [cell(row.cells[prompt_set, scorer]) for prompt_set in shown for scorer in table.scorers]
-            lines.append(" & ".join([*map(escape_latex, row.labels), *cells]) + r" \\")
+    started = False
+    for block in table.blocks:
+        columns = len(block.columns)
+        beside = widest * most // columns
+        for start in range(0, len(table.prompt_sets), beside):
+            shown = table.prompt_sets[start : start + beside]
+            titles = [f"{name}, {block.heading}" if block.heading else name for name in shown]
+            groups = [rf"\multicolumn{{{columns}}}{{c}}{{{escape_latex(title)}}}" for title in titles]
+            firsts = [labels + i * columns + 1 for i in range(len(shown))]
+            header = [*table.label_columns, *block.columns * len(shown)]
+            lines += [
+                r"\midrule" if started else r"\toprule",
+                " & ".join([""] * labels + groups) + r" \\",
+                " ".join(rf"\cmidrule(lr){{{first}-{first + columns - 1}}}" for first in firsts),
+                " & ".join(escape_latex(name) for name in header) + r" \\",
+                r"\midrule",
+            ]
+            started = True
+            lines += _latex_rows(table, shown, block)
     lines += [
         r"\bottomrule",
         r"\end{tabular}}",
@@ -147,42 +175,79 @@ def to_latex(table: MainTable) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _latex_rows(table: MainTable, prompt_sets: Sequence[str], block: Block) -> Iterator[str]:
+    base = table.rows[0].base
+    for row in table.rows:
+        if row.base != base:
+            yield r"\midrule"
+        base = row.base
+        cells = [row.cells[prompt_set, name] for prompt_set in prompt_sets for name in block.columns]
+        means = [_latex_number(rf"\mathbf{{{cell.value}}}" if cell.best else cell.value) for cell in cells]
+        yield " & ".join([*map(escape_latex, row.labels), *means]) + r" \\"
+        if any(cell.against_base for cell in cells):
+            below = [_latex_number(cell.against_base, cell.mark) for cell in cells]
+            label = rf"\quad\scriptsize {escape_latex(table.against)}"
+            yield (
+                " & ".join([label, *[""] * (len(row.labels) - 1), *(rf"\scriptsize {x}" if x else "" for x in below)])
+                + r" \\"
+            )
+
+
+def _latex_number(text: str, mark: str = "") -> str:
+    """A number, a number with its half width, or ``low to high``, in mathematics."""
+    if not text:
+        return ""
+    raised = {"†": r"^{\dagger}", "‡": r"^{\ddagger}", "": ""}[mark]
+    inside = text.replace(" ± ", r" \pm ").replace(" to ", "$--$").replace("–", "$--$")
+    return f"${inside}{raised}$".replace("$$", "")
+
+
 def to_html(table: MainTable) -> str:
     """A ``figure`` without style or script, to stand alone or inside a page; classes name what to style."""
-
-    def cell(value: Cell) -> str:
-        mean = f"<strong>{value.mean}</strong>" if value.best else value.mean
-        title = f"{table.confidence} interval {value.low} to {value.high}"
-        opening = f'<td class="best" title="{title}">' if value.best else f'<td title="{title}">'
-        return f'{opening}{mean} <span class="half-width">&#177; {value.half_width}</span></td>'
-
-    labels, scorers = len(table.label_columns), len(table.scorers)
-    lines = [
-        '<figure class="main-table">',
-        "<table>",
-        f"<caption>{escape_html(_caption(table))}</caption>",
-        f'<colgroup span="{labels}"></colgroup>',
-        *(f'<colgroup span="{scorers}"></colgroup>' for _ in table.prompt_sets),
-        "<thead>",
-        "<tr>",
-        *(f'<th scope="col" rowspan="2">{escape_html(name)}</th>' for name in table.label_columns),
-        *(f'<th scope="colgroup" colspan="{scorers}">{escape_html(name)}</th>' for name in table.prompt_sets),
-        "</tr>",
-        "<tr>",
-        *(f'<th scope="col">{escape_html(name)}</th>' for _ in table.prompt_sets for name in table.scorers),
-        "</tr>",
-        "</thead>",
-        "<tbody>",
-    ]
-    for row in table.rows:
-        lines.append("<tr>")
-        lines.append(f'<th scope="row">{escape_html(row.labels[0])}</th>')
-        lines += [f'<td class="label">{escape_html(label)}</td>' for label in row.labels[1:]]
-        lines += [cell(row.cells[p, s]) for p in table.prompt_sets for s in table.scorers]
-        lines.append("</tr>")
-    lines += ["</tbody>", "</table>", '<figcaption class="notes">']
+    lines = ['<figure class="main-table">']
+    for block in table.blocks:
+        labels, columns = len(table.label_columns), len(block.columns)
+        caption = f"{_caption(table)}{f', {block.heading}' if block.heading else ''}"
+        heading = [f"<p>{escape_html(block.heading.capitalize())}</p>"] if block.heading else []
+        lines += [
+            *heading,
+            "<table>",
+            f"<caption>{escape_html(caption)}</caption>",
+            f'<colgroup span="{labels}"></colgroup>',
+            *(f'<colgroup span="{columns}"></colgroup>' for _ in table.prompt_sets),
+            "<thead>",
+            "<tr>",
+            *(f'<th scope="col" rowspan="2">{escape_html(name)}</th>' for name in table.label_columns),
+            *(f'<th scope="colgroup" colspan="{columns}">{escape_html(name)}</th>' for name in table.prompt_sets),
+            "</tr>",
+            "<tr>",
+            *(f'<th scope="col">{escape_html(name)}</th>' for _ in table.prompt_sets for name in block.columns),
+            "</tr>",
+            "</thead>",
+        ]
+        for _, rows in groupby(table.rows, key=lambda row: row.base):
+            lines.append("<tbody>")
+            for row in rows:
+                lines += ["<tr>", f'<th scope="row">{escape_html(row.labels[0])}</th>']
+                lines += [f'<td class="label">{escape_html(label)}</td>' for label in row.labels[1:]]
+                lines += [_html_cell(table, row.cells[p, name]) for p in table.prompt_sets for name in block.columns]
+                lines.append("</tr>")
+            lines.append("</tbody>")
+        lines.append("</table>")
+    lines.append('<figcaption class="notes">')
     lines += [f"<p>{escape_html(note)}</p>" for note in table.notes]
     return "\n".join([*lines, "</figcaption>", "</figure>"]) + "\n"
+
+
+def _html_cell(table: MainTable, cell: Cell) -> str:
+    value = f"<strong>{escape_html(cell.value)}</strong>" if cell.best else escape_html(cell.value)
+    title = f' title="{table.confidence} interval {escape_html(cell.interval)}"' if cell.interval else ""
+    below = ""
+    if cell.against_base:
+        decided = " decided" if cell.mark else ""
+        below = f' <span class="against-base{decided}">{escape_html(cell.against_base + cell.mark)}</span>'
+    best = ' class="best"' if cell.best else ""
+    return f"<td{best}{title}>{value}{below}</td>"
 
 
 def _caption(table: MainTable) -> str:

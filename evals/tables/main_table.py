@@ -2,182 +2,202 @@
 
 from __future__ import annotations
 
-import math
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from evals.tables.rows import POOLED, ScoreRow
+from evals.tables.numbers import MOST_DECIMALS, deciding, decimals, number, percent, signed
+from evals.tables.rows import MEAN_OF_JUDGES, POOLED, DifferenceRow, ScoreRow, WinRateRow
+from evals.tables.table_notes import notes
 
 if TYPE_CHECKING:
     from evals.comparison import Comparison
 
-FEW_SEEDS = 5
+DECIDED, DECIDED_HERE = "†", "‡"
+"""Marks of an interval that excludes no difference: over prompts and seeds, and over prompts alone."""
+
+
+MEAN_WIN_RATE = "mean win rate"
+"""Column of the judges' mean win rate against the base."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Mean and half width as printed, the interval's ends as printed, and whether the mean is the column's best."""
+    """What a variant has in a column, as printed; all texts may be empty.
 
-    mean: str
-    half_width: str
-    low: str
-    high: str
-    best: bool
+    Attributes:
+        value: mean score, or mean win rate against the base.
+        best: whether the mean is the best of its base's variants.
+        interval: its interval.
+        against_base: difference to the base with its half width, or the win rate's interval.
+        mark: ``†`` or ``‡`` if that excludes no difference.
+    """
+
+    value: str = ""
+    best: bool = False
+    interval: str = ""
+    against_base: str = ""
+    mark: str = ""
 
 
 @dataclass(frozen=True)
 class TableRow:
-    """A variant's label cells, one a label column, and its cells by (prompt set, scorer)."""
+    """A variant's label cells, one a label column, its base, and its cells by (prompt set, column)."""
 
     labels: tuple[str, ...]
-    cells: dict[tuple[str, str], Cell]
+    base: str
+    cells: Mapping[tuple[str, str], Cell]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Columns that stand together in every prompt set; ``heading`` is empty for the scorers that judge."""
+
+    heading: str
+    columns: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class MainTable:
-    """A table without a format; all text is raw and is escaped by the format that prints it."""
+    """A table without a format; all text is raw and is escaped by the format that prints it.
+
+    ``against`` is the label of the lines that hold differences.
+    """
 
     title: str
     label_columns: tuple[str, ...]
     prompt_sets: tuple[str, ...]
-    scorers: tuple[str, ...]
+    blocks: tuple[Block, ...]
     confidence: str
     rows: tuple[TableRow, ...]
+    against: str
     notes: tuple[str, ...]
 
 
-def main_table(rows: Sequence[ScoreRow], comparison: Comparison, generation: Mapping[str, Any] | None) -> MainTable:
-    """Arrange the pooled rows of ``scores.csv``.
+def main_table(
+    scores: Sequence[ScoreRow],
+    differences: Sequence[DifferenceRow],
+    win_rates: Sequence[WinRateRow],
+    comparison: Comparison,
+    generation: Mapping[str, Any] | None,
+    trained: Mapping[str, Mapping[str, Any]],
+) -> MainTable:
+    """Arrange the rows of ``scores.csv`` with ``seed`` = ``all``, and what is compared with the base.
 
     Args:
-        rows: rows of ``scores.csv``; those with ``seed`` = ``all`` are used.
+        scores, differences, win_rates: rows of these tables.
         comparison: gives the order of rows and columns.
         generation: how images were made, as key and value, for the notes.
+        trained: how variants were trained (:func:`evals.tables.trainings.trainings`), for the notes.
     """
-    pooled = {(row.variant, row.prompt_set, row.scorer): row for row in rows if row.seed == POOLED}
+    pooled = {(row.variant, row.prompt_set, row.scorer): row for row in scores if row.seed == POOLED}
     order = row_order(comparison)
-    decimals = {s: _decimals([row for row in pooled.values() if row.scorer == s]) for s in comparison.scorers}
-    best_means = {
-        (name, scorer): (min if scorer in comparison.lower_is_better else max)(
-            pooled[variant, name, scorer].mean for variant in order
-        )
-        for name in comparison.prompt_sets
-        for scorer in comparison.scorers
-    }
-    pair_sets = {model.pairs for model in comparison.models if model.trained}
-    table_rows = []
+    bases = {variant: comparison.untrained(variant) for variant in order}
+    against = {(r.a, r.prompt_set, r.scorer): r for r in differences if r.b == bases.get(r.a)}
+    wins = {(r.a, r.prompt_set): r for r in win_rates if r.b == bases.get(r.a) and r.scorer == MEAN_OF_JUDGES}
+    seeds = {(r.a, r.prompt_set): r.n_seeds for r in against.values()}
+    digits = column_decimals(comparison.scorers, scores, differences)
+    best = _best(pooled, comparison, order)
+    several_bases = len({comparison.base_of(variant) for variant in order}) > 1
+    several_pairs = len({model.pairs for model in comparison.models if model.trained}) > 1
+    more = [name for name, shown in (("base", several_bases), ("pairs", several_pairs)) if shown]
+    rows = []
     for variant in order:
         first = comparison.of_variant(variant)[0]
-        labels = [variant, "on" if first.safeguard else ""]
-        if len(pair_sets) > 1:
-            labels.append(first.pairs or "")
-        cells = {key: _cell(pooled[variant, *key], decimals[key[1]], best) for key, best in best_means.items()}
-        table_rows.append(TableRow(tuple(labels), cells))
+        labels = [variant, "on" if first.safeguard else "", *(getattr(first, name) or "" for name in more)]
+        cells = {}
+        for name in comparison.prompt_sets:
+            for scorer in comparison.scorers:
+                key = variant, name, scorer
+                cells[name, scorer] = _cell(
+                    pooled[key], against.get(key), digits[scorer], variant in best[first.base, name, scorer]
+                )
+            if (win := wins.get((variant, name))) is not None:
+                cells[name, MEAN_WIN_RATE] = _win_cell(win, seeds[variant, name])
+            else:
+                cells[name, MEAN_WIN_RATE] = Cell()
+        rows.append(TableRow(tuple(labels), first.base, cells))
+    judging = Block("", (*comparison.judges, *([MEAN_WIN_RATE] if wins else [])))
+    described = tuple(name for name in comparison.scorers if name in comparison.no_judges)
+    describing = Block("what describes images and judges nothing", described)
     return MainTable(
         title=comparison.benchmark,
-        label_columns=("variant", "safeguard", "pairs") if len(pair_sets) > 1 else ("variant", "safeguard"),
+        label_columns=("variant", "safeguard", *more),
         prompt_sets=comparison.prompt_sets,
-        scorers=tuple(comparison.scorers),
+        blocks=tuple(block for block in (judging, describing) if block.columns),
         confidence=percent(comparison.statistics.confidence),
-        rows=tuple(table_rows),
-        notes=_notes(pooled, comparison, generation),
+        rows=tuple(rows),
+        against="minus base",
+        notes=notes(pooled, tuple(against.values()), comparison, generation, trained, wins=bool(wins)),
     )
 
 
 def row_order(comparison: Comparison) -> tuple[str, ...]:
-    """Variants in the comparison's order, each safeguarded one moved directly below its baseline."""
-    baseline = {variant: comparison.of_variant(variant)[0].baseline for variant in comparison.variants}
+    """Variants of one base together, in the comparison's order, each safeguarded one directly below its baseline."""
+    bases = dict.fromkeys(model.base for model in comparison.models)
+    in_bases = [variant for base in bases for variant in comparison.variants if comparison.base_of(variant) == base]
+    baseline = {variant: comparison.of_variant(variant)[0].baseline for variant in in_bases}
     order: list[str] = []
-    for variant in comparison.variants:
+    for variant in in_bases:
         if baseline[variant] not in comparison.variants:
             order.append(variant)
-            order += [other for other in comparison.variants if baseline[other] == variant]
-    # Whatever hangs from a baseline that has one itself keeps its place at the end.
-    return tuple(dict.fromkeys([*order, *comparison.variants]))
+            order += [other for other in in_bases if baseline[other] == variant]
+    # Whatever hangs from a baseline that has one itself keeps its place at the end of its base.
+    listed = dict.fromkeys([*order, *in_bases])
+    return tuple(sorted(listed, key=lambda variant: list(bases).index(comparison.base_of(variant))))
 
 
-def percent(share: float) -> str:
-    """A share as text: 0.95 as ``95%``."""
-    return f"{100 * share:g}%"
+def _best(
+    pooled: Mapping[tuple[str, str, str], ScoreRow], comparison: Comparison, order: Sequence[str]
+) -> dict[tuple[str, str, str], tuple[str, ...]]:
+    """(base, prompt set, scorer) to the variants with the best mean; none where all are equal or nothing is judged."""
+    best: dict[tuple[str, str, str], tuple[str, ...]] = {}
+    for base in dict.fromkeys(comparison.base_of(variant) for variant in order):
+        for name in comparison.prompt_sets:
+            for scorer in comparison.scorers:
+                means = {v: pooled[v, name, scorer].mean for v in order if comparison.base_of(v) == base}
+                least, most = min(means.values()), max(means.values())
+                chosen = least if scorer in comparison.lower_is_better else most
+                judged = scorer in comparison.judges and least < most
+                best[base, name, scorer] = tuple(v for v, mean in means.items() if judged and mean == chosen)
+    return best
 
 
-def _decimals(rows: Sequence[ScoreRow]) -> int:
-    """Decimals with which a typical half width of this scorer shows two significant digits."""
-    widths = [(row.ci_high - row.ci_low) / 2 for row in rows if row.ci_high > row.ci_low]
-    if widths:
-        decimals = 1 - math.floor(math.log10(statistics.median(widths)))
-    else:
-        largest = max((abs(row.mean) for row in rows), default=0.0)
-        decimals = 2 - math.floor(math.log10(largest)) if largest > 0 else 2
-    return min(max(decimals, 0), 8)
+def column_decimals(
+    scorers: Iterable[str], scores: Sequence[ScoreRow], differences: Sequence[DifferenceRow]
+) -> dict[str, int]:
+    """Decimals with which a typical half width of a scorer's differences, or means, shows two significant digits."""
+    digits = {}
+    for scorer in scorers:
+        of_scorer = [row for row in scores if row.scorer == scorer and row.seed == POOLED]
+        widths = [(row.ci_high - row.ci_low) / 2 for row in differences if row.scorer == scorer]
+        widths = widths or [(row.ci_high - row.ci_low) / 2 for row in of_scorer]
+        digits[scorer] = decimals(widths if any(widths) else [row.mean / 10 for row in of_scorer])
+    return digits
 
 
-def _cell(row: ScoreRow, decimals: int, best: float) -> Cell:
-    def printed(value: float) -> str:
-        return f"{round(value, decimals) + 0.0:.{decimals}f}"
-
-    half = (row.ci_high - row.ci_low) / 2
-    return Cell(printed(row.mean), printed(half), printed(row.ci_low), printed(row.ci_high), row.mean == best)
-
-
-def _notes(
-    pooled: Mapping[tuple[str, str, str], ScoreRow], comparison: Comparison, generation: Mapping[str, Any] | None
-) -> tuple[str, ...]:
-    level, resamples = percent(comparison.statistics.confidence), comparison.statistics.resamples
-    first, scorer = comparison.variants[0], next(iter(comparison.scorers))
-    prompts = {
-        name: pooled[first, name, scorer].n // len(comparison.of_variant(first)) for name in comparison.prompt_sets
-    }
-    seeds = {v: len(comparison.of_variant(v)) for v in comparison.variants if comparison.of_variant(v)[0].trained}
-    notes = [
-        f"Mean ± half the width of the {level} percentile bootstrap interval over prompts and seeds (crossed, "
-        + f"{resamples} resamples); its ends are in scores.csv.",
-        "Bold (* in plain text) is the best mean of a column, before rounding, and no claim of significance; "
-        + "for that see win_rates.csv and differences.csv. "
-        + _direction_note(comparison),
-        "Scorers and protocols: " + ", ".join(f"{name} ({how})" for name, how in comparison.scorers.items()) + ".",
-        "Prompts: " + ", ".join(f"{name} {count}" for name, count in prompts.items()) + ". " + _seed_note(seeds),
-    ]
-    cut = {(name, scorer): pooled[first, name, scorer].truncated for name in prompts for scorer in comparison.scorers}
-    notes.append(_truncation_note(cut, prompts))
-    if seeds and min(seeds.values()) < FEW_SEEDS:
-        notes.append(
-            f"With fewer than {FEW_SEEDS} seeds the bootstrap understates the spread between seeds: "
-            "look at the single seeds in scores.csv too."
-        )
-    alone = sorted({m.variant for m in comparison.models if m.trained and m.safeguard and m.baseline is None})
-    if alone:
-        notes.append(f"No variant is like {', '.join(alone)} but without safeguard, so what that changes is not shown.")
-    if generation:
-        notes.append("Generation: " + ", ".join(_settings(generation)) + ".")
-    return tuple(notes)
+def _cell(row: ScoreRow, against: DifferenceRow | None, digits: int, best: bool) -> Cell:
+    interval = f"{number(row.ci_low, digits)} to {number(row.ci_high, digits)}"
+    cell = Cell(number(row.mean, digits), best, interval)
+    if against is None:
+        return cell
+    half = (against.ci_high - against.ci_low) / 2
+    mean = against.mean_difference
+    # The half width is printed, not the ends: it must be less than the difference where the interval excludes zero.
+    exact = deciding(abs(mean) - half, abs(mean) + half, digits)
+    while exact < MOST_DECIMALS and (round(abs(mean), exact) > round(half, exact)) != (abs(mean) > half):
+        exact += 1
+    text = f"{signed(mean, exact)} ± {number(half, exact)}"
+    return Cell(cell.value, best, interval, text, _mark(against.ci_low, against.ci_high, 0.0, against.n_seeds))
 
 
-def _truncation_note(cut: Mapping[tuple[str, str], int], prompts: Mapping[str, int]) -> str:
-    """Says how many prompts of each set a scorer read only the beginning of."""
-    listed = [f"{scorer} {count} of {prompts[name]} of {name}" for (name, scorer), count in cut.items() if count]
-    if not listed:
-        return "No prompt is longer than any scorer reads."
-    return "Prompts of which a scorer read only the beginning: " + ", ".join(listed) + "."
+def _win_cell(row: WinRateRow, seeds: int) -> Cell:
+    digits = deciding(row.ci_low, row.ci_high, 3, 0.5)
+    interval = f"{number(row.ci_low, digits)} to {number(row.ci_high, digits)}"
+    return Cell(number(row.win_rate, 3), False, interval, interval, _mark(row.ci_low, row.ci_high, 0.5, seeds))
 
 
-def _direction_note(comparison: Comparison) -> str:
-    lower = [name for name in comparison.scorers if name in comparison.lower_is_better]
-    return f"Higher is better, lower for {', '.join(lower)}." if lower else "Higher is better for every scorer."
-
-
-def _seed_note(seeds: Mapping[str, int]) -> str:
-    if not seeds:
-        return "No model was trained here."
-    if len(set(seeds.values())) == 1:
-        return f"Seeds a trained variant: {next(iter(seeds.values()))}."
-    return "Seeds: " + ", ".join(f"{variant} {count}" for variant, count in seeds.items()) + "."
-
-
-def _settings(values: Mapping[str, Any], prefix: str = "") -> list[str]:
-    listed = []
-    for key, value in values.items():
-        listed += _settings(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [f"{prefix}{key} {value}"]
-    return listed
+def _mark(low: float, high: float, null: float, seeds: int) -> str:
+    if low <= null <= high:
+        return ""
+    return DECIDED if seeds > 1 else DECIDED_HERE

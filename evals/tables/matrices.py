@@ -12,7 +12,9 @@ import numpy as np
 from artifacts import layout
 from artifacts.contracts import read_table
 from artifacts.errors import InputError
-from evals.statistics import Floats
+from evals.intervals import Floats, Prompts
+from evals.tables.paired import prompts_of
+from evals.tables.rows import POOLED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,13 +28,13 @@ class ScoreMatrices:
 
     Attributes:
         models: variant to its models, one a seed, in increasing order of the seed.
-        prompts: prompt set to its number of prompts.
+        units: prompt set, and ``all`` for them side by side, to what its prompts are as units of chance.
         values: (variant, prompt set, scorer) to scores ``(seeds, prompts)``, columns in the prompt set's order.
         truncated: (prompt set, scorer) to the number of prompts of which the scorer saw only the beginning.
     """
 
     models: dict[str, tuple[ComparedModel, ...]]
-    prompts: dict[str, int]
+    units: dict[str, Prompts]
     values: dict[tuple[str, str, str], Floats]
     truncated: dict[tuple[str, str], int]
 
@@ -74,9 +76,11 @@ def read_matrices(comparison: Comparison) -> ScoreMatrices:
     """
     models = _models_by_variant(comparison)
     prompt_ids: dict[str, list[str]] = {}
+    texts: dict[str, list[str]] = {}
     for prompt_set in comparison.prompt_sets:
         path = layout.prompts(comparison.root, prompt_set)
-        prompt_ids[prompt_set] = _unique_ids(path, read_table(path, "prompts"))
+        table = read_table(path, "prompts")
+        prompt_ids[prompt_set], texts[prompt_set] = _unique_ids(path, table), _column(table, "prompt")
     fingerprints: dict[str, tuple[str, Path]] = {}
     values: dict[tuple[str, str, str], Floats] = {}
     truncated: dict[tuple[str, str], int] = {}
@@ -95,7 +99,8 @@ def read_matrices(comparison: Comparison) -> ScoreMatrices:
                     rows.append(_finite_scores(frame, path))
                     truncated[prompt_set, scorer] = int(frame["truncated"].sum())
                 values[variant, prompt_set, scorer] = np.stack(rows)
-    return ScoreMatrices(models, {name: len(ids) for name, ids in prompt_ids.items()}, values, truncated)
+    units = {name: prompts_of([listed]) for name, listed in texts.items()}
+    return ScoreMatrices(models, {**units, POOLED: prompts_of(list(texts.values()))}, values, truncated)
 
 
 def _models_by_variant(comparison: Comparison) -> dict[str, tuple[ComparedModel, ...]]:

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from artifacts.errors import InputError
 from artifacts.plugins import nearest
 from evals.statistics import t_interval
 from evals.tables.formats import escape_markdown
-from evals.tables.resampling import pooled
+from evals.tables.numbers import deciding, number, signed
 from evals.tables.rows import POOLED
 
 if TYPE_CHECKING:
@@ -86,8 +89,7 @@ def read_figures(path: Path) -> list[Figure]:
                 if key in seen:
                     raise InputError(f"{path}: line {line}: {', '.join(key)} stands there twice; keep one")
                 seen.add(key)
-                decimals = len(row["value"].partition(".")[2])
-                figures.append(Figure(*key, _finite(row["value"]), 10.0**-decimals, row["source"]))
+                figures.append(Figure(*key, *_value_and_unit(row["value"]), row["source"]))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read ({error}); correct published.file") from error
     except (TypeError, ValueError) as error:
@@ -97,11 +99,13 @@ def read_figures(path: Path) -> list[Figure]:
     return figures
 
 
-def _finite(text: str) -> float:
+def _value_and_unit(text: str) -> tuple[float, float]:
+    """A number and the unit of its last digit: 0.01 of ``0.35``, 0.1 of ``2e-1``."""
     value = float(text)
-    if not math.isfinite(value):
+    exponent = Decimal(text.strip()).as_tuple().exponent
+    if not isinstance(exponent, int):
         raise ValueError(f"value is '{text}'")
-    return value
+    return value, 10.0**exponent
 
 
 def published_rows(comparison: Comparison, matrices: ScoreMatrices, figures: Sequence[Figure]) -> list[PublishedRow]:
@@ -121,7 +125,7 @@ def published_rows(comparison: Comparison, matrices: ScoreMatrices, figures: Seq
                 f"{', '.join(known)}, or an empty cell for all{nearest(figure.prompt_set, known)}"
             )
         sets = comparison.prompt_sets if figure.prompt_set == POOLED else (figure.prompt_set,)
-        values = pooled([matrices.values[figure.variant, name, figure.scorer] for name in sets])
+        values = np.concatenate([matrices.values[figure.variant, name, figure.scorer] for name in sets], axis=1)
         rows.append(compared(figure, values.mean(axis=1).tolist(), comparison.statistics.confidence))
     if not rows:
         raise InputError(
@@ -163,8 +167,14 @@ def compared(figure: Figure, seeds: Sequence[float], confidence: float) -> Publi
     )
 
 
-def to_markdown(rows: Sequence[PublishedRow], confidence: str) -> str:
-    """One table a prompt set and scorer, with how many published figures lie in our intervals."""
+def to_markdown(rows: Sequence[PublishedRow], confidence: str, digits: Mapping[str, int] | None = None) -> str:
+    """One table a prompt set and scorer, with how many published figures lie in our intervals.
+
+    Args:
+        rows: what is compared.
+        confidence: level of the intervals, as text.
+        digits: decimals of each scorer's numbers; left out, 3.
+    """
     lines = ["# Published figures", ""]
     for prompt_set, scorer in dict.fromkeys((row.prompt_set, row.scorer) for row in rows):
         chosen = [row for row in rows if (row.prompt_set, row.scorer) == (prompt_set, scorer)]
@@ -180,13 +190,14 @@ def to_markdown(rows: Sequence[PublishedRow], confidence: str) -> str:
             "| --- | ---: | --- | --- | ---: | ---: | --- | --- |",
         ]
         for row in chosen:
+            shown = _decimals(row, (digits or {}).get(scorer, 3))
             cells = [
                 escape_markdown(row.variant),
-                f"{row.ours:.3f}",
-                _interval(row.ci_low, row.ci_high),
-                _interval(row.seed_low, row.seed_high),
+                number(row.ours, shown),
+                _interval(row.ci_low, row.ci_high, shown),
+                _interval(row.seed_low, row.seed_high, shown),
                 f"{row.published:g}",
-                f"{row.difference:+.3f}",
+                signed(row.difference, shown),
                 _yes(row.inside_interval),
                 _yes(row.inside_seed_interval),
             ]
@@ -197,8 +208,16 @@ def to_markdown(rows: Sequence[PublishedRow], confidence: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _interval(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f"[{low:.3f}, {high:.3f}]"
+def _decimals(row: PublishedRow, digits: int) -> int:
+    """So many that rounding moves the published figure into no interval that it lies outside of, nor out of one."""
+    for low, high in ((row.ci_low, row.ci_high), (row.seed_low, row.seed_high)):
+        if low is not None and high is not None:
+            digits = deciding(low - row.published, high - row.published, digits)
+    return digits
+
+
+def _interval(low: float | None, high: float | None, digits: int) -> str:
+    return "" if low is None or high is None else f"[{number(low, digits)}, {number(high, digits)}]"
 
 
 def _yes(inside: bool | None) -> str:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from artifacts.errors import InputError
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 POOLED = "all"
+MEAN_OF_JUDGES = "mean of judges"
+"""In the place of a scorer: the mean of the win rates by the scorers that judge quality."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,14 @@ class ScoreRow:
 class WinRateRow:
     """How often ``a`` beats ``b``: units are (prompt, seed); ``win_rate`` counts ties half.
 
-    ``p_value`` is the exact sign test on prompts and ``p_holm`` its Holm adjustment across scorers.
+    ``p_value`` belongs to the interval, ``p_holm`` is its Holm adjustment across scorers; the row
+    :data:`MEAN_OF_JUDGES` is adjusted for none. ``p_these_models`` is the exact sign test on prompts, the models fixed.
     """
 
+    base: str
     a: str
     b: str
+    kind: str
     prompt_set: str
     scorer: str
     wins: int
@@ -63,22 +68,32 @@ class WinRateRow:
     ci_high: float
     p_value: float
     p_holm: float
+    p_these_models: float
+    n_seeds: int
 
 
 @dataclass(frozen=True)
 class DifferenceRow:
-    """Mean of score(a) - score(b) over prompts and seeds; the extremes are over the means of single seeds."""
+    """Mean of score(a) - score(b) over prompts and seeds; the extremes are over the means of single seeds.
 
+    ``n_seeds`` is 1 where neither side was trained here. ``p_holm`` is empty for scorers that describe images.
+    """
+
+    base: str
     a: str
     b: str
+    kind: str
     prompt_set: str
     scorer: str
     mean_difference: float
     ci_low: float
     ci_high: float
+    p_value: float
+    p_holm: float | None
     per_seed_min: float
     per_seed_max: float
     n_prompts: int
+    n_texts: int
     n_seeds: int
 
 
@@ -97,6 +112,9 @@ class DriftRow:
     implicit_accuracy: float
     ci_low: float | None
     ci_high: float | None
+
+
+Row = TypeVar("Row", ScoreRow, WinRateRow, DifferenceRow, DriftRow)
 
 
 def significant(value: float, digits: int = 10) -> float:
@@ -122,29 +140,43 @@ def _cell(value: Any) -> Any:
     return significant(value) if isinstance(value, float) else value
 
 
-def read_scores_csv(path: Path) -> list[ScoreRow]:
-    """Read ``scores.csv`` back.
+def read_rows(path: Path, kind: type[Row]) -> tuple[Row, ...]:
+    """Read a CSV file whose columns are the fields of ``kind``; text stays text, whatever it looks like.
 
     Raises:
-        InputError: the file is missing or is not a score table.
+        InputError: the file is missing, lacks a column, or holds a value of the wrong type.
     """
+    remedy = "delete it and run snakemake again"
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            return [
-                ScoreRow(
-                    **{name: row[name] for name in ("base", "variant", "objective", "seed", "prompt_set")},
-                    scorer=row["scorer"],
-                    protocol=row["protocol"],
-                    safeguard=row["safeguard"] == "true",
-                    mean=float(row["mean"]),
-                    ci_low=float(row["ci_low"]),
-                    ci_high=float(row["ci_high"]),
-                    n=int(row["n"]),
-                    truncated=int(row["truncated"]),
-                )
-                for row in csv.DictReader(file)
-            ]
+            reader = csv.DictReader(file)
+            names = reader.fieldnames or []
+            missing = [field.name for field in fields(kind) if field.name not in names]
+            if missing:
+                raise InputError(f"{path}: column '{missing[0]}' is missing; {remedy}")
+            return tuple(
+                kind(**{field.name: _PARSERS[str(field.type)](row[field.name]) for field in fields(kind)})
+                for row in reader
+            )
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; run snakemake to make it") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: not a score table ({error}); delete it and run snakemake again") from error
+    except (TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: not a table of {kind.__name__} ({error}); {remedy}") from error
+
+
+def _text(cell: str | None) -> str:
+    if cell is None:
+        raise ValueError("a row is too short")
+    return cell
+
+
+# Annotations are strings under `from __future__ import annotations`.
+_PARSERS: dict[str, Callable[[Any], Any]] = {
+    "str": _text,
+    "bool": lambda cell: _text(cell) == "true",
+    "int": lambda cell: int(_text(cell)),
+    "float": lambda cell: float(_text(cell)),
+    "float | None": lambda cell: float(cell) if _text(cell) else None,
+}

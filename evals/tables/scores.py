@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from evals.intervals import estimate
 from evals.tables.rows import POOLED, ScoreRow, significant
 
 if TYPE_CHECKING:
@@ -15,19 +16,22 @@ if TYPE_CHECKING:
 def score_rows(comparison: Comparison, matrices: ScoreMatrices, resampling: Resampling) -> list[ScoreRow]:
     """One row a model, prompt set and scorer, and one with ``seed`` = ``all`` a variant, prompt set and scorer.
 
-    A single model's interval resamples prompts, a pooled row's prompts and seeds. Prompt sets are not pooled.
+    A single model's interval resamples prompts; that of several seeds is over seeds and prompts. Prompt sets are not
+    pooled.
     """
     rows = []
     for variant, models in matrices.models.items():
         for prompt_set in comparison.prompt_sets:
             for scorer, protocol in comparison.scorers.items():
                 values = matrices.values[variant, prompt_set, scorer]
-                draws = resampling.seed_means(values, prompt_set)
+                intervals = resampling.intervals(values, prompt_set)
                 cells = [
-                    ("" if model.seed is None else str(model.seed), scores, resampling.prompt_interval(draw))
-                    for model, scores, draw in zip(models, values, draws, strict=True)
+                    ("" if model.seed is None else str(model.seed), scores, interval)
+                    for model, scores, interval in zip(models, values, intervals, strict=True)
                 ]
-                cells.append((POOLED, values, resampling.crossed_interval(draws, prompt_set)))
+                several = len(values) > 1
+                pooled = estimate(values, matrices.units[prompt_set]).interval(comparison.statistics.confidence)
+                cells.append((POOLED, values, pooled if several else intervals[0]))
                 rows += [
                     ScoreRow(
                         base=models[0].base,

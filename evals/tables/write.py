@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,16 +10,18 @@ from typing import TYPE_CHECKING, Any
 from artifacts.atomic import write_text
 from artifacts.errors import InputError
 from evals.tables.formats import to_html, to_latex, to_markdown, to_text
-from evals.tables.main_table import main_table, percent
+from evals.tables.main_table import column_decimals, main_table
+from evals.tables.numbers import percent
 from evals.tables.rows import (
     POOLED,
     DifferenceRow,
     DriftRow,
     ScoreRow,
     WinRateRow,
-    read_scores_csv,
+    read_rows,
     to_csv,
 )
+from evals.tables.trainings import trainings
 
 if TYPE_CHECKING:
     from evals.comparison import Comparison
@@ -32,7 +35,9 @@ def tables_folder(comparison: Comparison) -> Path:
 def write_tables(
     comparison: Comparison, generation: Mapping[str, Any] | None = None, *, published: Path | None = None
 ) -> None:
-    """Write ``scores.csv``, ``win_rates.csv``, ``differences.csv``, ``drift.csv`` and ``main.{md,tex,html}``.
+    """Write ``scores.csv``, ``win_rates.csv``, ``differences.csv``, ``drift.csv``, ``main.{md,tex,html}``.
+
+    ``comparison.json`` says what they were made with: the comparison, its settings and those of the images.
 
     Nothing is written before everything is computed, and each file atomically. Equal inputs give equal bytes.
 
@@ -54,11 +59,11 @@ def write_tables(
 
     _check(comparison)
     matrices = read_matrices(comparison)
-    resampling = Resampling(comparison.statistics, matrices.prompts)
-    scores = score_rows(comparison, matrices, resampling)
-    win_rates, differences = comparison_rows(comparison, matrices, resampling)
+    scores = score_rows(comparison, matrices, Resampling(comparison.statistics, matrices.units))
+    win_rates, differences = comparison_rows(comparison, matrices)
     drift = drift_rows(comparison)
-    table = main_table(scores, comparison, generation)
+    trained = trainings(comparison)
+    table = main_table(scores, differences, win_rates, comparison, generation, trained)
     texts = {
         "scores.csv": to_csv(ScoreRow, scores),
         "win_rates.csv": to_csv(WinRateRow, win_rates),
@@ -67,23 +72,37 @@ def write_tables(
         "main.md": to_markdown(table),
         "main.tex": to_latex(table),
         "main.html": to_html(table),
+        "comparison.json": _made_with(comparison, generation, trained),
     }
     if published is not None:
         rows = published_rows(comparison, matrices, read_figures(published))
         texts["published.csv"] = to_csv(PublishedRow, rows)
-        texts["published.md"] = published_markdown(rows, percent(comparison.statistics.confidence))
+        digits = column_decimals(comparison.scorers, scores, differences)
+        texts["published.md"] = published_markdown(rows, percent(comparison.statistics.confidence), digits)
     for name, text in texts.items():
         write_text(tables_folder(comparison) / name, text)
 
 
-def print_table(comparison: Comparison, generation: Mapping[str, Any] | None = None) -> str:
-    """The main table as text for a terminal, from the ``scores.csv`` that :func:`write_tables` wrote.
+def print_table(
+    comparison: Comparison,
+    generation: Mapping[str, Any] | None = None,
+    trained: Mapping[str, Mapping[str, Any]] | None = None,
+) -> str:
+    """The main table as text for a terminal, from the CSV files that :func:`write_tables` wrote.
+
+    Args:
+        comparison: what is compared with what.
+        generation: settings of the images, for the notes.
+        trained: how variants were trained, for the notes; ``comparison.json`` holds all three as they were.
 
     Raises:
-        InputError: ``scores.csv`` is missing, malformed, or of another comparison.
+        InputError: a file is missing, malformed, or of another comparison.
     """
-    path = tables_folder(comparison) / "scores.csv"
-    rows = read_scores_csv(path)
+    folder = tables_folder(comparison)
+    path = folder / "scores.csv"
+    rows = read_rows(path, ScoreRow)
+    differences = read_rows(folder / "differences.csv", DifferenceRow)
+    win_rates = read_rows(folder / "win_rates.csv", WinRateRow)
     present = {(row.variant, row.prompt_set, row.scorer) for row in rows if row.seed == POOLED}
     for variant in comparison.variants:
         for prompt_set in comparison.prompt_sets:
@@ -93,7 +112,15 @@ def print_table(comparison: Comparison, generation: Mapping[str, Any] | None = N
                         f"{path}: no row for variant '{variant}', prompt set '{prompt_set}', scorer '{scorer}'; "
                         "run snakemake to bring the tables up to date"
                     )
-    return to_text(main_table(rows, comparison, generation))
+    return to_text(main_table(rows, differences, win_rates, comparison, generation, trained or {}))
+
+
+def _made_with(
+    comparison: Comparison, generation: Mapping[str, Any] | None, trained: Mapping[str, Mapping[str, Any]]
+) -> str:
+    # Keys keep their order: that of scorers is the tables'.
+    content = {**comparison.to_spec(), "generation": dict(generation or {}), "training": trained}
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
 def _check(comparison: Comparison) -> None:

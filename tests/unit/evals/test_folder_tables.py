@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 
 from artifacts.contracts import write_table
 from artifacts.errors import InputError
@@ -57,11 +58,15 @@ def test_win_rates_by_hand(tmp_path: Path) -> None:
     row = compare(write(tmp_path / "a.parquet", rows(a)), write(tmp_path / "b.parquet", rows(b)), SETTINGS)[0]
     assert (row.wins, row.ties, row.losses, row.n, row.prompts) == (5, 2, 1, 8, 8)
     assert row.win_rate == 6 / 8
-    assert row.p_value == pytest.approx(2 * (1 + 6) / 64)
+    assert row.p_these_images == pytest.approx(2 * (1 + 6) / 64)
     assert row.mean_difference == 0.5
-    assert row.difference_ci_low < 0.5 < row.difference_ci_high
-    # Win rate is half the difference's sign plus a half, and both meet the same resamples.
-    assert row.win_rate_ci_low == pytest.approx(0.5 + row.difference_ci_low / 2)
+    # A folder is one model: the Student interval over prompts.
+    expected = scipy.stats.ttest_1samp(a, 0.0)
+    assert row.difference_p_value == pytest.approx(expected.pvalue, rel=1e-6)
+    interval = expected.confidence_interval(0.95)
+    assert (row.difference_ci_low, row.difference_ci_high) == pytest.approx((interval.low, interval.high))
+    assert row.win_rate_ci_low is not None and row.win_rate_ci_high is not None
+    assert 0 < row.win_rate_ci_low < 6 / 8 < row.win_rate_ci_high < 1
 
 
 def test_holm_is_across_scorers(tmp_path: Path) -> None:
@@ -69,8 +74,12 @@ def test_holm_is_across_scorers(tmp_path: Path) -> None:
     a = write(tmp_path / "a.parquet", rows(up), rows(mixed, "hpsv2"))
     b = write(tmp_path / "b.parquet", rows(0 * up), rows(0 * up, "hpsv2"))
     first, second = compare(a, b, SETTINGS)
-    assert (first.p_value, second.p_value) == (2 / 64, 14 / 64)
-    assert (first.p_holm, second.p_holm) == (4 / 64, 14 / 64)
+    assert (first.p_these_images, second.p_these_images) == (2 / 64, 14 / 64)
+    assert first.p_value is not None and second.p_value is not None and first.p_value < second.p_value
+    assert first.p_holm == pytest.approx(2 * first.p_value)
+    assert second.p_holm == max(second.p_value, first.p_holm)
+    assert (first.difference_p_value, first.difference_p_holm) == (0.0, 0.0)
+    assert second.difference_p_holm == second.difference_p_value
 
 
 def test_images_of_one_prompt_count_as_one(tmp_path: Path) -> None:
@@ -79,8 +88,12 @@ def test_images_of_one_prompt_count_as_one(tmp_path: Path) -> None:
     b = write(tmp_path / "b.parquet", rows([0] * 5, prompts=prompts))
     row = compare(a, b, SETTINGS)[0]
     assert (row.n, row.prompts, row.wins) == (5, 2, 4)
-    assert row.p_value == 0.5  # two prompts won of two
-    assert row.win_rate_ci_low == pytest.approx(0.75)  # prompt one alone
+    assert row.p_these_images == 0.5  # two prompts won of two
+    apart = compare(
+        write(tmp_path / "c.parquet", rows([1, 1, 1, -1, 1])), write(tmp_path / "d.parquet", rows([0] * 5)), SETTINGS
+    )[0]
+    # Two prompts leave one degree of freedom.
+    assert row.difference_ci_low < apart.difference_ci_low
 
 
 def test_a_file_against_itself_ties(tmp_path: Path) -> None:
@@ -147,7 +160,7 @@ def test_command_prints_markdown_and_writes_csv(tmp_path: Path, capsys: pytest.C
     assert cli.main(["compare", str(a), str(b), "--out", str(out), "--confidence", "0.9"]) == 0
     printed = capsys.readouterr().out
     assert "| clip   | sdpo     | 0.625 [" in printed
-    assert "a − b [90 %] |" in printed
+    assert "a − b [90%] |" in printed and "say nothing of training again" in printed
     with out.open() as file:
         row = next(csv.DictReader(file))
     assert (row["scorer"], row["wins"], row["ties"], row["win_rate"]) == ("clip", "2", "1", "0.625")
@@ -155,11 +168,13 @@ def test_command_prints_markdown_and_writes_csv(tmp_path: Path, capsys: pytest.C
     assert "1 files given; expected A.parquet B.parquet, or --spec" in capsys.readouterr().err
 
 
-def test_where_low_is_good_the_lower_score_wins(tmp_path: Path) -> None:
-    a, b = (write(tmp_path / f"{x}.parquet", rows([x == "b", x == "b", 0.0], "blank")) for x in "ab")
+def test_where_low_is_good_the_lower_score_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evals.folder_tables.lower_is_better", lambda name: name == "clip")
+    a, b = (write(tmp_path / f"{x}.parquet", rows([x == "b", x == "b", 0.0])) for x in "ab")
     (row,) = compare(a, b, SETTINGS)
     assert (row.wins, row.ties, row.losses) == (2, 1, 0)
     assert row.mean_difference == pytest.approx(-2 / 3)
+    assert "Lower is better for clip" in comparison_markdown([row], "a", "b", 0.95)
 
 
 def test_summary_says_how_many_prompts_were_cut() -> None:
@@ -173,8 +188,37 @@ def test_scorers_that_describe_are_no_tests_to_correct_for(tmp_path: Path) -> No
     scores = {"clip": [1.0] * 6, "hpsv2": [1.0] * 5 + [-1.0], "jpeg_size": [1.0] * 6, "blank": [0.0] * 6}
     a = write(tmp_path / "a.parquet", *(rows(values, name) for name, values in scores.items()))
     b = write(tmp_path / "b.parquet", *(rows([0.0] * 6, name) for name in scores))
-    found = {row.scorer: (row.p_value, row.p_holm) for row in compare(a, b, SETTINGS)}
-    assert found["clip"] == (2 / 64, 4 / 64)
-    assert found["hpsv2"] == (pytest.approx(14 / 64), pytest.approx(14 / 64))
-    assert found["jpeg_size"] == (2 / 64, 2 / 64)
-    assert found["blank"] == (1.0, 1.0)
+    compared = compare(a, b, SETTINGS)
+    found = {row.scorer: row for row in compared}
+    assert found["clip"].p_value is not None
+    assert found["clip"].p_holm == pytest.approx(2 * found["clip"].p_value)
+    for name in ("jpeg_size", "blank"):
+        assert (found[name].win_rate, found[name].p_holm, found[name].difference_p_holm) == (None, None, None)
+    assert found["jpeg_size"].mean_difference == 1.0
+    printed = comparison_markdown(compared, "a", "b", 0.95)
+    assert "jpeg\\_size, blank: no judgement, so nothing wins or is tested." in printed
+
+
+def test_prompts_are_equal_whatever_unicode_makes_of_them(tmp_path: Path) -> None:
+    prompts = ["caf\u00e9", "cafe\u0301 ", "a disc"]
+    a, b = (write(tmp_path / f"{x}.parquet", rows([x == "a", 0.0, 0.5], prompts=prompts)) for x in "ab")
+    assert compare(a, b, SETTINGS)[0].prompts == 2
+    assert summarise(read_scores(a), SETTINGS)[0].prompts == 2
+
+
+def test_many_images_of_one_prompt_say_nothing_of_other_prompts(tmp_path: Path) -> None:
+    a, b = (write(tmp_path / f"{x}.parquet", rows([x == "a", 0.7, 0.8], prompts=["one"] * 3)) for x in "ab")
+    (row,) = compare(a, b, SETTINGS)
+    assert (row.difference_ci_low, row.difference_ci_high, row.difference_p_value) == (-np.inf, np.inf, 1.0)
+    assert "[" not in comparison_markdown([row], "a", "b", 0.95).splitlines()[2].split("|")[8]
+    assert "inf" not in summary_markdown(summarise(read_scores(a), SETTINGS), 0.95)
+
+
+def test_a_win_rate_that_is_decided_is_printed_as_decided(tmp_path: Path) -> None:
+    """2070 of 4000 prompts won: the interval ends above one half by less than a thousandth."""
+    scores = np.concatenate([np.ones(2063), -np.ones(1937)])
+    a, b = write(tmp_path / "a.parquet", rows(scores)), write(tmp_path / "b.parquet", rows(0 * scores))
+    (row,) = compare(a, b, SETTINGS)
+    assert row.win_rate_ci_low is not None and 0.5 < row.win_rate_ci_low < 0.5005
+    printed = comparison_markdown([row], "a", "b", 0.95)
+    assert float(printed.split(" [")[3].split(",")[0]) > 0.5

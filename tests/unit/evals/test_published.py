@@ -66,6 +66,30 @@ def test_rows_pool_prompt_sets_and_leave_out_what_is_not_compared(tmp_path: Path
 
 
 @pytest.mark.parametrize(
+    ("text", "unit"), [("0.35", 0.01), ("0.35 ", 0.01), ("2e-1", 0.1), ("2.0e-1", 0.01), ("12", 1.0), ("1e2", 100.0)]
+)
+def test_the_unit_of_the_last_digit(tmp_path: Path, text: str, unit: float) -> None:
+    (figure,) = read_figures(file(tmp_path, f"dpo,,oracle,{text},a\n"))
+    assert figure.unit == pytest.approx(unit)
+    assert figure.value == float(text)
+    # Half a unit beyond the last digit is another figure.
+    assert not compared(figure, [figure.value + 0.6 * unit] * 3, 0.95).inside_interval
+    assert compared(figure, [figure.value + 0.4 * unit] * 3, 0.95).inside_interval
+
+
+def test_cosines_are_printed_with_the_decimals_that_tell_them_apart() -> None:
+    figure = Figure("dpo", "all", "pickscore", 0.2147, 0.0001, "here")
+    row = compared(figure, [0.21508, 0.2151, 0.21512], 0.95)
+    assert not row.inside_interval
+    printed = to_markdown([row], "95%", {"pickscore": 5})
+    assert "| dpo | 0.21510 | [0.21505, 0.21515] |" in printed
+    assert "| +0.00040 |" in printed
+    # Fewer decimals would print an interval that holds the figure.
+    low, high = to_markdown([row], "95%", {"pickscore": 2}).split("| [")[1].split("]")[0].split(", ")
+    assert float(low) > 0.2147 and float(high) > 0.2147
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("dpo,,oracle,high,a\n", "line 2: could not convert"),

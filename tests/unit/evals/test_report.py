@@ -24,13 +24,15 @@ from evals.report.curves import drift_groups, over_seeds, windowed
 from evals.report.figures import draw_drift, draw_win_rates
 from evals.report.grids import SHOWN, Tile, data_uri, open_image, read_grid, spread
 from evals.report.page import read_agreement
-from evals.report.results import Results, compared, read_rows
+from evals.report.results import Results, groups
 from evals.report.sources import duration
-from evals.report.summary import compared_scores, decimals, drift_summaries, p_value, signed, verdict
-from evals.tables.rows import DifferenceRow, DriftRow, WinRateRow
+from evals.report.summary import Verdict, compared_scores, drift_summaries, signed, verdict
+from evals.tables import write_tables
+from evals.tables.numbers import deciding, decimals, p_value
+from evals.tables.rows import DifferenceRow, DriftRow, WinRateRow, read_rows
 
 GRID = {"prompt_set": "seen", "prompts": 3, "seed": 0}
-SECTIONS = ["summary", "scores", "comparisons", "drift", "images", "agreement", "provenance"]
+SECTIONS = ["summary", "scores", "comparisons", "training", "drift", "images", "agreement", "provenance"]
 HOSTILE = '<script>alert(1)</script> & "x"'
 
 
@@ -93,7 +95,7 @@ def test_page_shows_the_numbers_of_the_tables(page: str, tiny_benchmark: Compari
     texts = parsed(page).texts
     results = Results.read(tiny_benchmark.root)
     row = next(r for r in results.win_rates if (r.a, r.b, r.prompt_set) == ("dmpo+sdpo", "dmpo", "all"))
-    assert f"{row.win_rate:.2f}" in texts
+    assert f"{row.win_rate:.3f}" in texts
     assert f"{row.wins} / {row.ties} / {row.losses}" in texts
     # slope 5e-4 a step, 20 steps, 1 + 0.2 * seed: 0.01 and 0.012.
     assert "+0.01100" in texts
@@ -118,7 +120,7 @@ def test_equal_inputs_give_equal_bytes(tiny_benchmark: Comparison) -> None:
 
 
 def test_agreement_of_scorers(page: str, tiny_benchmark: Comparison, tmp_path: Path) -> None:
-    assert "this benchmark has no oracle" in page
+    assert "report.scorer_agreement names no file" in page
     path = tmp_path / "agreement.json"
     scorers = {
         "oracle": {"agreement": 1.0, "pairs": 400},
@@ -139,8 +141,6 @@ def test_agreement_of_scorers(page: str, tiny_benchmark: Comparison, tmp_path: P
 
 
 def test_benchmark_of_untrained_models(tiny_benchmark: Comparison) -> None:
-    from evals.tables import write_tables
-
     untrained = replace(tiny_benchmark, models=tiny_benchmark.models[:1])
     write_tables(untrained)
     page = page_of(untrained)
@@ -172,40 +172,127 @@ def test_malformed_rows(tmp_path: Path) -> None:
 
 
 def test_compared_pairs_come_with_baselines_first(tiny_benchmark: Comparison) -> None:
-    pairs = compared(tiny_benchmark, Results.read(tiny_benchmark.root))
-    assert [(pair.a, pair.b, pair.against_baseline) for pair in pairs] == [
-        ("dmpo+sdpo", "dmpo", True),
-        ("dmpo", "base", False),
-        ("dmpo+sdpo", "base", False),
+    found = groups(tiny_benchmark, Results.read(tiny_benchmark.root))
+    assert [(group.heading, [(pair.a, pair.b, pair.seeds) for pair in group.pairs]) for group in found] == [
+        ("Safeguard against its baseline", [("dmpo+sdpo", "dmpo", 2)]),
+        ("Every variant against the base", [("dmpo", "base", 2), ("dmpo+sdpo", "base", 2)]),
     ]
 
 
-def difference(mean: float, low: float, high: float) -> DifferenceRow:
-    return DifferenceRow("a", "b", "all", "pickscore", mean, low, high, mean - 0.1, mean + 0.1, 4, 2)
+def test_what_was_asked_for_has_its_own_name(tiny_benchmark: Comparison) -> None:
+    plain = tuple(replace(m, safeguard=False) for m in tiny_benchmark.models)
+    asked = replace(tiny_benchmark, models=plain, comparisons=(("dmpo", "dmpo+sdpo"),))
+    write_tables(asked)
+    found = groups(asked, Results.read(asked.root))
+    # A baseline that is named for a variant without safeguard is no safeguard's.
+    assert [group.heading for group in found] == [
+        "Variants against their baselines",
+        "Every variant against the base",
+        "Comparisons asked for",
+    ]
+    page = page_of(asked)
+    assert "Comparisons asked for" in page and "Safeguard against its baseline" not in page
+
+
+def difference(mean: float, low: float, high: float, seeds: int = 2) -> DifferenceRow:
+    return DifferenceRow(
+        "mini", "a", "b", "base", "all", "pickscore", mean, low, high, 0.01, 0.02, mean - 0.1, mean + 0.1, 4, 4, seeds
+    )
 
 
 def test_verdicts() -> None:
-    assert verdict(difference(0.2, 0.1, 0.3)) == "higher"
-    assert verdict(difference(-0.2, -0.3, -0.1)) == "lower"
+    words = ("better", "worse")
+    assert verdict(0.1, 0.3, 2, words=words) == Verdict("better", of_training=True)
+    assert verdict(-0.3, -0.1, 2, words=words) == Verdict("worse", of_training=True)
+    assert verdict(0.1, 0.3, 1, words=words) == Verdict("better", of_training=False)
     # An interval that touches zero does not exclude it.
-    assert verdict(difference(0.2, 0.0, 0.3)) == "undecided"
-    assert verdict(difference(-0.2, -0.3, 0.0)) == "undecided"
+    assert verdict(0.0, 0.3, 2, words=words).word == "undecided"
+    assert verdict(-0.3, 0.0, 2, words=words).word == "undecided"
+    assert verdict(0.501, 0.6, 2, words=words, null=0.5).word == "better"
+
+
+def of_scores(comparison: Comparison, means: dict[tuple[str, str], float], **changes: object) -> str:
+    """The page where variant and scorer alone give every score."""
+    comparison = replace(comparison, **changes)  # type: ignore[arg-type]
+    for model in comparison.models:
+        for name in comparison.prompt_sets:
+            for scorer in comparison.scorers:
+                path = layout.scores(comparison.root, scorer, model.name, name)
+                table = read_table(path, "scores")
+                noise = 1e-3 * (model.seed or 0) + 1e-3 * np.arange(len(table))
+                write_table(path, table.assign(score=means[model.variant, scorer] + noise), "scores")
+    write_tables(comparison)
+    return page_of(comparison)
+
+
+MEANS = {
+    (variant, scorer): mean
+    for variant, mean in (("base", 1.0), ("dmpo", 2.0), ("dmpo+sdpo", 3.0))
+    for scorer in ("pickscore", "oracle")
+}
+
+
+def test_direction_counts_and_descriptions_are_no_judgements(tiny_benchmark: Comparison) -> None:
+    low = of_scores(tiny_benchmark, MEANS, lower_is_better=frozenset({"oracle"}))
+    marks = re.findall(r"[▲▼] (?:better|worse)", low)
+    # Three pairs: better by one scorer and worse by the other, which likes low scores.
+    assert (marks.count("▲ better"), marks.count("▼ worse")) == (3 + 1, 3 + 1)
+    described = of_scores(tiny_benchmark, MEANS, no_judges=frozenset({"oracle"}))
+    texts = parsed(described).texts
+    assert texts.count("more") == 3 and "mean of judges" not in texts
+    assert "judged by 1\nscorer." in described
+    assert described.count("▲ better") == 3 + 1
+
+
+def test_one_model_a_side_gives_no_verdict_of_methods(tiny_benchmark: Comparison) -> None:
+    one = tuple(model for model in tiny_benchmark.models if model.seed in (None, 0))
+    page = of_scores(tiny_benchmark, MEANS, models=one)
+    assert "▲" not in page and "▼" not in page
+    assert "(better)" in parsed(page).texts
+    assert "over prompts, which says nothing of training again" in page
+    assert "over prompts and seeds" not in page
+    rows = [row for row in Results.read(tiny_benchmark.root).win_rates if row.prompt_set == "all"]
+    certain = [replace(row, p_holm=0.001) for row in rows]
+    assert b"<!-- " in draw_win_rates({"a": certain}, ["pickscore"], 0.05).light
+    assert b"(*) -->" in draw_win_rates({"a": certain}, ["pickscore"], 0.05).light
+
+
+def test_stars_follow_the_confidence(tiny_benchmark: Comparison) -> None:
+    rows = [replace(r, p_holm=0.07) for r in Results.read(tiny_benchmark.root).win_rates if r.prompt_set == "all"]
+    assert b" * -->" not in draw_win_rates({"a": rows}, ["pickscore"], 0.05).light
+    assert b" * -->" in draw_win_rates({"a": rows}, ["pickscore"], 0.1).light
+    wide = replace(tiny_benchmark, statistics=replace(tiny_benchmark.statistics, confidence=0.9))
+    write_tables(wide)
+    assert "A star marks p &lt; 0.1 " in page_of(wide)
 
 
 def test_comparison_row_as_printed(tiny_benchmark: Comparison) -> None:
-    results = Results(
-        scores=(),
-        win_rates=(WinRateRow("dmpo", "base", "all", "oracle", 5, 1, 2, 0.6875, 0.5, 0.9, 0.01, 0.0004),),
-        differences=(replace(difference(-0.0123, -0.02, 0.004), a="dmpo", b="base", scorer="oracle"),),
-        drift=(),
+    win = WinRateRow(
+        "mini", "dmpo", "base", "base", "all", "oracle", 5, 1, 2, 0.6875, 0.4991, 0.9, 0.01, 0.0004, 0.02, 2
     )
-    (pair,) = compared(tiny_benchmark, results)
-    (row,) = compared_scores(tiny_benchmark, results, pair, "all")
-    assert (row.scorer, row.win_rate, row.win_interval, row.outcomes) == ("oracle", "0.69", "0.50 to 0.90", "5 / 1 / 2")
-    assert row.p_holm == "< 0.001"
+    row = replace(difference(-0.0123, -0.02, 0.004), a="dmpo", b="base", scorer="oracle")
+    results = Results(scores=(), win_rates=(win,), differences=(row,), drift=())
+    (pair,) = groups(tiny_benchmark, results)[0].pairs
+    (printed,) = compared_scores(results, pair, "all")
+    assert (printed.scorer, printed.win_rate, printed.win_interval) == ("oracle", "0.688", "0.499 to 0.900")
+    assert (printed.outcomes, printed.win_p, printed.difference_p) == ("5 / 1 / 2", "< 0.001", "0.020")
     # Interval 0.024 wide and mean 0.0123: three decimals show two digits.
-    assert (row.difference, row.difference_interval) == ("−0.012", "−0.020 to +0.004")
-    assert row.seed_range == "−0.112 to +0.088"
+    assert (printed.difference, printed.difference_interval) == ("−0.012", "−0.020 to +0.004")
+    assert printed.seed_range == "−0.112 to +0.088"
+
+
+def test_what_is_decided_is_printed_as_decided(tiny_benchmark: Comparison) -> None:
+    assert deciding(0.0004, 0.2, 2) == 4
+    assert deciding(-0.2, -0.0004, 2) == 4
+    assert deciding(-0.0004, 0.2, 2) == 2
+    assert deciding(0.50041, 0.53, 3, 0.5) == 4
+    assert deciding(0.4996, 0.53, 3, 0.5) == 3
+    win = WinRateRow("mini", "dmpo", "base", "base", "all", "oracle", 5, 1, 2, 0.52, 0.50004, 0.54, 0.04, 0.04, 0.02, 2)
+    row = replace(difference(0.0123, 0.00004, 0.0246), a="dmpo", b="base", scorer="oracle")
+    results = Results(scores=(), win_rates=(win,), differences=(row,), drift=())
+    (printed,) = compared_scores(results, groups(tiny_benchmark, results)[0].pairs[0], "all")
+    assert printed.win_interval == "0.50004 to 0.54000"
+    assert printed.difference_interval == "+0.00004 to +0.02460"
 
 
 def test_drift_summary_counts_seeds_above_zero() -> None:
@@ -291,6 +378,18 @@ def test_grid(tiny_benchmark: Comparison) -> None:
         read_grid(tiny_benchmark, "seen", 0, 0)
 
 
+def test_bases_share_no_start_noise(tiny_benchmark: Comparison) -> None:
+    """Equal seeds, but a latent of another size."""
+    models = tuple(replace(m, base="large") if m.variant == "dmpo" else m for m in tiny_benchmark.models)
+    other = replace(tiny_benchmark, models=models)
+    grid = read_grid(other, "seen", 2, 0)
+    assert grid.same_noise and grid.bases == ("mini", "large")
+    write_tables(other)
+    page = page_of(other)
+    assert "All images of a column and base start from the same noise." in page
+    assert "All images of a column start from" not in page
+
+
 def test_grid_says_when_the_start_noise_differs(tiny_benchmark: Comparison) -> None:
     path = layout.images(tiny_benchmark.root, "mini/base", "seen") / "manifest.parquet"
     manifest = read_table(path, "manifest")
@@ -345,7 +444,7 @@ def test_large_images_are_scaled_and_small_ones_kept(tmp_path: Path) -> None:
 
 def test_figures_draw_dollars_and_braces_as_text(tiny_benchmark: Comparison) -> None:
     rows = [replace(r, a="$x_{1}$") for r in Results.read(tiny_benchmark.root).win_rates if r.prompt_set == "all"]
-    drawing = draw_win_rates({"a": rows, "empty": []}, ["pickscore", "oracle"])
+    drawing = draw_win_rates({"a": rows, "empty": []}, ["pickscore", "oracle"], 0.05)
     assert drawing.light != drawing.dark
     # One glyph a character: as mathematics, dollars and braces would vanish.
     label = re.search(rb"<!-- \$x_\{1\}\$  vs  dmpo -->(.*?)<!--", drawing.light, re.DOTALL)

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evals.comparison import Statistics
+from evals.intervals import Prompts
 from evals.statistics import (
-    crossed_means,
     holm,
     labelled_rng,
     percentile_interval,
@@ -23,12 +23,6 @@ from evals.statistics import (
     win_rate,
 )
 from evals.tables.resampling import Resampling
-
-
-def crossed_interval(values: np.ndarray, resamples: int, seed: int, confidence: float) -> tuple[float, float]:
-    """The interval of the tables for one variant: (seeds, prompts)."""
-    resampling = Resampling(Statistics(confidence, resamples, seed), {"seen": values.shape[1]})
-    return resampling.crossed_interval(resampling.seed_means(values, "seen"), "seen")
 
 
 @pytest.mark.parametrize(
@@ -90,6 +84,8 @@ def test_prompt_signs_take_the_majority_of_seeds_not_the_sum_of_scores() -> None
     difference = np.array([[9.0, 1.0, 0.0, 1.0], [-1.0, 1.0, 0.0, -1.0], [-1.0, -5.0, 0.0, 0.0]])
     # Prompt 0: one win, two losses, though its mean is positive; 1: two wins; 2 and 3: net ties.
     assert prompt_signs(difference) == (1, 1)
+    # Were prompts 0 and 1 of one text, it would win three times of six.
+    assert prompt_signs(difference, Prompts(np.array([0, 0, 1, 2]), np.zeros(4, np.int64))) == (0, 0)
 
 
 def test_resample_counts_draw_as_many_items_as_there_are() -> None:
@@ -108,8 +104,6 @@ def test_resampled_means_equal_the_definition() -> None:
     prompt_counts = np.array([[1, 1, 1], [0, 0, 3], [2, 1, 0]], dtype=np.uint16)
     means = resampled_means(values, prompt_counts)
     np.testing.assert_allclose(means, [[7 / 3, 4.0, 4 / 3], [30.0, 60.0, 40 / 3]])
-    seed_counts = np.array([[1, 1], [2, 0], [0, 2]], dtype=np.uint16)
-    np.testing.assert_allclose(crossed_means(means, seed_counts), [(7 / 3 + 30) / 2, 4.0, 40 / 3])
 
 
 def test_resampled_means_do_not_depend_on_the_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,41 +114,20 @@ def test_resampled_means_do_not_depend_on_the_chunks(monkeypatch: pytest.MonkeyP
     np.testing.assert_allclose(resampled_means(values, counts), whole, rtol=1e-13)
 
 
-def test_bootstrap_spread_of_additive_effects_matches_the_closed_form() -> None:
-    rng = np.random.default_rng(2)
-    seeds, prompts = rng.normal(size=8), 3 * rng.normal(size=200)
-    values = seeds[:, None] + prompts[None, :]
-    # Rows and columns are drawn independently, so the variances of their means add up.
-    spread = math.sqrt(seeds.var() / 8 + prompts.var() / 200)
-    low, high = crossed_interval(values, 20000, 3, 0.95)
-    assert (high - low) / 2 == pytest.approx(1.96 * spread, rel=0.04)
-    assert (high + low) / 2 == pytest.approx(values.mean(), abs=0.1 * spread)
+def one_model(values: np.ndarray, prompts: Prompts, confidence: float) -> tuple[float, float]:
+    resampling = Resampling(Statistics(confidence, 20000, 7), {"seen": prompts})
+    ((low, high),) = resampling.intervals(values[None], "seen")
+    return low, high
 
 
-def test_crossed_interval_is_wider_than_over_prompts_when_seeds_differ() -> None:
-    prompts = np.random.default_rng(4).normal(size=300)
-    apart = prompts[None, :] + np.array([-1.0, -0.3, 0.4, 1.0])[:, None]
-    one_seed = crossed_interval(apart.mean(axis=0, keepdims=True), 2000, 5, 0.95)
-    crossed = crossed_interval(apart, 2000, 5, 0.95)
-    assert crossed[1] - crossed[0] > 3 * (one_seed[1] - one_seed[0])
-    equal = crossed_interval(np.tile(prompts, (4, 1)), 2000, 5, 0.95)
-    assert equal[1] - equal[0] == pytest.approx(one_seed[1] - one_seed[0], rel=1e-9)
-
-
-def test_one_seed_resamples_prompts_only() -> None:
-    values = np.random.default_rng(6).exponential(size=(1, 400))
-    low, high = crossed_interval(values, 20000, 7, 0.9)
+def test_the_interval_of_one_model_resamples_prompts() -> None:
+    values = np.random.default_rng(6).exponential(size=400)
+    low, high = one_model(values, Prompts.separate(400), 0.9)
     assert (high - low) / 2 == pytest.approx(1.645 * values.std() / 20.0, rel=0.04)
-
-
-def test_coverage_of_the_crossed_interval() -> None:
-    """Random effects of seed and prompt with known mean 2: about 95 of 100 intervals hold it."""
-    rng, held = np.random.default_rng(8), 0
-    for seed in range(300):
-        values = 2.0 + 0.5 * rng.normal(size=(20, 1)) + rng.normal(size=(1, 60)) + 0.3 * rng.normal(size=(20, 60))
-        low, high = crossed_interval(values, 400, seed, 0.95)
-        held += low <= 2.0 <= high
-    assert 0.90 <= held / 300 <= 0.98
+    # Prompts of equal text are drawn together: half as many units, and the same spread of each.
+    low, high = one_model(np.repeat(values, 2), Prompts(np.repeat(np.arange(400), 2), np.zeros(800, np.int64)), 0.9)
+    assert (high - low) / 2 == pytest.approx(1.645 * values.std() / 20.0, rel=0.04)
+    assert one_model(values[:3], Prompts(np.zeros(3, np.int64), np.zeros(3, np.int64)), 0.9) == (-math.inf, math.inf)
 
 
 def test_percentile_interval() -> None:

@@ -1,26 +1,32 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 
 from artifacts import layout
+from artifacts.atomic import write_json
 from artifacts.contracts import read_table, write_table
 from artifacts.errors import InputError
 from evals.comparison import ComparedModel, Comparison, Statistics
+from evals.intervals import Prompts
 from evals.statistics import sign_test
 from evals.tables import print_table, write_tables
-from evals.tables.comparisons import compared_variants
+from evals.tables.comparisons import comparison_rows
 from evals.tables.formats import escape_latex, escape_markdown
 from evals.tables.main_table import row_order
+from evals.tables.matrices import ScoreMatrices
 
 Scores = Callable[[str, int | None, str, str], np.ndarray]
 
@@ -49,7 +55,7 @@ class World:
     def write(self, comparison: Comparison, scores: Scores) -> Comparison:
         for name, count in self.prompts.items():
             ids = [f"{name}-{i:05d}" for i in range(count)]
-            prompts = pd.DataFrame({"prompt_id": ids, "prompt": "a disc", "category": "", "source": "test"})
+            prompts = pd.DataFrame({"prompt_id": ids, "prompt": ids, "category": "", "source": "test"})
             write_table(layout.prompts(self.root, name), prompts, "prompts")
             for model in comparison.models:
                 for scorer in self.scorers:
@@ -124,17 +130,24 @@ def test_win_rates_by_hand(world: World) -> None:
     assert (row["wins"], row["ties"], row["losses"]) == ("11", "4", "3")
     assert float(row["win_rate"]) == pytest.approx(13 / 18)
     # On prompts, whatever the number of seeds: 4 won, 1 lost, 1 dropped. P = 2 * (1 + 5) / 32.
-    assert float(row["p_value"]) == 0.375
-    # Both scorers give 0.375; Holm doubles the first and the second may not be smaller.
-    assert float(row["p_holm"]) == 0.75
+    assert float(row["p_these_models"]) == 0.375
+    # Both scorers give the same p; Holm doubles the first and the second may not be smaller.
+    assert float(row["p_holm"]) == pytest.approx(min(1.0, 2 * float(row["p_value"])))
     assert float(row["ci_low"]) < 13 / 18 < float(row["ci_high"])
+    assert (row["base"], row["kind"], row["n_seeds"]) == ("mini", "base", "3")
+    # Both scorers say the same, so does their mean, which is no member of the family.
+    mean = world.row("win_rates.csv", a="dmpo", b="base", prompt_set="seen", scorer="mean of judges")
+    assert (mean["wins"], mean["ties"], mean["losses"]) == ("22", "8", "6")
+    assert [mean[k] for k in ("win_rate", "ci_low", "ci_high", "p_holm")] == [
+        *(row[k] for k in ("win_rate", "ci_low", "ci_high")), row["p_value"]
+    ]  # fmt: skip
 
 
 def test_pooled_prompt_sets_weigh_prompts_not_sets(world: World) -> None:
     write_tables(world.write(world.comparison(VARIANTS), by_hand))
     row = world.row("win_rates.csv", a="dmpo", b="base", prompt_set="all", scorer="oracle")
     assert (row["wins"], row["ties"], row["losses"]) == ("23", "4", "3")
-    assert float(row["p_value"]) == sign_test(8, 1)
+    assert float(row["p_these_models"]) == sign_test(8, 1)
     row = world.row("differences.csv", a="dmpo", b="base", prompt_set="all", scorer="oracle")
     # Sums over a seed: seen 0 (seeds 0 and 1) or -1 (seed 2); held-out 4.
     assert float(row["mean_difference"]) == pytest.approx((4 + 4 + 3) / 30)
@@ -144,16 +157,33 @@ def test_pooled_prompt_sets_weigh_prompts_not_sets(world: World) -> None:
 
 def test_each_variant_meets_its_baseline_and_the_base(world: World) -> None:
     comparison = world.comparison({"sft": None, "dpo": None, "dpo+sdpo": "dpo"})
-    assert compared_variants(comparison) == (
-        ("dpo+sdpo", "dpo"),
-        ("sft", "base"),
-        ("dpo", "base"),
-        ("dpo+sdpo", "base"),
-    )
+    assert [tuple(pair) for pair in comparison.pairs] == [
+        ("dpo+sdpo", "dpo", "baseline"),
+        ("sft", "base", "base"),
+        ("dpo", "base", "base"),
+        ("dpo+sdpo", "base", "base"),
+    ]
     without_base = replace(comparison, models=comparison.models[1:])
-    assert compared_variants(without_base) == (("dpo+sdpo", "dpo"),)
+    assert [tuple(pair) for pair in without_base.pairs] == [("dpo+sdpo", "dpo", "baseline")]
     with pytest.raises(InputError, match=r"variant 'dpo\+sdpo': its baseline 'dpo' is not in the comparison"):
-        compared_variants(replace(comparison, models=tuple(m for m in comparison.models if m.variant != "dpo")))
+        replace(comparison, models=tuple(m for m in comparison.models if m.variant != "dpo")).pairs  # noqa: B018
+
+
+def test_what_is_asked_for_is_compared_once_and_under_its_own_kind(world: World) -> None:
+    comparison = world.comparison({"sft": None, "dpo": None, "dpo+sdpo": "dpo"})
+    asked = replace(comparison, comparisons=(("dpo", "sft"), ("dpo+sdpo", "dpo"), ("base", "dpo")))
+    assert [pair for pair in asked.pairs if pair not in comparison.pairs] == [
+        ("dpo", "sft", "asked"),
+        ("base", "dpo", "asked"),
+    ]
+    assert len(asked.pairs) == 4 + 2
+    write_tables(world.write(asked, noise(world)))
+    rows = [row for row in world.read("differences.csv") if row["kind"] == "asked"]
+    assert {(row["a"], row["b"], row["n_seeds"]) for row in rows} == {("dpo", "sft", "3"), ("base", "dpo", "3")}
+    assert Comparison.from_spec(asked.to_spec()) == asked
+    for pair, words in ((("dpo", "sfft"), "variant 'sfft' .*did you mean 'sft'"), (("dpo", "dpo"), "two different")):
+        with pytest.raises(InputError, match=words):
+            write_tables(replace(comparison, comparisons=(pair,)))
 
 
 def test_seeds_are_paired_by_number(world: World) -> None:
@@ -234,7 +264,7 @@ def test_equal_inputs_give_equal_bytes_and_a_new_variant_changes_no_other_row(wo
     first = world.bytes()
     assert set(first) == {
         *("scores.csv", "win_rates.csv", "differences.csv", "drift.csv"),
-        *("main.md", "main.tex", "main.html"),
+        *("main.md", "main.tex", "main.html", "comparison.json"),
     }
     write_tables(comparison)
     assert world.bytes() == first
@@ -367,10 +397,9 @@ def test_bold_is_the_highest_mean_of_each_column_in_every_format(world: World) -
     assert [row[0].text for row in rows] == ["base", "sft", "dmpo", "dmpo+sdpo"]
     assert [row[1].text for row in rows] == [None, None, None, "on"]
     tex = (world.root / "tables" / "main.tex").read_text()
-    tex_rows = {
-        line.split(" & ")[0]: line.split(" & ")[2:] for line in tex.splitlines() if r"\pm" in line and "&" in line
-    }
-    for i, key in enumerate(columns):
+    tex_rows = {line.split(" & ")[0]: line.split(" & ")[2:] for line in tex.splitlines() if " & $" in line}
+    for (name, scorer), i in zip(columns, (0, 1, 3, 4), strict=True):
+        key = name, scorer
         assert [row[0].text for row in rows if row[2 + i].find("strong") is not None] == [best[key]]
         assert [name for name, cells in tex_rows.items() if r"\mathbf" in cells[i]] == [best[key]]
 
@@ -380,48 +409,231 @@ def test_bold_is_the_highest_mean_of_each_column_in_every_format(world: World) -
         lines = [
             [cell.strip() for cell in line.strip("|").split("|")]
             for line in block.splitlines()
-            if "±" in line and "|" in line
+            if line.startswith("| ") and "minus base" not in line
         ]
         for i, scorer in enumerate(world.scorers):
             assert [cells[0] for cells in lines if cells[2 + i].startswith("**")] == [best[prompt_set, scorer]]
     for prompt_set, block in zip(world.prompts, re.split(r"toy / .*\n", print_table(comparison))[1:], strict=True):
-        starred = [line.split()[0] for line in block.splitlines() if "*±" in line]
+        starred = [line.split()[0] for line in block.splitlines() if re.search(r"\d\*", line)]
         assert set(starred) == {best[prompt_set, scorer] for scorer in world.scorers}
 
 
-def test_numbers_show_the_interval_and_agree_with_the_csv(tmp_path: Path) -> None:
+def test_numbers_show_the_paired_interval_and_agree_with_the_csv(tmp_path: Path) -> None:
     world = World(tmp_path, prompts={"seen": 400}, seeds=(0, 1, 2, 3, 4))
     scale = {"pickscore": 0.001, "oracle": 300.0}
 
     def scores(variant: str, seed: int | None, prompt_set: str, scorer: str) -> np.ndarray:
-        return scale[scorer] * noise(world)(variant, seed, prompt_set, scorer)
+        """Prompts differ a hundred times more than variants do."""
+        prompts = 100 * np.arange(world.prompts[prompt_set]) / world.prompts[prompt_set]
+        return scale[scorer] * (prompts + noise(world)(variant, seed, prompt_set, scorer))
 
     write_tables(world.write(world.comparison(VARIANTS), scores))
-    text = (tmp_path / "tables" / "main.md").read_text()
-    line = next(line for line in text.splitlines() if line.startswith("| dmpo "))
-    pick, oracle = re.findall(r"(-?[\d.]+) ± ([\d.]+)", line)
-    # Half widths near 1e-4 and 25: two significant digits each.
-    assert re.fullmatch(r"0\.\d{6}", pick[0]) or re.fullmatch(r"0\.\d{5}", pick[0])
-    assert re.fullmatch(r"\d{4}", oracle[0])
-    for printed, scorer in ((pick, "pickscore"), (oracle, "oracle")):
-        row = world.row("scores.csv", variant="dmpo", seed="all", scorer=scorer)
-        unit = 10.0 ** -len(printed[0].partition(".")[2])
-        assert float(printed[0]) == pytest.approx(float(row["mean"]), abs=0.51 * unit)
+    lines = (tmp_path / "tables" / "main.md").read_text().splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("| dmpo "))
+    means = [cell.strip(" *") for cell in lines[at].split("|")[3:5]]
+    against = re.findall(r"([+-]?[\d.]+) ± ([\d.]+)", lines[at + 1])
+    for mean, (difference, half_width), scorer in zip(means, against, ("pickscore", "oracle"), strict=True):
+        row = world.row("differences.csv", a="dmpo", b="base", prompt_set="seen", scorer=scorer)
+        unit = 10.0 ** -len(mean.partition(".")[2])
+        pooled = world.row("scores.csv", variant="dmpo", seed="all", scorer=scorer)
+        assert float(mean) == pytest.approx(float(pooled["mean"]), abs=0.51 * unit)
         half = (float(row["ci_high"]) - float(row["ci_low"])) / 2
-        assert float(printed[1]) == pytest.approx(half, abs=0.51 * unit)
-        assert half >= 9 * unit
+        assert float(half_width) == pytest.approx(half, abs=0.51 * unit)
+        assert float(difference) == pytest.approx(float(row["mean_difference"]), abs=0.51 * unit)
+        # Two significant digits of a paired half width, a tenth of the unpaired one or less.
+        assert 9 * unit <= half < 0.1 * (float(pooled["ci_high"]) - float(pooled["ci_low"])) / 2
+
+
+def in_memory(world: World, comparison: Comparison, scores: Scores) -> ScoreMatrices:
+    models = {variant: comparison.of_variant(variant) for variant in comparison.variants}
+    values = {
+        (variant, name, scorer): np.stack([scores(variant, m.seed, name, scorer) for m in members])
+        for variant, members in models.items()
+        for name in world.prompts
+        for scorer in world.scorers
+    }
+    units = {name: Prompts.separate(count) for name, count in world.prompts.items()}
+    (only,) = units.values()
+    return ScoreMatrices(models, {**units, "all": only}, values, {})
+
+
+def test_what_the_tables_decide_of_nothing_is_chance(tmp_path: Path) -> None:
+    """Three seeds of three times the prompts' standard error, and no true effect by any of 400 scorers."""
+    world = World(tmp_path, {"seen": 100}, {f"scorer{i}": "x" for i in range(400)})
+    comparison = world.comparison({"sft": None})
+    generator = np.random.default_rng(5)
+
+    def scores(variant: str, seed: int | None, prompt_set: str, scorer: str) -> np.ndarray:
+        if variant == "base":
+            return np.zeros(100)
+        if seed == 0:
+            prompts[scorer] = generator.normal(size=100)
+        return prompts[scorer] + 3 * math.sqrt(3 / 100) * generator.normal()
+
+    prompts: dict[str, np.ndarray] = {}
+    win_rates, differences = comparison_rows(comparison, in_memory(world, comparison, scores))
+    pooled = [row for row in differences if row.prompt_set == "all"]
+    assert len(pooled) == 400
+    assert np.mean([row.ci_low <= 0 <= row.ci_high for row in pooled]) >= 0.93
+    starred = [row.p_value < 0.05 for row in win_rates if row.prompt_set == "all" and row.scorer in world.scorers]
+    assert np.mean(starred) <= 0.07
+    # The exact sign test takes these three seeds for all there are.
+    fixed = [row.p_these_models < 0.05 for row in win_rates if row.prompt_set == "all" and row.scorer in world.scorers]
+    assert np.mean(fixed) > 0.2
+    assert min(row.p_holm for row in win_rates if row.scorer in world.scorers) > 0.05
+
+
+def scored(world: World, values: Mapping[tuple[str, str], float], **changes: Any) -> Comparison:
+    """A benchmark in which variant and scorer alone give the mean; seeds differ by a thousandth, prompts by one."""
+
+    def scores(variant: str, seed: int | None, prompt_set: str, scorer: str) -> np.ndarray:
+        return values[variant, scorer] + 0.001 * (seed or 0) + np.arange(world.prompts[prompt_set]) % 2
+
+    comparison = replace(world.comparison(VARIANTS), **changes)
+    return world.write(comparison, scores)
+
+
+def test_scorers_that_describe_are_not_judged(tmp_path: Path) -> None:
+    world = World(tmp_path, {"seen": 6}, {"pickscore": "sdpo", "jpeg_size": "png", "blank": "exact"})
+    values = {(v, s): float(i) for i, v in enumerate(("base", "dmpo", "dmpo+sdpo")) for s in world.scorers}
+    describing = {"no_judges": frozenset({"jpeg_size", "blank"}), "lower_is_better": frozenset({"blank"})}
+    comparison = scored(world, values, **describing)
+    write_tables(comparison)
+    assert {row["scorer"] for row in world.read("win_rates.csv")} == {"pickscore"}
+    rows = world.read("differences.csv")
+    assert {row["scorer"] for row in rows if row["p_holm"] == ""} == {"jpeg_size", "blank"}
+    text = (tmp_path / "tables" / "main.md").read_text()
+    judged, described = text.split("### seen")[1:]
+    assert "pickscore" in judged and "jpeg" not in judged and judged.count("**") == 2
+    assert described.startswith(", what describes images and judges nothing") and "**" not in described
+    assert "Higher is better." in text and "lower for" not in text
+    # A scorer that judges and likes low scores keeps its say.
+    write_tables(replace(comparison, no_judges=frozenset({"jpeg_size"})))
+    win = world.row("win_rates.csv", a="dmpo", b="base", prompt_set="all", scorer="blank")
+    assert float(win["win_rate"]) == 0.0
+    assert "lower for blank" in (tmp_path / "tables" / "main.md").read_text()
+
+
+def test_nothing_is_best_where_all_are_equal(world: World) -> None:
+    write_tables(world.write(world.comparison(VARIANTS), lambda *key: np.zeros(world.prompts[key[2]])))
+    assert "**" not in (world.root / "tables" / "main.md").read_text()
+    assert "<strong>" not in (world.root / "tables" / "main.html").read_text()
+    assert "mathbf" not in (world.root / "tables" / "main.tex").read_text()
+
+
+def test_bases_stand_apart_and_each_has_its_own_best(tmp_path: Path) -> None:
+    world = World(tmp_path, {"seen": 6})
+    models = world.comparison(VARIANTS).models
+    large = [
+        ComparedModel("large/base", "large", "large", None, False, None, None, None),
+        ComparedModel("large/released", "large", "released", None, False, None, None, None),
+    ]
+    # Listed between the others: a table may not mix them.
+    comparison = replace(world.comparison(VARIANTS), models=(models[0], *large, *models[1:]))
+    means = {"base": 0.0, "dmpo": 1.0, "dmpo+sdpo": 2.0, "large": 10.0, "released": 11.0}
+    write_tables(world.write(comparison, lambda v, s, p, _: np.full(world.prompts[p], means[v]) + np.arange(6) % 2))
+    assert row_order(comparison) == ("base", "dmpo", "dmpo+sdpo", "large", "released")
+    table = ElementTree.fromstring((tmp_path / "tables" / "main.html").read_text()).find("table")
+    assert table is not None
+    bodies = [[list(row) for row in body] for body in table.iterfind("tbody")]
+    assert [[row[0].text for row in body] for body in bodies] == [["base", "dmpo", "dmpo+sdpo"], ["large", "released"]]
+    assert [[row[2].text for row in body] for body in bodies] == [["mini"] * 3, ["large"] * 2]
+    best = [[row[0].text for row in body if row[3].find("strong") is not None] for body in bodies]
+    assert best == [["dmpo+sdpo"], ["released"]]
+    assert "\n\\midrule\nlarge & " in (tmp_path / "tables" / "main.tex").read_text()
+    row = world.row("differences.csv", a="released", b="large", prompt_set="seen", scorer="oracle")
+    assert (row["base"], row["n_seeds"], float(row["mean_difference"])) == ("large", "1", 1.0)
+    # One table, two kinds of intervals, and a mark for each.
+    text = print_table(comparison)
+    assert "†" in text and "‡" in text and "says nothing of training again" in text
+
+
+def test_words_follow_the_number_of_seeds(tmp_path: Path) -> None:
+    world = World(tmp_path, {"seen": 30}, seeds=(0,))
+    comparison = world.write(world.comparison(VARIANTS), noise(world))
+    write_tables(comparison, {"protocol": "sdpo"})
+    text = (tmp_path / "tables" / "main.md").read_text()
+    assert "over prompts, which says nothing of training again. ‡ marks" in text
+    assert "and seeds" not in text and "†" not in text
+    assert "With fewer than 5 seeds" not in text
+    assert "draws every prompt from one start noise" in text
+    assert {row["n_seeds"] for row in world.read("differences.csv")} == {"1"}
+
+
+def test_no_decision_is_lost_by_rounding(tmp_path: Path) -> None:
+    """Paired half widths of 1.0 for most, and one difference that is larger than its half width by a thousandth."""
+    world = World(tmp_path, {"seen": 100}, {"oracle": "exact"}, seeds=(0,))
+    half = scipy.stats.t.ppf(0.975, 99) / 10 * np.std(np.arange(100) % 2, ddof=1)
+    means = {"base": 0.0, "dmpo": half + 1e-5, "dmpo+sdpo": half - 1e-5}
+
+    def scores(variant: str, seed: int | None, prompt_set: str, scorer: str) -> np.ndarray:
+        if variant == "base":
+            return np.zeros(100)
+        return means[variant] + np.arange(100) % 2 - 0.5
+
+    write_tables(world.write(world.comparison(VARIANTS), scores))
+    lines = [line for line in (tmp_path / "tables" / "main.md").read_text().splitlines() if "minus base" in line]
+    printed = [re.findall(r"\+([\d.]+) ± ([\d.]+)(.)", line)[0] for line in lines]
+    (over, over_half, mark), (under, under_half, none) = printed
+    assert float(over) > float(over_half) and mark == "‡"
+    assert float(under) <= float(under_half) and none == " "
+
+
+def test_equal_prompts_are_one_unit_of_chance(tmp_path: Path) -> None:
+    world = World(tmp_path, {"seen": 40}, {"oracle": "exact"})
+    comparison = world.write(world.comparison({"sft": None}), noise(world))
+    texts = [f"a disc {i // 2}" for i in range(40)]
+    path = layout.prompts(tmp_path, "seen")
+    # As people write them: a space at the end, and é as one letter or as two.
+    texts[0], texts[1], texts[2], texts[3] = "a disc ", "a disc", "caf\u00e9", "cafe\u0301"
+    write_table(path, read_table(path, "prompts").assign(prompt=texts), "prompts")
+    write_tables(comparison)
+    row = world.row("differences.csv", a="sft", b="base", prompt_set="seen")
+    assert (row["n_prompts"], row["n_texts"]) == ("40", "20")
+    assert "seen 40 (20 different texts, each a unit)" in (tmp_path / "tables" / "main.md").read_text()
+
+
+def test_confidence_is_that_of_the_config_everywhere(world: World) -> None:
+    comparison = world.comparison(VARIANTS)
+    comparison = replace(comparison, statistics=replace(comparison.statistics, confidence=0.3))
+    write_tables(world.write(comparison, noise(world)))
+    for table, null in (("differences.csv", 0.0), ("win_rates.csv", 0.5)):
+        rows = [row for row in world.read(table) if row["prompt_set"] != "held-out"]
+        inside = [float(row["ci_low"]) <= null <= float(row["ci_high"]) for row in rows]
+        assert inside == [float(row["p_value"]) >= 0.7 for row in rows]
+        assert len(set(inside)) == 2
+
+
+def test_the_tables_say_what_they_were_made_with(world: World) -> None:
+    comparison = world.write(world.comparison(VARIANTS), noise(world))
+    spec = {
+        "objective": {"name": "dmpo", "parameters": {"beta": 2000.0}, "safeguard": {"mu": 0.9, "granularity": "pair"}},
+        "training": {"steps": 100, "batch_size": 16, "learning_rate": 1e-4},
+    }
+    for model in comparison.of_variant("dmpo+sdpo"):
+        write_json(layout.model(world.root, model.name) / "provenance.json", {"spec": spec})
+    write_tables(comparison, {"steps": 5})
+    made = json.loads((world.root / "tables" / "comparison.json").read_text())
+    assert Comparison.from_spec(made) == comparison
+    assert list(made["scorers"]) == list(world.scorers)
+    assert made["generation"] == {"steps": 5}
+    assert made["training"]["dmpo+sdpo"]["safeguard"] == {"mu": 0.9, "granularity": "pair"}
+    assert made["training"]["dmpo+sdpo"]["steps"] == 100
+    printed = print_table(Comparison.from_spec(made), made["generation"], made["training"])
+    assert "Safeguard: granularity pair, mu 0.9 (dmpo+sdpo)." in printed
 
 
 def test_notes_state_protocols_counts_method_and_generation(world: World) -> None:
     comparison = world.write(world.comparison(VARIANTS, resamples=250), noise(world))
     write_tables(comparison, {"protocol": "clean", "guidance": 7.5, "sampler": {"name": "ddim", "steps": 20}})
     for name in ("main.md", "main.html", "main.tex"):
-        text = (world.root / "tables" / name).read_text().replace("\\%", "%").replace("\\_", "_")
+        text = (world.root / "tables" / name).read_text().replace("\\%", "%").replace("\\_", "_").replace("&#x27;", "'")
         for stated in (
-            "95% percentile bootstrap interval over prompts and seeds (crossed, 250 resamples)",
+            "half the width of its 95% interval over prompts and seeds.",
             "no claim of significance",
             "pickscore (sdpo), oracle (exact)",
             "Prompts: seen 6, held-out 4. Seeds a trained variant: 3.",
+            "half an interval is 2.5 standard deviations of the seeds' means at 3 seeds, 1.2 at 5 and 0.7 at 10.",
             "No prompt is longer than any scorer reads.",
             "With fewer than 5 seeds",
             "Generation: protocol clean, guidance 7.5, sampler.name ddim, sampler.steps 20.",
@@ -440,13 +652,13 @@ def test_a_safeguarded_variant_that_is_compared_with_nothing_is_named(world: Wor
 def test_latex_puts_prompt_sets_below_one_another_where_they_are_too_wide(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("evals.tables.formats._LATEX_COLUMNS", 3)
+    monkeypatch.setattr("evals.tables.formats._LATEX_COLUMNS", 5)
     write_tables(world.write(world.comparison(VARIANTS), noise(world)))
     tex = (world.root / "tables" / "main.tex").read_text()
-    # Two labels and two scorers: the header and all rows come once a prompt set.
-    assert r"\begin{tabular}{llrr}" in tex
-    assert [line for line in tex.splitlines() if "cmidrule" in line] == [r"\cmidrule(lr){3-4}"] * 2
-    above, below = tex.split(r"\multicolumn{2}{c}{held-out}")
+    # Two labels, two scorers and their win rate: the header and all rows come once a prompt set.
+    assert r"\begin{tabular}{llrrr}" in tex
+    assert [line for line in tex.splitlines() if "cmidrule" in line] == [r"\cmidrule(lr){3-5}"] * 2
+    above, below = tex.split(r"\multicolumn{3}{c}{held-out}")
     assert above.count("\ndmpo & ") == below.count("\ndmpo & ") == 1
     assert above.index("{c}{seen}") < above.index("\ndmpo & ")
 
@@ -466,7 +678,7 @@ def test_names_are_escaped(world: World) -> None:
     assert r"a\&b\_\textless{}x\textgreater{}\textbar{} & " in tex
     assert r"100\% $\lambda$." in tex
     for line in (line for line in tex.splitlines() if line.endswith(r"\\") and r"\multicolumn" not in line):
-        assert len(re.findall(r"(?<!\\)&", line)) == 2 + 4 - 1
+        assert len(re.findall(r"(?<!\\)&", line)) == 2 + 6 - 1
     body = re.sub(r"\\[{}\\]", "", tex)
     assert body.count("{") == body.count("}")
     assert tex.count("$") % 2 == 0
@@ -497,13 +709,13 @@ def test_html_is_a_fragment_with_a_two_level_header(world: World) -> None:
     assert "toy" in (caption.text or "")
     top, bottom = table.iterfind("thead/tr")
     assert [(cell.text, cell.get("scope"), cell.get("colspan")) for cell in top][2:] == [
-        ("seen", "colgroup", "2"),
-        ("held-out", "colgroup", "2"),
+        ("seen", "colgroup", "3"),
+        ("held-out", "colgroup", "3"),
     ]
-    assert [cell.text for cell in bottom] == ["pickscore", "oracle", "pickscore", "oracle"]
+    assert [cell.text for cell in bottom] == ["pickscore", "oracle", "mean win rate"] * 2
     assert {row[0].get("scope") for row in rows} == {"row"}
-    assert [int(group.get("span", "0")) for group in table.iterfind("colgroup")] == [2, 2, 2]
-    assert all(len(row) == 6 for row in rows)
+    assert [int(group.get("span", "0")) for group in table.iterfind("colgroup")] == [2, 3, 3]
+    assert all(len(row) == 8 for row in rows)
 
 
 def test_safeguarded_variants_stand_below_their_baselines_and_pair_sets_are_named(world: World) -> None:
@@ -525,7 +737,7 @@ def test_print_table_says_what_is_missing(world: World) -> None:
     with pytest.raises(InputError, match="no row for variant 'sft', prompt set 'seen', scorer 'pickscore'"):
         print_table(world.comparison({"sft": None}))
     path.write_text("variant,mean\nbase,1\n")
-    with pytest.raises(InputError, match="not a score table"):
+    with pytest.raises(InputError, match="column 'base' is missing"):
         print_table(comparison)
 
 

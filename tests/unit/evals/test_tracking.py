@@ -133,6 +133,7 @@ def test_artifacts(reported: Comparison, store: Store) -> None:
     assert files("tables") == {
         *(f"tables/{name}.csv" for name in ("scores", "win_rates", "differences", "drift")),
         *(f"tables/main.{form}" for form in ("md", "tex", "html")),
+        "tables/comparison.json",
         *(f"figures/{name}.png" for name in ("drift", "win_rates", "grid")),
         "report/index.html",
     }

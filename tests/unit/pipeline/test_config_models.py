@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from evals.comparison import Comparison
-from evals.tables.comparisons import compared_variants
 from pipeline.config import ConfigError, validate
 from pipeline.jobs import Plan
 
@@ -76,7 +75,7 @@ def test_rows_of_the_table_and_what_each_is_compared_with(elsewhere: Config) -> 
         ("large/large-dpo+sdpo", "large-dpo+sdpo", None, False),
     ]
     assert [m.safeguard for m in comparison.models[-3:]] == [False, False, True]
-    pairs = compared_variants(comparison)
+    pairs = [(pair.a, pair.b) for pair in comparison.pairs]
     assert ("released", "dmpo") in pairs
     assert ("released", "base") in pairs
     assert ("large-dpo+sdpo", "large-dpo") in pairs

@@ -1,0 +1,111 @@
+"""One comparison of two sides by one scorer: the estimator of a benchmark's tables and of two folders alike."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from evals.intervals import Floats, Prompts, estimate, rate
+from evals.statistics import preferences, prompt_signs, sign_test
+
+
+@dataclass(frozen=True)
+class WinRate:
+    """How often the first side wins, over (seed, prompt) units; ties count half.
+
+    ``p_value`` belongs to the interval, against even odds. ``p_these_models`` is the exact sign test on prompts, which
+    takes the models as fixed.
+    """
+
+    wins: int
+    ties: int
+    losses: int
+    win_rate: float
+    ci_low: float
+    ci_high: float
+    p_value: float
+    p_these_models: float
+    n_seeds: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of the first side's score minus the second's; the extremes are over the means of single seeds."""
+
+    mean_difference: float
+    ci_low: float
+    ci_high: float
+    p_value: float
+    per_seed_min: float
+    per_seed_max: float
+    n_prompts: int
+    n_texts: int
+    n_seeds: int
+
+
+def prompts_of(sets: Sequence[Iterable[str]]) -> Prompts:
+    """What the prompts of one or more sets, side by side, are as units of chance.
+
+    Prompts are equal if their texts are, white space at the ends and Unicode's ways of writing a letter aside.
+    """
+    numbers: dict[str, int] = {}
+    texts, of_set = [], []
+    for number, listed in enumerate(sets):
+        for text in listed:
+            texts.append(numbers.setdefault(unicodedata.normalize("NFC", text).strip(), len(numbers)))
+            of_set.append(number)
+    return Prompts(np.array(texts, np.int64), np.array(of_set, np.int64))
+
+
+def compare_scores(difference: Floats, prompts: Prompts, confidence: float) -> Difference:
+    """The mean difference.
+
+    Args:
+        difference: ``(seeds, prompts)``; one row where nothing was trained.
+        prompts: its columns.
+        confidence: level of the interval.
+    """
+    found = estimate(difference, prompts)
+    low, high = found.interval(confidence)
+    per_seed = difference.mean(axis=1)
+    return Difference(
+        mean_difference=float(found.mean),
+        ci_low=low,
+        ci_high=high,
+        p_value=float(found.p_value()),
+        per_seed_min=float(per_seed.min()),
+        per_seed_max=float(per_seed.max()),
+        n_prompts=difference.shape[1],
+        n_texts=prompts.units,
+        n_seeds=difference.shape[0],
+    )
+
+
+def compare_wins(better: Sequence[Floats], prompts: Prompts, confidence: float) -> WinRate:
+    """The win rate by one scorer, or the mean of several scorers' win rates.
+
+    Args:
+        better: one ``(seeds, prompts)`` a scorer, above zero where the first side is better. Several are taken jointly:
+            a prompt's outcome is the mean of theirs.
+        prompts: their columns.
+        confidence: level of the interval.
+    """
+    outcomes = np.stack([preferences(values) for values in better])
+    outcome = outcomes.mean(axis=0)
+    found = rate(outcome, prompts)
+    low, high = found.interval(confidence)
+    wins, losses = int((outcomes == 1.0).sum()), int((outcomes == 0.0).sum())
+    return WinRate(
+        wins=wins,
+        ties=outcomes.size - wins - losses,
+        losses=losses,
+        win_rate=found.share,
+        ci_low=low,
+        ci_high=high,
+        p_value=found.p_value(),
+        p_these_models=sign_test(*prompt_signs(outcome - 0.5, prompts)),
+        n_seeds=outcome.shape[0],
+    )

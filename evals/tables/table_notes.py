@@ -1,0 +1,168 @@
+"""What stands below the main table: how its numbers were made and what they do not say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from evals.tables.numbers import percent
+from evals.tables.trainings import listed as in_words
+
+if TYPE_CHECKING:
+    from evals.comparison import Comparison
+    from evals.tables.rows import DifferenceRow, ScoreRow
+
+FEW_SEEDS = 5
+
+
+def notes(
+    pooled: Mapping[tuple[str, str, str], ScoreRow],
+    against: Sequence[DifferenceRow],
+    comparison: Comparison,
+    generation: Mapping[str, Any] | None,
+    trained: Mapping[str, Mapping[str, Any]],
+    *,
+    wins: bool,
+) -> tuple[str, ...]:
+    """Notes in the order of a reader's questions.
+
+    Args:
+        pooled: rows of ``scores.csv`` over all seeds, by variant, prompt set and scorer.
+        against: the differences to the base that the table shows.
+        comparison: what is compared with what.
+        generation: how images were made, as key and value.
+        trained: how variants were trained, as :func:`evals.tables.trainings.trainings` gives it.
+        wins: whether the table shows win rates.
+    """
+    first, scorer = comparison.variants[0], next(iter(comparison.scorers))
+    prompts = {
+        name: pooled[first, name, scorer].n // len(comparison.of_variant(first)) for name in comparison.prompt_sets
+    }
+    seeds = {v: len(comparison.of_variant(v)) for v in comparison.variants if comparison.of_variant(v)[0].trained}
+    described = [name for name in comparison.scorers if name in comparison.no_judges]
+    listed = [_differences_note(against, percent(comparison.statistics.confidence))]
+    if wins:
+        listed.append(
+            "Mean win rate: mean over these scorers of the share of units (prompt, seed) in which the variant beats "
+            "the base, ties half; below it its interval, taken jointly; even is 0.5."
+        )
+    listed += [
+        "Bold (* in plain text) is the best mean of a base's variants, before rounding, and no claim of significance. "
+        + _direction_note(comparison),
+        f"{', '.join(described)}: no judgement, so nothing is best, wins or is tested." if described else "",
+        "Scorers and protocols: " + ", ".join(f"{name} ({how})" for name, how in comparison.scorers.items()) + ".",
+        f"Prompts: {_prompts(prompts, against)}. {_seed_note(seeds)}",
+        _truncation_note(
+            {
+                (name, scorer): pooled[first, name, scorer].truncated
+                for name in prompts
+                for scorer in comparison.scorers
+            },
+            prompts,
+        ),
+        _few_seeds_note(min(seeds.values(), default=0), comparison.statistics.confidence),
+    ]
+    alone = sorted({m.variant for m in comparison.models if m.trained and m.safeguard and m.baseline is None})
+    if alone:
+        listed.append(
+            f"No variant is like {', '.join(alone)} but without safeguard, so what that changes is not shown."
+        )
+    listed.append(_safeguard_note(trained))
+    if generation:
+        if generation.get("protocol") == "sdpo":
+            listed.append(
+                "Generation protocol sdpo draws every prompt from one start noise: the prompts are no independent "
+                "draws, and no interval says what another start noise would have given."
+            )
+        listed.append("Generation: " + ", ".join(_settings(generation)) + ".")
+    return tuple(note for note in listed if note)
+
+
+def over(seeds: int) -> str:
+    """What an interval of so many seeds is over, and what it therefore does not say."""
+    return "over prompts and seeds" if seeds > 1 else "over prompts, which says nothing of training again"
+
+
+def over_all(rows: Sequence[DifferenceRow]) -> str:
+    """What the intervals of several comparisons are over."""
+    kinds = {row.n_seeds > 1 for row in rows}
+    if kinds == {True, False}:
+        return f"{over(2)}, or, where a side has one model, {over(1)}"
+    return over(2 if True in kinds else 1)
+
+
+def _differences_note(against: Sequence[DifferenceRow], level: str) -> str:
+    if not against:
+        return "Mean score over prompts; nothing is compared with a base."
+    kinds = {row.n_seeds > 1 for row in against}
+    text = "Mean score; below it the difference to the untrained base, on the same prompts and start noise, ± half the "
+    text += f"width of its {level} interval "
+    text += over_all(against)
+    marks = [mark for mark, kind in (("†", True), ("‡", False)) if kind in kinds]
+    several = " (‡: over prompts alone)" if len(marks) > 1 else ""
+    return f"{text}. {' or '.join(marks)} marks an interval that excludes no difference{several}."
+
+
+def _safeguard_note(trained: Mapping[str, Mapping[str, Any]]) -> str:
+    """Slack and granularity: the safeguard is another one with each."""
+    settings: dict[str, list[str]] = {}
+    for variant, found in trained.items():
+        if found["safeguard"]:
+            settings.setdefault(in_words(found["safeguard"]), []).append(variant)
+    return "Safeguard: " + "; ".join(f"{how} ({', '.join(v)})" for how, v in settings.items()) + "." if settings else ""
+
+
+def _prompts(prompts: Mapping[str, int], against: Sequence[DifferenceRow]) -> str:
+    texts = {row.prompt_set: row.n_texts for row in against}
+    return ", ".join(
+        f"{name} {count}" + (f" ({texts[name]} different texts, each a unit)" if texts.get(name, count) < count else "")
+        for name, count in prompts.items()
+    )
+
+
+def _few_seeds_note(seeds: int, confidence: float) -> str:
+    """How wide an interval must be with so few seeds."""
+    from scipy.special import stdtrit
+
+    if not 1 < seeds < FEW_SEEDS:
+        return ""
+    widths = {count: float(stdtrit(count - 1, (1 + confidence) / 2)) / count**0.5 for count in (seeds, FEW_SEEDS, 10)}
+    return (
+        f"With fewer than {FEW_SEEDS} seeds little is decided: where seeds matter, half an interval is "
+        f"{widths[seeds]:.1f} standard deviations of the seeds' means at {seeds} seeds, {widths[FEW_SEEDS]:.1f} at "
+        f"{FEW_SEEDS} and {widths[10]:.1f} at 10."
+    )
+
+
+def _truncation_note(cut: Mapping[tuple[str, str], int], prompts: Mapping[str, int]) -> str:
+    """Says how many prompts of each set a scorer read only the beginning of."""
+    listed = [f"{scorer} {count} of {prompts[name]} of {name}" for (name, scorer), count in cut.items() if count]
+    if not listed:
+        return "No prompt is longer than any scorer reads."
+    return "Prompts of which a scorer read only the beginning: " + ", ".join(listed) + "."
+
+
+def _direction_note(comparison: Comparison) -> str:
+    lower = [name for name in comparison.judges if name in comparison.lower_is_better]
+    if lower:
+        return f"Higher is better, lower for {', '.join(lower)}."
+    return (
+        "Higher is better for every scorer."
+        if len(comparison.judges) == len(comparison.scorers)
+        else ("Higher is better.")
+    )
+
+
+def _seed_note(seeds: Mapping[str, int]) -> str:
+    if not seeds:
+        return "No model was trained here."
+    if len(set(seeds.values())) == 1:
+        return f"Seeds a trained variant: {next(iter(seeds.values()))}."
+    return "Seeds: " + ", ".join(f"{variant} {count}" for variant, count in seeds.items()) + "."
+
+
+def _settings(values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    listed = []
+    for key, value in values.items():
+        listed += _settings(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [f"{prefix}{key} {value}"]
+    return listed
