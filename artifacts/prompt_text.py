@@ -61,13 +61,17 @@ def control_tokens(text: str) -> list[str]:
     ]
 
 
-def control_token_warning(prompts: Sequence[str]) -> str:
-    """One line on the prompts with :func:`control_tokens`, without a line end; empty if there are none."""
+def control_token_warning(prompts: Sequence[str], total: int | None = None) -> str:
+    """One line on the prompts with :func:`control_tokens`, without a line end; empty if there are none.
+
+    Args:
+        total: how many prompts there are, where only some of them are given.
+    """
     found = [(prompt, tokens) for prompt in prompts if (tokens := control_tokens(prompt))]
     if not found:
         return ""
-    (prompt, tokens), count = found[0], len(found)
+    (prompt, tokens), count, total = found[0], len(found), len(prompts) if total is None else total
     return (
-        f"{count} of {len(prompts)} prompts {'hold' if count > 1 else 'holds'} text that tokenizers read as control "
-        f"tokens, as the published models do: {tokens[0]} in {prompt[:60]!r} (docs/prompt-sets.md)"
+        f"{count} of {total} prompts {'hold' if count > 1 else 'holds'} text that tokenizers read as control tokens, "
+        f"as the published models do: {tokens[0]} in {prompt[:60]!r} (docs/prompt-sets.md)"
     )

@@ -11,7 +11,7 @@ from typing import Final
 
 VERSIONS: Final = {
     "prompts": 2,
-    "pairs": 3,
+    "pairs": 4,
     "train": 3,
     "generate": 2,
     "collect": 1,

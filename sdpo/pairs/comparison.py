@@ -7,14 +7,33 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from artifacts import prompt_text
+from artifacts.file_names import FileNames
 from sdpo.pairs import LABELS
 
 
 class ImageFile(Protocol):
-    """An image that has not been read yet: a :class:`pathlib.Path`, or a :class:`Member` of something larger."""
+    """An image that has not been read yet: a :class:`pathlib.Path` or :class:`NamedFile`, or a :class:`Member`."""
 
     def read_bytes(self) -> bytes:
         """Content of the file."""
+
+
+@dataclass(frozen=True)
+class NamedFile:
+    """An image by the name that a data set gives it, which is looked for when it is read."""
+
+    files: FileNames
+    name: str
+
+    def read_bytes(self) -> bytes:
+        """Content of the file."""
+        if not prompt_text.is_text(self.name) or "\0" in self.name:
+            raise OSError(f"{self.name!a} is no file's name")
+        return self.files.find(self.name).read_bytes()
+
+    def __str__(self) -> str:
+        return str(self.files.folder / self.name).encode(errors="backslashreplace").decode()
 
 
 @dataclass(frozen=True)
@@ -51,6 +70,14 @@ class Comparison:
     images: tuple[ImageFile, ImageFile]
     label: float | None
     fault: str = ""
+
+    @property
+    def broken(self) -> str:
+        """What is wrong with the row or with its prompt, or empty."""
+        if self.fault or self.prompt is None:
+            return self.fault or "no prompt"
+        wrong = prompt_text.fault(self.prompt)
+        return f"the prompt is {wrong}" if wrong else ""
 
 
 Comparisons = Callable[[str], Iterator[Comparison]]

@@ -6,7 +6,6 @@ the two are a tie (0.5) or the wrong way round (0), and ``split``, ``train`` unl
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -15,8 +14,10 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from artifacts.errors import InputError
+from artifacts.file_names import FileNames
+from artifacts.text_lines import json_lines
 from sdpo.pairs import LABELS, Pair
-from sdpo.pairs.comparison import Comparison, prompt_of
+from sdpo.pairs.comparison import Comparison, NamedFile, prompt_of
 from sdpo.pairs.input_files import data_folder, split_files
 from sdpo.pairs.options import SourceOptions, heldout_splits_option, parse
 from sdpo.pairs.streaming import pairs_of
@@ -52,7 +53,8 @@ def read(options: Mapping[str, Any], *, base_path: Path) -> Iterator[Pair]:
 
 def _comparisons(options: Options, folder: Path, split: str) -> Iterator[Comparison]:
     for path in split_files("folder", folder, options, split):
-        for place, row in _lines(path):
+        files = FileNames(path.parent)
+        for place, row in _rows(path):
             if row.get("split", "train") != split:
                 continue
             label, fault = row.get("label", 1), ""
@@ -61,26 +63,16 @@ def _comparisons(options: Options, folder: Path, split: str) -> Iterator[Compari
             prompt, names = prompt_of(row.get("prompt")), (row.get("winner"), row.get("loser"))
             if not all(isinstance(name, str) for name in names):
                 fault = fault or f"winner is {names[0]!r} and loser is {names[1]!r}, expected two paths"
-            first, second = (path.parent / str(name) for name in names)
+            first, second = (NamedFile(files, str(name)) for name in names)
             identity = f"{prompt}\0{names[0]}\0{names[1]}"
             yield Comparison(place, identity, prompt, (first, second), label, fault)
 
 
-def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.strip():
-                    continue
-                place = f"{path}, line {number}"
-                try:
-                    row = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise InputError(f"{place}: not JSON ({error.msg}); give one object a line") from error
-                if not isinstance(row, dict):
-                    raise InputError(f"{place}: expected an object, got {type(row).__name__}")
-                if unknown := [key for key in row if key not in KEYS]:
-                    raise InputError(f"{place}: unknown key '{unknown[0]}'; expected {', '.join(KEYS)}")
-                yield place, row
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: {error}; give a JSON Lines file in UTF-8") from error
+def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, row in json_lines(path):
+        place = f"{path}, line {number}"
+        if not isinstance(row, dict):
+            raise InputError(f"{place}: expected an object, got {type(row).__name__}")
+        if unknown := [key for key in row if key not in KEYS]:
+            raise InputError(f"{place}: unknown key '{unknown[0]}'; expected {', '.join(KEYS)}")
+        yield place, row

@@ -14,8 +14,9 @@ from typing import Any
 
 from pydantic import Field
 
+from artifacts.file_names import FileNames
 from sdpo.pairs import Pair
-from sdpo.pairs.comparison import Comparison, label_of_pair, prompt_of
+from sdpo.pairs.comparison import Comparison, NamedFile, label_of_pair, prompt_of
 from sdpo.pairs.input_files import data_folder, split_files
 from sdpo.pairs.json_array import read_objects
 from sdpo.pairs.options import (
@@ -57,12 +58,13 @@ def read(options: Mapping[str, Any], *, base_path: Path) -> Iterator[Pair]:
 
 
 def _comparisons(options: Options, folder: Path, split: str) -> Iterator[Comparison]:
-    images = folder / options.image_folder.replace(SPLIT, split)
+    images = FileNames(folder / options.image_folder.replace(SPLIT, split))
     for path in split_files("hpdv2", folder, options, split):
         for number, row in enumerate(read_objects(path), start=1):
             place, prompt = f"{path}, element {number}", prompt_of(row.get("prompt"))
             if "rank" in row:
-                yield from pairs_of_ranking(place, prompt, row.get("image_path"), row["rank"], images.joinpath)
+                image = partial(NamedFile, images)
+                yield from pairs_of_ranking(place, prompt, row.get("image_path"), row["rank"], image)
                 continue
             names, numbers, fault = row.get("file_path"), row.get("human_preference"), ""
             if not (isinstance(names, list) and len(names) == 2):
@@ -72,6 +74,6 @@ def _comparisons(options: Options, folder: Path, split: str) -> Iterator[Compari
             else:
                 label, wrong = label_of_pair(*numbers)
                 fault = fault or wrong
-            first, second = (str(name) for name in names)
-            identity = f"{prompt}\0{first}\0{second}"
-            yield Comparison(place, identity, prompt, (images / first, images / second), label, fault)
+            first, second = (NamedFile(images, str(name)) for name in names)
+            identity = f"{prompt}\0{first.name}\0{second.name}"
+            yield Comparison(place, identity, prompt, (first, second), label, fault)

@@ -12,8 +12,9 @@ from typing import Any
 
 from pydantic import Field
 
+from artifacts.file_names import FileNames
 from sdpo.pairs import Pair
-from sdpo.pairs.comparison import Comparison, prompt_of
+from sdpo.pairs.comparison import Comparison, NamedFile, prompt_of
 from sdpo.pairs.input_files import data_folder, split_files
 from sdpo.pairs.json_array import read_objects
 from sdpo.pairs.options import (
@@ -60,7 +61,7 @@ def read(options: Mapping[str, Any], *, base_path: Path) -> Iterator[Pair]:
 
 
 def _comparisons(options: Options, folder: Path, split: str) -> Iterator[Comparison]:
-    images = folder / options.image_folder.replace(SPLIT, split)
+    images = FileNames(folder / options.image_folder.replace(SPLIT, split))
     for path in split_files("hpdv3", folder, options, split):
         for number, row in enumerate(read_objects(path), start=1):
             label, fault = _label(row, options.min_confidence)
@@ -68,7 +69,7 @@ def _comparisons(options: Options, folder: Path, split: str) -> Iterator[Compari
             if not (isinstance(first, str) and isinstance(second, str)):
                 fault = fault or f"path1 is {first!r} and path2 is {second!r}, expected two paths"
             identity = f"{prompt}\0{first}\0{second}"
-            pair = (images / str(first), images / str(second))
+            pair = (NamedFile(images, str(first)), NamedFile(images, str(second)))
             yield Comparison(f"{path}, element {number}", identity, prompt, pair, label, fault)
 
 

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from artifacts.errors import InputError
+from artifacts.file_names import FileNames
 from sdpo.pairs import Pair
-from sdpo.pairs.comparison import Comparison, ImageFile, Member, prompt_of
+from sdpo.pairs.comparison import Comparison, ImageFile, Member, NamedFile, prompt_of
 from sdpo.pairs.image_decoding import BrokenImageError
 from sdpo.pairs.input_files import data_folder, split_files
 from sdpo.pairs.json_array import read_objects
@@ -59,7 +60,7 @@ def _comparisons(options: Options, folder: Path, split: str) -> Iterator[Compari
         for row in _rows(path):
             groups.setdefault((path, str(row.get("prompt_id"))), []).append(row)
     with ExitStack() as stack:
-        image = partial(_image, folder, _Archives(stack))
+        image = partial(_image, FileNames(folder), _Archives(stack))
         for (path, prompt_id), rows in groups.items():
             names, ranks = [row.get("image_path") for row in rows], [row.get("rank") for row in rows]
             place, prompt = f"{path}, prompt {prompt_id}", prompt_of(rows[0].get("prompt"))
@@ -79,7 +80,7 @@ def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
                 raise InputError(f"{path}: no column '{missing[0]}'; expected {', '.join(COLUMNS)}")
             for batch in file.iter_batches(columns=list(COLUMNS)):
                 yield from batch.to_pylist()
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a whole parquet file ({str(error).splitlines()[0]}); fetch it again") from error
 
 
@@ -107,8 +108,12 @@ class _Archives:
         raise BrokenImageError(f"{path} has no {name}")
 
 
-def _image(folder: Path, archives: _Archives, name: str) -> ImageFile:
+def _image(files: FileNames, archives: _Archives, name: str) -> ImageFile:
     """The image ``images/train/train_1/x.webp``: that file, or ``x.webp`` in ``images/train/train_1.zip``."""
-    file = folder / name
+    file = files.folder / name
     archive = file.parent.with_suffix(".zip")
-    return Member(partial(archives.read, archive, file.name)) if archive.is_file() and not file.is_file() else file
+    return (
+        Member(partial(archives.read, archive, file.name))
+        if archive.is_file() and not file.is_file()
+        else NamedFile(files, name)
+    )

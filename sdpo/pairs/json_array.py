@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from artifacts.errors import InputError
+from artifacts.text_lines import json_decoder, json_fault, open_text
 
 PIECE = 1 << 20
 _BLANK = " \t\r\n"
@@ -25,53 +26,73 @@ def read_objects(path: Path) -> Iterator[dict[str, Any]]:
     """
     number = 0
     try:
-        with path.open(encoding="utf-8") as file:
+        with open_text(path) as file:
             for number, element in enumerate(_elements(file), start=1):
                 if not isinstance(element, dict):
                     raise InputError(f"{path}, element {number}: expected an object, got {type(element).__name__}")
                 yield element
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: {error}; give a JSON file in UTF-8") from error
-    except json.JSONDecodeError as error:
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise InputError(
-            f"{path}: not a whole JSON array ({error.msg} after element {number}); fetch the file again"
+            f"{path}: not a whole JSON array ({json_fault(error)} after element {number}); fetch the file again"
         ) from error
 
 
-def _elements(file: Any) -> Iterator[Any]:
-    decoder = json.JSONDecoder()
-    text, more = file.read(PIECE), True
-    while text and not text.strip(_BLANK):
-        text = file.read(PIECE)
-    position = _skip(text, 0, _BLANK)
-    if text[position : position + 1] != "[":
+def _elements(file: TextIO) -> Iterator[Any]:
+    text = _Text(file)
+    if text.mark() != "[":
         raise json.JSONDecodeError("no array", "", 0)
-    position += 1
-    expected = _BLANK
-    while True:
-        position = _skip(text, position, expected)
-        if text[position : position + 1] == "]":
-            return
-        try:
-            element, end = decoder.raw_decode(text, position)
-            # A number at the end of what was read may go on in the next piece.
-            whole = end < len(text) or not more
-        except json.JSONDecodeError:
-            whole = False
-            if not more:
-                raise
-        if whole:
-            yield element
-            position = end
-            expected = _BLANK + ","
-        else:
-            # Twice as much each time, so that one huge element does not take quadratic time.
-            piece = file.read(max(PIECE, len(text) - position))
-            more = bool(piece)
-            text, position = text[position:] + piece, 0
+    text.position += 1
+    ended = text.mark() == "]"
+    while not ended:
+        yield text.element()
+        if text.mark() not in (",", "]"):
+            raise json.JSONDecodeError("neither comma nor bracket", "", 0)
+        ended = text.mark() == "]"
+        text.position += not ended
+    text.position += 1
+    if text.mark():
+        raise json.JSONDecodeError("more text", "", 0)
 
 
-def _skip(text: str, position: int, characters: str) -> int:
-    while position < len(text) and text[position] in characters:
-        position += 1
-    return position
+class _Text:
+    """A text from a position on, read in pieces."""
+
+    def __init__(self, file: TextIO) -> None:
+        self.position = 0
+        self._file, self._text, self._more = file, "", True
+        self._decoder = json_decoder()
+
+    def mark(self) -> str:
+        """The next character that is not blank, to which this goes; empty at the end."""
+        while True:
+            while self.position < len(self._text):
+                if (character := self._text[self.position]) not in _BLANK:
+                    return character
+                self.position += 1
+            if not self._more:
+                return ""
+            self._read()
+
+    def element(self) -> Any:
+        """The value that begins here, which this goes behind."""
+        self.mark()
+        while True:
+            try:
+                element, end = self._decoder.raw_decode(self._text, self.position)
+            except json.JSONDecodeError:
+                if not self._more:
+                    raise
+            else:
+                # A number at the end of what was read may go on in the next piece.
+                if end < len(self._text) or not self._more:
+                    self.position = end
+                    return element
+            self._read()
+
+    def _read(self) -> None:
+        # Twice as much each time, so that one huge element does not take quadratic time.
+        piece = self._file.read(max(PIECE, len(self._text) - self.position))
+        self._more = bool(piece)
+        self._text, self.position = self._text[self.position :] + piece, 0

@@ -61,7 +61,8 @@ def _comparisons(options: Options, folder: Path, split: str) -> Iterator[Compari
         try:
             with pq.ParquetFile(path) as file:
                 yield from _rows(file, path, path.relative_to(folder).as_posix())
-        except (pa.ArrowException, OSError) as error:
+        # Arrow checks the text of a column only when it is asked for.
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise _damaged(path, error) from error
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Literal
 
+from artifacts.prompt_text import same
 from sdpo.pairs.comparison import Comparison, Comparisons
 from sdpo.pairs.options import SourceOptions
 
@@ -37,7 +38,7 @@ class Selection:
         """The part that a comparison belongs to; None: neither, since its prompt is in a held-out split too."""
         if split in self.options.heldout_splits:
             return "heldout"
-        digest = _digest(self.options.seed, "prompt", prompt)
+        digest = _digest(self.options.seed, "prompt", same(prompt))
         if digest in self.heldout_prompts:
             return None
         return "heldout" if digest < self.options.heldout_share * 2**64 else "train"
@@ -69,7 +70,7 @@ def select(options: SourceOptions, comparisons: Comparisons) -> Selection:
             continue
         assert comparison.prompt is not None
         if split in options.heldout_splits:
-            prompts.add(_digest(options.seed, "prompt", comparison.prompt))
+            prompts.add(_digest(options.seed, "prompt", same(comparison.prompt)))
         part = selection.part(split, comparison.prompt)
         if part in smallest:
             smallest[part].add(selection.key(comparison, place))
@@ -87,7 +88,7 @@ def in_order(comparisons: Comparisons, splits: Sequence[str]) -> Iterator[tuple[
 
 def usable(comparison: Comparison, options: SourceOptions) -> bool:
     """Whether a comparison can become a pair, as far as can be told without its images."""
-    if comparison.fault or comparison.prompt is None or comparison.label is None:
+    if comparison.broken or comparison.label is None:
         return False
     return comparison.label != 0.5 or options.ties == "keep"
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from artifacts.errors import InputError
+from artifacts.prompt_text import control_token_warning, control_tokens
 from sdpo.pairs import Pair
-from sdpo.pairs.comparison import Comparison, Comparisons
+from sdpo.pairs.comparison import Comparison, Comparisons, NamedFile
 from sdpo.pairs.image_decoding import THREADS, BrokenImageError, decode
 from sdpo.pairs.options import SourceOptions
 from sdpo.pairs.selection import Part, Selection, in_order, select, usable
@@ -53,6 +54,8 @@ def pairs_of(source: str, options: SourceOptions, comparisons: Comparisons) -> I
         while waiting:
             yield from waiting.popleft().pairs(tally)
     print(f"pair source '{source}': {tally.summary()}", file=sys.stderr)
+    if warning := control_token_warning(tally.controls, tally.taken.total()):
+        print(f"warning: pair source '{source}': {warning}", file=sys.stderr)
     wanted = {"train": "to train on"}
     if options.heldout_splits or options.heldout_share:
         wanted["heldout"] = "to hold out"
@@ -66,12 +69,13 @@ def pairs_of(source: str, options: SourceOptions, comparisons: Comparisons) -> I
 
 def _choice(selection: Selection, split: str, place: int, comparison: Comparison) -> tuple[Part, str]:
     """The part a comparison belongs to, and why it is skipped; empty if it is taken, or is broken."""
-    if comparison.fault or comparison.prompt is None:
+    if comparison.broken:
         return "train", ""
     if comparison.label is None:
         return "train", "without a label"
     if not usable(comparison, selection.options):
         return "train", "tie"
+    assert comparison.prompt is not None
     part = selection.part(split, comparison.prompt)
     if part is None:
         return "train", "prompt also held out"
@@ -83,7 +87,7 @@ class _Decoding:
 
     def __init__(self, comparison: Comparison, part: Part, threads: Executor) -> None:
         self.comparison, self.part = comparison, part
-        self.fault = comparison.fault or ("no prompt" if comparison.prompt is None else "")
+        self.fault = comparison.broken
         self._images: list[Future[Image]] = []
         for number, file in enumerate([] if self.fault else comparison.images):
             try:
@@ -109,11 +113,13 @@ class _Decoding:
         assert label is not None
         tally.taken[self.part] += 1
         tally.winners[self.part] += label != 0.5
+        if control_tokens(prompt):
+            tally.controls.append(prompt)
         yield Pair(prompt, (opened[0], opened[1]), label, self.part)
 
     def _unreadable(self, number: int, error: Exception) -> str:
         file = self.comparison.images[number]
-        name = f" {file}" if isinstance(file, Path) else ""
+        name = f" {file}" if isinstance(file, NamedFile | Path) else ""
         return f"image {number}{name} cannot be opened: {error}"
 
 
@@ -127,6 +133,7 @@ class _Tally:
     winners: Counter[str] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
+    controls: list[str] = field(default_factory=list)
 
     @property
     def rows(self) -> int:

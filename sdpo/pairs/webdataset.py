@@ -102,7 +102,8 @@ def _comparison(tar: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo], pl
 def _text(tar: tarfile.TarFile, member: tarfile.TarInfo) -> str:
     if member.size > LONGEST_TEXT:
         raise InputError(f"{tar.name!s}: {member.name} has {member.size} bytes, expected a short text; fetch it again")
-    return _content(tar, member).decode("utf-8", errors="replace")
+    # Bytes that are no UTF-8 stay halves of characters, which no prompt may have.
+    return _content(tar, member).decode("utf-8-sig", errors="surrogateescape").strip()
 
 
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

@@ -69,6 +69,36 @@ def test_no_manifest(data: Path, tmp_path: Path, text: str) -> None:
         verify(data, tmp_path / "m2")
 
 
+COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
+
+
+def test_manifest_of_names_that_another_system_writes_differently(data: Path, tmp_path: Path) -> None:
+    """macOS decomposes letters; U+2028 in a name ends no line."""
+    write_text(data / f"{COMPOSED} \u2028x", "1")
+    write_manifest(data, tmp_path / "m")
+    (data / f"{COMPOSED} \u2028x").rename(data / f"{DECOMPOSED} \u2028x")
+    assert verify(data, tmp_path / "m") == 3
+    (tmp_path / "m").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "m").read_bytes().replace(b"\n", b"\r\n"))
+    assert verify(data, tmp_path / "m") == 3
+    write_text(data / f"{COMPOSED} \u2028x", "1")
+    with pytest.raises(InputError, match="differ only in how letters are composed; rename one"):
+        verify(data, tmp_path / "m")
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\rb", "a\\b", b"a\xff".decode("utf-8", "surrogateescape")])
+def test_names_that_a_manifest_cannot_hold(data: Path, tmp_path: Path, name: str) -> None:
+    (data / name).touch()
+    with pytest.raises(InputError, match="a manifest cannot hold this name; rename the file") as error:
+        write_manifest(data, tmp_path / "m")
+    assert "\n" not in str(error.value)
+
+
+def test_manifest_that_says_two_things(data: Path, tmp_path: Path) -> None:
+    write_text(tmp_path / "m", f"{'0' * 64}  x\n{'0' * 64}  ./x\n{'1' * 64}  x\n")
+    with pytest.raises(InputError, match="m, line 3: x is listed twice, with two digests"):
+        verify(data, tmp_path / "m")
+
+
 def test_manifest_from_the_command_line(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["pairs", "manifest", str(data), "--out", str(tmp_path / "m")]) == 0
     assert main(["pairs", "verify", str(data), "--manifest", str(tmp_path / "m")]) == 0
@@ -139,12 +169,35 @@ def test_json_array_is_read_in_pieces(
         ('[{"a": 1}, {"b"', "after element 1"),
         ('[{"a": 1},', "after element 1"),
         ("[{}, 3]", "element 2: expected an object, got int"),
+        ("[{} {}]", "neither comma nor bracket after element 1"),
+        ("[{},,{}]", "after element 1"),
+        ("[{},]", "after element 1"),
+        ("[,{}]", "after element 0"),
+        ("[{}] x", "more text after element 1"),
+        ("[{}]{}", "more text after element 1"),
+        ('[{}, {"a": {"b": 1, "b": 2}}]', "an object names the key 'b' twice after element 1"),
+        ('[{"a": ' + "[" * 100_000, "brackets nested too deeply after element 0"),
+        ('[{"a": ' + "1" * 5000 + "}]", "digits"),
     ],
 )
 def test_json_that_is_no_whole_array(tmp_path: Path, text: str, message: str) -> None:
     write_text(tmp_path / "x.json", text)
     with pytest.raises(InputError, match=f"x.json.*{message}"):
         list(json_array.read_objects(tmp_path / "x.json"))
+
+
+@pytest.mark.parametrize("piece", [1, 1 << 20])
+def test_json_array_in_the_encodings_of_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
+    monkeypatch.setattr(json_array, "PIECE", piece)
+    path = tmp_path / "x.json"
+    path.write_bytes('\ufeff[{"a": "\u2028ü"},\r\n{}\r\n]\r\n'.encode())
+    assert list(json_array.read_objects(path)) == [{"a": "\u2028ü"}, {}]
+    path.write_bytes("[{}]".encode("utf-16"))
+    with pytest.raises(InputError, match=r"x\.json: is UTF-16 text; save it as UTF-8"):
+        list(json_array.read_objects(path))
+    path.write_bytes(b'[{"a": 1},\n{"b": "\xff"}]')
+    with pytest.raises(InputError, match=r"x\.json: not UTF-8 text \(invalid start byte in line 2, at byte 18\)"):
+        list(json_array.read_objects(path))
 
 
 def test_json_array_does_not_hold_the_file_in_memory(tmp_path: Path) -> None:

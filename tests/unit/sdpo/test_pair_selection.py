@@ -95,6 +95,22 @@ def test_prompts_of_a_heldout_split_are_not_trained_on(tmp_path: Path, capsys: p
     assert "23 rows, 14 pairs to train on, 1 held out; skipped: 2 × beyond the limit, 6 × prompt also" in err
 
 
+SPELLINGS = ["h\u00e9", "H\u00e9", " h\u00e9\t", "he\u0301", "HE\u0301 "]
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_one_prompt_in_several_spellings_is_in_one_split(tmp_path: Path, spelling: str) -> None:
+    rows = [{**row, "prompt": text} for row, text in zip(rows_of(6, 6), [*SPELLINGS, "he"], strict=True)]
+    held = [{**row, "prompt": spelling} for row in rows_of(1, 1, split="test")]
+    assert taken(tmp_path, rows + held, heldout_splits=["test"]) == [("heldout", spelling), ("train", "he")]
+    several = [{**row, "prompt": f"{text} {i}"} for i in range(20) for row, text in zip(rows, SPELLINGS, strict=False)]
+    split = taken(tmp_path, several, heldout_share=0.5)
+    parts = {part: {text.split()[-1] for name, text in split if name == part} for part in ("train", "heldout")}
+    assert len(split) == 100
+    assert not parts["train"] & parts["heldout"]
+    assert all(parts.values())
+
+
 def test_several_train_splits(tmp_path: Path) -> None:
     rows = rows_of(2, 2, "one") + rows_of(3, 3, "two") + rows_of(4, 4, "three")
     assert len(taken(tmp_path, rows, train_splits=["one", "two"])) == 5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -398,6 +399,74 @@ def test_folder_lines_that_are_wrong(tmp_path: Path, line: str, message: str) ->
     write_text(tmp_path / "pairs.jsonl", line)
     with pytest.raises(InputError, match=message):
         read("folder", tmp_path, heldout_splits=[], max_broken=0)
+
+
+def test_folder_in_the_encodings_of_text(tmp_path: Path) -> None:
+    names = ["caf\u00e9.png", "sub/2.png"]
+    for value, name in enumerate(["cafe\u0301.png", "sub/2.png"], start=1):
+        write_bytes(tmp_path / name, png(value))
+    line = json.dumps({"prompt": "a\u2028b", "winner": names[0], "loser": "sub\\2.png"}, ensure_ascii=False)
+    write_bytes(tmp_path / "pairs.jsonl", f"\ufeff{line}\r\n\r\n".encode())
+    assert seen(read("folder", tmp_path, heldout_splits=[])) == [("a\u2028b", (1, 2), 1.0, "train")]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ('{"prompt": "\\ud800 cat", WL}', r"line 2: the prompt is '\\ud800 cat', which is not Unicode text"),
+        ('{"prompt": "a\\u0000b", WL}', r"line 2: the prompt is 'a\\x00b', which holds a NUL"),
+        ('{"prompt": " \\u3000", WL}', "line 2: the prompt is empty"),
+        ('{"prompt": null, WL}', "line 2: no prompt"),
+        ('{"prompt": "a", "winner": "\\ud800.png", "loser": "x.png"}', r"'\\ud800\.png' is no file's name"),
+        ('{"prompt": "a", "winner": "a\\u0000.png", "loser": "x.png"}', r"'a\\x00\.png' is no file's name"),
+    ],
+)
+def test_text_that_nobody_can_train_on_is_a_broken_pair(
+    own: Callable[[list[Row]], Path], capsys: pytest.CaptureFixture[str], row: str, message: str
+) -> None:
+    folder = own([{"prompt": "a", "winner": "img/1.png", "loser": "img/2.png"}])
+    with (folder / "pairs.jsonl").open("a") as file:
+        file.write(row.replace("WL", '"winner": "img/1.png", "loser": "img/2.png"'))
+    path = folder / "pairs.jsonl"
+    path.write_text(path.read_text().replace("\n\n", "\n"))
+    assert len(read("folder", folder, heldout_splits=[])) == 1
+    assert re.search(f"warning: .*{message}.*; skipped", capsys.readouterr().err)
+
+
+def test_json_lines_that_name_a_key_twice(tmp_path: Path) -> None:
+    write_text(tmp_path / "pairs.jsonl", '{"prompt": "a", "winner": "x", "loser": "y", "winner": "z"}')
+    with pytest.raises(InputError, match=r"line 1: not JSON .*names the key 'winner' twice"):
+        read("folder", tmp_path, heldout_splits=[])
+
+
+def test_prompts_of_pairs_with_control_tokens_are_counted(
+    own: Callable[[list[Row]], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = {"winner": "img/1.png", "loser": "img/2.png"}
+    assert (
+        len(read("folder", own([{"prompt": "a", **images}, {"prompt": "[SEP] b", **images}]), heldout_splits=[])) == 2
+    )
+    assert "'folder': 1 of 2 prompts holds text that tokenizers read as control tokens" in capsys.readouterr().err
+
+
+def test_webdataset_texts_are_utf8(shards: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    marked = sample("\ufeffa cat\r\n", 1, 2, WON)
+    latin = {**sample("", 3, 4, WON), "original_prompt.txt": b"caf\xe9"}
+    shard(shards / "00002.tar", [("0", marked), ("1", latin)])
+    assert [pair.prompt for pair in read("webdataset", shards, heldout_share=0.0)] == ["a", "ünï", "a cat"]
+    assert r"sample 1: the prompt is 'caf\udce9', which is not Unicode text; skipped" in capsys.readouterr().err
+
+
+def test_parquet_whose_text_is_no_utf8_is_named(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    bad = pa.StringArray.from_buffers(1, pa.py_buffer(b"\0\0\0\0\4\0\0\0"), pa.py_buffer(b"caf\xe9"))
+    image = pa.array([png(1)], pa.binary())
+    columns = {"caption": bad, "jpg_0": image, "jpg_1": image, "label_0": pa.array([1.0]), "label_1": pa.array([0.0])}
+    pq.write_table(pa.table(columns), tmp_path / "train-0.parquet")
+    with pytest.raises(InputError, match=r"train-0\.parquet: not a whole parquet file \('utf-8' codec"):
+        read("pickapic", tmp_path, heldout_splits=[])
 
 
 @pytest.mark.parametrize("source", ["pickapic", "webdataset", "hpdv2", "hpdv3", "imagerewarddb", "folder"])
