@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
+import stat
 import tempfile
 from pathlib import Path
 from typing import IO
 
-_held: list[IO[str]] = []
+from artifacts.errors import InputError
+from artifacts.locks import locked, opened
+
+_held: list[IO[bytes]] = []
 """Locks of the devices that this process has taken; they are free again when it ends."""
 
 
@@ -24,7 +27,10 @@ def take_device(folder: str | Path | None = None) -> str:
     ``CUDA_VISIBLE_DEVICES`` down. With more jobs than GPUs, those that are left over are spread by process number.
 
     Args:
-        folder: of the locks; by default the system's temporary folder.
+        folder: of the locks; by default one of this user alone in the system's temporary folder.
+
+    Raises:
+        InputError: that folder is somebody else's, or a lock cannot be written.
     """
     import torch
 
@@ -33,16 +39,35 @@ def take_device(folder: str | Path | None = None) -> str:
     count = torch.cuda.device_count()
     if count == 1:
         return "cuda"
-    where = Path(folder or tempfile.gettempdir())
+    where = _own_folder() if folder is None else Path(folder)
     # Numbers count the visible devices only, so two jobs mean the same by one only if they see the same.
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "all").replace(",", "-")
     for index in range(count):
-        lock = (where / f"sdpo-bench-{os.getuid()}-gpu-{visible}-{index}.lock").open("w")
+        path = where / f"gpu-{visible}-{index}.lock"
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            continue
-        _held.append(lock)
-        return f"cuda:{index}"
+            lock = opened(path)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be a lock ({error.strerror}); remove what lies there") from error
+        if (taken := locked(lock)) is True:
+            _held.append(lock)
+            return f"cuda:{index}"
+        lock.close()
+        if taken is None:
+            break
     return f"cuda:{os.getpid() % count}"
+
+
+def _own_folder() -> Path:
+    """A folder that nobody else can write: in one that all can, a link or a file could be put in a lock's place.
+
+    Not ``XDG_RUNTIME_DIR``, which goes away at logout while jobs run on.
+    """
+    folder = Path(tempfile.gettempdir()) / f"sdpo-bench-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        status = folder.lstat()
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made ({error.strerror}); set TMPDIR to a folder of your own") from error
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
+        raise InputError(f"{folder}: is a link, or others can write it; set TMPDIR to a folder of your own")
+    return folder

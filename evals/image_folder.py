@@ -8,7 +8,6 @@ finished.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import os
@@ -19,8 +18,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
+from artifacts import locks
 from artifacts.atomic import replaced_directory, write_json
 from artifacts.contracts import read_table, write_table
 from artifacts.errors import InputError
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.parquet"
 PROVENANCE = "provenance.json"
 LOCK = "rows.lock"
+EVERY = range(0)
+"""All rows of the lock: an empty range locks to the end of the file and past it."""
 # The last chunk of every PNG, by which Pillow does not notice a missing end.
 _PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
@@ -70,18 +72,18 @@ class UnfinishedImages:
         while rows:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                lock = (self.folder / LOCK).open("ab")
+                lock = locks.opened(self.folder / LOCK)
             except (FileNotFoundError, FileExistsError):
                 # Removed just now by who was done with it, unless something else lies there.
                 if self.folder.is_file() or self.folder.is_symlink():
                     raise
                 continue
             with lock:
-                if not _locked(lock, len(rows), rows.start):
+                if locks.locked(lock, rows=rows) is False:
                     print(f"{self.folder}: another process draws these images; waiting for it", file=sys.stderr)
-                    fcntl.lockf(lock, fcntl.LOCK_EX, len(rows), rows.start)
+                    locks.locked(lock, wait=True, rows=rows)
                 # Else the file was removed while it was waited for, and its lock keeps out nobody.
-                if _is_at(lock, self.folder / LOCK):
+                if locks.is_at(lock, self.folder / LOCK):
                     yield
                     return
         yield
@@ -124,7 +126,8 @@ class UnfinishedImages:
             for row in rows:
                 (self.folder / file_name(row)).unlink(missing_ok=True)
         with suppress(FileNotFoundError), (self.folder / LOCK).open("ab") as lock:
-            if _locked(lock) and _is_at(lock, self.folder / LOCK) and not any(self.folder.glob("*.png")):
+            alone = locks.locked(lock, rows=EVERY) and locks.is_at(lock, self.folder / LOCK)
+            if alone and not any(self.folder.glob("*.png")):
                 # Who comes now waits for the lock and then makes folder and file anew.
                 for left in self.folder.glob(".*.partial"):
                     left.unlink()
@@ -147,22 +150,6 @@ class UnfinishedImages:
             path.unlink()
             return False
         return True
-
-
-def _locked(file: IO[bytes], length: int = 0, start: int = 0) -> bool:
-    """Lock bytes of a file, by default all, unless another process has some of them."""
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, length, start)
-    except (BlockingIOError, PermissionError):
-        return False
-    return True
-
-
-def _is_at(file: IO[bytes], path: Path) -> bool:
-    """Whether a path still leads to an open file."""
-    with suppress(FileNotFoundError):
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    return False
 
 
 def write_images(

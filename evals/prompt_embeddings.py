@@ -11,12 +11,12 @@ with two text encoders, ``pooled`` (N, P), ``empty_pooled`` (1, P), ``time_ids``
 
 from __future__ import annotations
 
-import fcntl
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from artifacts.atomic import json_sha256, replaced_file
+from artifacts.locks import held
 from evals.conditions import Conditions
 from evals.weight_fingerprint import fingerprint
 
@@ -53,9 +53,7 @@ def shared(path: Path, pipeline: Pipeline, prompts: list[str], *, zeros: bool) -
     """
     if (found := _read(path)) is not None:
         return found
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with held(path.with_suffix(".lock"), doing="encodes these prompts"):
         if (found := _read(path)) is not None:
             return found
         made = pipeline.encode_prompts(prompts), pipeline.empty_prompt(zeros=zeros)

@@ -6,14 +6,12 @@ takes its own name only when its SHA-256 is the pinned one.
 
 from __future__ import annotations
 
-import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from artifacts.atomic import file_sha256
 from artifacts.errors import InputError
+from artifacts.locks import held
 from artifacts.plugins import nearest
 from evals.download import download, forget
 from evals.published_prompts import PROMPTS
@@ -55,7 +53,7 @@ def published_file(source: str, file: PublishedFile, *, cache: str | Path, offli
     if not path.is_file():
         if offline:
             raise InputError(f"prompt source '{source}': {path}: missing, and offline; put {file.url()} there")
-        with _alone(path.parent):
+        with held(path.parent / ".lock", doing="fetches prompts"):
             # Another process may have fetched it while this one waited.
             if not path.is_file():
                 _download(file, path)
@@ -110,16 +108,3 @@ def _download(file: PublishedFile, path: Path) -> None:
     os.replace(partial, path)
     forget(partial)
     print(f"{path}: fetched from {file.url()}, sha256 {digest}")
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder, waiting for whoever does: several prompt sets of a benchmark may want one file."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
-    except OSError as error:
-        raise InputError(f"{folder}: {error.strerror}; give a cache folder that can be written") from error
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

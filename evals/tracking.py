@@ -2,20 +2,22 @@
 
 The files are the results and MLflow is a view of them: a run is found by its tag ``bench.key``, kept if its tag
 ``bench.content_sha256`` is the digest of what would be logged, and replaced otherwise. The digest is written
-last, so that a run without it is the rest of an interrupted import, and is deleted. One writer at a time.
+last, so that a run without it is the rest of an interrupted import, and is deleted. One import at a time: MLflow makes
+and migrates its database without a lock, and two that do so at once break it.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TypeVar
 
 from artifacts.errors import InputError
+from artifacts.locks import held
 from evals.report.grids import draw_sheet
 from evals.tracked_runs import Content, model_contents, tables_content
 
@@ -47,8 +49,12 @@ def track(comparison: Comparison, *, database: Path, artifacts: Path) -> None:
         InputError: a result file is missing or malformed, or the database cannot be opened.
     """
     contents = [*model_contents(comparison), tables_content(comparison)]
-    client = _client(database)
-    experiment = _experiment(client, comparison.benchmark, artifacts)
+    with held(database.resolve().with_suffix(".lock"), doing="imports into this store"):
+        _write_all(contents, _client(database), comparison.benchmark, artifacts)
+
+
+def _write_all(contents: Sequence[Content], client: MlflowClient, benchmark: str, artifacts: Path) -> None:
+    experiment = _experiment(client, benchmark, artifacts)
     digests = {content.key: content.sha256() for content in contents}
     kept: set[str] = set()
     for run in _runs(client, experiment):
@@ -75,11 +81,9 @@ def _client(database: Path) -> MlflowClient:
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    database = database.resolve()
-    database.parent.mkdir(parents=True, exist_ok=True)
     try:
         # The first client makes or migrates the schema.
-        client = MlflowClient(tracking_uri=f"sqlite:///{database}")
+        client = MlflowClient(tracking_uri=f"sqlite:///{database.resolve()}")
         client.search_experiments(max_results=1)
     except (CommandError, MlflowException, SQLAlchemyError) as error:
         cause = str(error).splitlines()[0]

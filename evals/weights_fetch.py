@@ -7,17 +7,16 @@ SHA-256 of what was fetched and of what it became. A digest that stands there, o
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from artifacts.atomic import file_sha256, replaced_file, write_json
 from artifacts.errors import InputError
+from artifacts.locks import held
 from artifacts.plugins import nearest
 from evals.download import download, forget
 from evals.published_weights import SMALL_BYTES, WEIGHTS, PublishedFile
@@ -45,7 +44,8 @@ def fetch(name: str, to: str | Path, *, offline: bool = False, trust: bool = Fal
     missing = []
     for scorer in names:
         folder = Path(to) / scorer
-        with _alone(folder):
+        # Two fetches would write into one partial file.
+        with held(folder / ".lock", doing="fetches", busy="another fetch is at work there; wait for it to end"):
             missing += _fetch_scorer(scorer, folder, offline=offline, trust=trust)
     if missing:
         first, file = missing[0]
@@ -206,19 +206,3 @@ def _check_kept(path: Path, file: PublishedFile, known: Mapping[str, Any]) -> No
         raise InputError(f"{path}: was made from another file than the published one; delete it and fetch it again")
     if file_sha256(path) != known.get("sha256"):
         raise InputError(f"{path}: has changed since it was fetched; delete it and fetch it again")
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder: two fetches would write into one partial file."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
-    except OSError as error:
-        raise InputError(f"{folder}: {error.strerror}; give a folder that can be written") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(f"{folder}: another fetch is at work there; wait for it to end") from error
-        yield

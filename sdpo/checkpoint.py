@@ -8,32 +8,21 @@ training, so that a killed job goes on where it was and a changed one starts ane
 
 from __future__ import annotations
 
-import fcntl
 import pickle
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from artifacts import atomic
 from artifacts.atomic import file_sha256, replaced_file, write_text
 
 KEPT = 2
 
 
-@contextmanager
-def owned(folder: Path, *, doing: str = "trains this model") -> Iterator[bool]:
-    """Hold the folder alone: a second process, left over from a killed run, waits here; yields whether it did."""
-    folder.mkdir(parents=True, exist_ok=True)
-    waited = False
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"{folder}: another process {doing}; waiting for it", file=sys.stderr)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            waited = True
-        yield waited
+def owned(folder: Path) -> AbstractContextManager[bool]:
+    """Hold the folder alone, and remove what a killed process left half-written: as :func:`artifacts.atomic.owned`."""
+    return atomic.owned(folder, doing="trains this model")
 
 
 def _saved(folder: Path) -> list[Path]:

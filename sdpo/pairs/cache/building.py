@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from artifacts.atomic import file_sha256, json_sha256, write_json
+from artifacts.atomic import file_sha256, json_sha256, owned, write_json
 from artifacts.contracts import write_table
 from artifacts.errors import InputError
 from artifacts.hub import local_folder
 from artifacts.progress import progress
 from artifacts.provenance import describe
-from sdpo import checkpoint
 from sdpo.pairs.cache import shard_writing
 from sdpo.pairs.cache.encoding import PROMPT, unpacked
 from sdpo.pairs.cache.images import PreparedImage, prepared
@@ -67,7 +66,7 @@ def build(spec: Mapping[str, Any]) -> None:
     base_path = local_folder(spec["base"]["path"])
     shaping = {key: spec[key] for key in SHAPING if key in spec}
     state = shard_writing.state_folder(out, json_sha256([shaping, list(digests.values())]))
-    with checkpoint.owned(state, doing="builds this cache") as waited:
+    with owned(state, doing="builds this cache") as waited:
         if not (waited and _made_from(out, shaping, digests)):
             with shard_writing.tidied(state), Encoders(spec, settings) as encoders:
                 read = sources.read(spec["source"], spec["options"], base_path=base_path)

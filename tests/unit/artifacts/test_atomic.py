@@ -1,13 +1,19 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from artifacts.atomic import (
     file_sha256,
     json_sha256,
+    owned,
     replaced_directory,
     replaced_file,
     tree_sha256,
@@ -96,3 +102,91 @@ def test_digest_of_json_ignores_the_order_of_keys_alone() -> None:
     assert json_sha256({"a": 1, "b": [1, 2]}) == json_sha256({"b": [1, 2], "a": 1})
     assert json_sha256({"a": [1, 2]}) != json_sha256({"a": [2, 1]})
     assert json_sha256({"a": 1}) == hashlib.sha256(b'{"a":1}').hexdigest()
+
+
+def killed(code: str) -> None:
+    """Run code in another process that kills itself by SIGKILL."""
+    done = subprocess.run([sys.executable, "-c", f"import os\nfrom artifacts import atomic\n{code}"])
+    assert done.returncode == -9
+
+
+@pytest.mark.parametrize("writes", ["replaced_file", "replaced_directory"])
+def test_what_a_killed_writer_left_is_removed_by_the_next_one(tmp_path: Path, writes: str) -> None:
+    path = tmp_path / "[model] (1)"
+    content = "" if writes == "replaced_file" else " / 'weights'"
+    code = (
+        f"with atomic.{writes}({str(path)!r}) as temporary:\n"
+        f"    (temporary{content}).write_bytes(b'x' * 1000)\n"
+        "    os.kill(os.getpid(), 9)"
+    )
+    killed(code)
+    killed(code.replace("[model] (1)", "[model] (2)"))
+    left = sorted(file.name[:12] for file in tmp_path.iterdir())
+    assert left == [".[model] (1)", ".[model] (2)"]
+    if writes == "replaced_file":
+        write_text(path, "whole")
+    else:
+        with replaced_directory(path) as temporary:
+            (temporary / "weights").write_text("whole")
+    # What was left of another file is that one's.
+    assert sorted(file.name[:12] for file in tmp_path.iterdir()) == [".[model] (2)", "[model] (1)"]
+    found = path if path.is_file() else path / "weights"
+    assert found.read_text() == "whole"
+
+
+@pytest.mark.parametrize("writes", [replaced_file, replaced_directory])
+def test_what_another_writer_is_writing_stays(tmp_path: Path, writes: Callable[..., Any]) -> None:
+    path = tmp_path / "name"
+    with writes(path) as first:
+        (first if first.is_file() else first / "file").write_text("first")
+        with writes(path) as second:
+            (second if second.is_file() else second / "file").write_text("second")
+        assert first.exists()
+    assert (path if path.is_file() else path / "file").read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_downloads_that_go_on_later_are_not_taken_for_left_over(tmp_path: Path) -> None:
+    names = [".name.partial", ".name.safetensors.partial", ".name.partial.json", ".other.abcdefgh.partial"]
+    for name in names:
+        (tmp_path / name).write_text("half")
+    write_text(tmp_path / "name", "whole")
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([*names, "name"])
+
+
+def test_many_writers_of_one_file_at_once(tmp_path: Path) -> None:
+    """Each takes what the others have just begun for left over, unless it is locked."""
+
+    def write(number: int) -> None:
+        for _ in range(40):
+            write_text(tmp_path / "file", f"{number}" * 100)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    failures: list[Any] = []
+    hook, threading.excepthook = threading.excepthook, failures.append
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        threading.excepthook = hook
+    assert not failures
+    assert len(set((tmp_path / "file").read_text())) == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+def test_folder_of_unfinished_work_is_tidied_by_who_takes_it(tmp_path: Path) -> None:
+    """Whatever the name: a step that is not saved again would stay for ever."""
+    folder = tmp_path / "state"
+    killed(
+        f"from pathlib import Path\nfolder = Path({str(folder)!r})\n"
+        "with atomic.owned(folder, doing='x'):\n"
+        "    with atomic.replaced_directory(folder / 'a'), atomic.replaced_file(folder / 'step-1.pt') as file:\n"
+        "        os.kill(os.getpid(), 9)"
+    )
+    assert len(list(folder.glob(".*.partial"))) == 2
+    (folder / "step-0.pt").touch()
+    with owned(folder, doing="y") as waited:
+        assert not waited
+        assert sorted(file.name for file in folder.iterdir()) == ["lock", "step-0.pt"]

@@ -3,12 +3,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from artifacts import device
 from artifacts.device import take_device, usable_cores
+from artifacts.errors import InputError
 
 
 @pytest.fixture
@@ -65,3 +67,42 @@ def test_cores_that_a_scheduler_took_away_are_not_counted() -> None:
     finally:
         os.sched_setaffinity(0, allowed)
     assert usable_cores() == len(allowed)
+
+
+@pytest.mark.usefixtures("gpus")
+def test_link_planted_in_the_place_of_a_lock_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anyone can write the system's temporary folder; the names of earlier releases' locks were to be guessed."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    precious = tmp_path / "precious"
+    precious.write_text("content")
+    for index in range(3):
+        (tmp_path / f"sdpo-bench-{os.getuid()}-gpu-all-{index}.lock").symlink_to(precious)
+    assert take_device() == "cuda:0"
+    assert precious.read_text() == "content"
+    folder = tmp_path / f"sdpo-bench-{os.getuid()}"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert [file.name for file in folder.iterdir()] == ["gpu-all-0.lock"]
+    assert take_device() == "cuda:1"
+    (folder / "gpu-all-2.lock").symlink_to(precious)
+    with pytest.raises(InputError, match=r"gpu-all-2\.lock: cannot be a lock \(.*\); remove what lies there"):
+        take_device()
+    assert precious.read_text() == "content"
+
+
+@pytest.mark.usefixtures("gpus")
+@pytest.mark.parametrize("planted", ["link", "file", "folder that all can write"])
+def test_folder_of_locks_that_is_not_ones_own_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planted: str
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder = tmp_path / f"sdpo-bench-{os.getuid()}"
+    if planted == "link":
+        (tmp_path / "elsewhere").mkdir()
+        folder.symlink_to(tmp_path / "elsewhere")
+    elif planted == "file":
+        folder.touch()
+    else:
+        folder.mkdir()
+        folder.chmod(0o777)
+    with pytest.raises(InputError, match=rf"^{folder}: .*; set TMPDIR to a folder of your own$"):
+        take_device()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import multiprocessing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -249,6 +250,33 @@ def test_long_logs_are_thinned_to_the_last_row(reported: Comparison) -> None:
     assert len(steps) == STEPS and steps[-1] == 1000 and steps == sorted(set(steps))
     # Columns that are empty for this objective are left out.
     assert not any(value != value for _, value, _ in content.metrics)
+
+
+@pytest.mark.parametrize("names", [("one", "two"), ("same", "same")])
+def test_imports_into_a_store_that_does_not_exist_yet_wait_for_each_other(
+    reported: Comparison, tmp_path: Path, names: tuple[str, str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Two real processes, started together: MLflow alone breaks its database when two make it at once."""
+    import mlflow  # noqa: F401 - before the fork, so that both get to the database at the same time
+
+    fork = multiprocessing.get_context("fork")
+    ready = fork.Barrier(len(names))
+    store = Store(tmp_path / "made" / "mlflow")
+
+    def run(name: str) -> None:
+        ready.wait()
+        track(replace(reported, benchmark=name), database=store.database, artifacts=store.artifacts)
+
+    processes = [fork.Process(target=run, args=(name,)) for name in names]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert capfd.readouterr().err.count(f"{store.database.parent}: another process imports into this store; wait") == 1
+    keys = {f"model/{model.name}" for model in reported.models} | {"tables"}
+    for name in set(names):
+        assert set(store.runs(name)) == keys
 
 
 def test_missing_report(tiny_benchmark: Comparison, store: Store) -> None:

@@ -226,3 +226,44 @@ def test_drawing_ahead_gives_every_step_once_and_in_order(ahead: bool) -> None:
     with pytest.raises(RuntimeError, match="step 4"):
         list(prefetched(draw, range(3, 6), ahead=ahead))
     assert list(prefetched(draw, range(0), ahead=ahead)) == []
+
+
+DIES = """
+import json, os, pathlib, shutil, sys, torch
+import artifacts.atomic
+spec, where = json.loads(sys.argv[1]), sys.argv[2]
+save, export = torch.save, artifacts.atomic.write_json
+
+def dying_save(state, path):
+    save(state, path)
+    if where == "save" and "step-00000003" in str(path):
+        os.kill(os.getpid(), 9)
+
+def dying_export(path, value):
+    export(path, value)
+    if where == "export" and pathlib.Path(path).name == "provenance.json":
+        os.kill(os.getpid(), 9)
+
+torch.save = dying_save
+import sdpo.trainer
+sdpo.trainer.write_json = dying_export
+sdpo.trainer.train(spec)
+"""
+
+
+@pytest.mark.parametrize("where", ["save", "export"])
+def test_what_a_kill_while_it_is_written_leaves_is_removed_by_the_next_start(
+    tiny_sd15_world: World, tiny_job: Job, where: str
+) -> None:
+    """A state is up to 41 GB, a model 10: left over at every preemption, they fill a disk."""
+    settings = {"steps": 5, "checkpoint_every": 3}
+    whole, broken = (tiny_job(tiny_sd15_world, root=root, **settings) for root in ("whole", "broken"))
+    train(whole)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", DIES, json.dumps(broken), where], env=environment)
+    assert done.returncode == -signal.SIGKILL
+    left = list(Path(broken["root"]).rglob(".*.partial"))
+    assert [path.name.rpartition(".partial")[0][:5] for path in left] == [".step" if where == "save" else ".seed"]
+    train(broken)
+    assert not list(Path(broken["root"]).rglob(".*.partial"))
+    assert_same(whole, broken)
