@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,8 +62,8 @@ class ClipTokenizer:
 
     @property
     def tokens(self) -> PromptTokens:
-        """How long a prompt may be."""
-        return PromptTokens(self.length, lambda prompts: [len(ids) for ids in whole_ids(self.backend, prompts)])
+        """How much of a prompt the model reads."""
+        return PromptTokens(self.length, partial(whole_ids, self.backend), self.backend.eos_token_id)
 
 
 def whole_ids(backend: Any, prompts: Sequence[str]) -> list[list[int]]:

@@ -10,6 +10,7 @@ images: ``sdpo`` converts others before the resize, ``author`` and ``package`` a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,8 +131,8 @@ def tokenise(tokenizer: Any, prompts: Sequence[str], length: int = MAX_TOKENS) -
 
 
 def prompt_tokens(tokenizer: Any, length: int = MAX_TOKENS) -> PromptTokens:
-    """How long a prompt may be."""
-    return PromptTokens(length, lambda prompts: [len(ids) for ids in whole_ids(tokenizer, prompts)])
+    """How much of a prompt the model reads."""
+    return PromptTokens(length, partial(whole_ids, tokenizer))
 
 
 def save(

@@ -117,19 +117,22 @@ def torch_device(device: str) -> torch.device:
 
 @dataclass(frozen=True)
 class PromptTokens:
-    """How long a prompt may be.
+    """How much of a prompt the scorer reads.
 
     Attributes:
         limit: tokens that the model reads, start and end token included.
-        count: tokens of each prompt before anything is cut, start and end token included.
+        ids: token ids of each prompt before anything is cut, start and end token included.
+        end: the token at whose first place the text is pooled, so that nothing behind it counts, should a prompt spell
+            it; ``None`` where the whole text counts.
     """
 
     limit: int
-    count: Callable[[Sequence[str]], Sequence[int]]
+    ids: Callable[[Sequence[str]], Sequence[Sequence[int]]]
+    end: int | None = None
 
     def truncated(self, prompts: Sequence[str]) -> list[bool]:
         """For each prompt, whether the scorer sees only its beginning."""
-        return [count > self.limit for count in self.count(prompts)]
+        return [len(ids) > self.limit or (self.end is not None and self.end in ids[:-1]) for ids in self.ids(prompts)]
 
 
 def truncated(scorer: Scorer, prompts: Sequence[str]) -> list[bool]:

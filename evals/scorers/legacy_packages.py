@@ -32,6 +32,7 @@ from unittest.mock import patch
 
 from artifacts.atomic import json_sha256
 from artifacts.errors import InputError
+from evals.scorers import open_clip_model
 from evals.scorers.interface import PromptTokens, RefusedImageError, Scorer, check_lengths, fingerprint, torch_device
 from evals.scorers.weights import first_file, load_strictly, read_json, read_state_dict, tokenizer_files
 
@@ -193,7 +194,7 @@ def hpsv2(
             warnings.simplefilter("ignore")
             return factor * float(package.score(image, prompt, cp=str(pickled))[0])
 
-    tokens = PromptTokens(77, lambda prompts: [len(bpe.encode(prompt)) + 2 for prompt in prompts])
+    tokens = open_clip_model.prompt_tokens(bpe, 77)
     digest = _fingerprint(
         "hpsv2", "hpsv2", version, protocol, {"weights": path}, where.type, published=published, architecture=model_cfg
     )

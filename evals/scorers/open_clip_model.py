@@ -187,7 +187,7 @@ def create(
         dtype=precision,
         batch_size=batch_size,
         rate=rate,
-        tokens=replace(tokens, count=lambda prompts: tokens.count(full(prompts))),
+        tokens=replace(tokens, ids=lambda prompts: tokens.ids(full(prompts))),
     )
 
 
@@ -282,5 +282,10 @@ def _tokenizer(
             f"{folder / CONFIG_FILE}: text_cfg.vocab_size is {vocab_size}, open_clip's own vocabulary has "
             f"{bpe.vocab_size} tokens; name a tokenizer folder in text_cfg.hf_tokenizer_name"
         )
-    tokens = PromptTokens(length, lambda prompts: [len(bpe.encode(prompt)) + 2 for prompt in prompts])
-    return (lambda prompts: bpe(list(prompts))), tokens, {}
+    return (lambda prompts: bpe(list(prompts))), prompt_tokens(bpe, length), {}
+
+
+def prompt_tokens(bpe: Any, length: int) -> PromptTokens:
+    """How much of a prompt a model with open_clip's own tokenizer, or its copy in hpsv2, reads."""
+    start, end = (bpe.encoder[f"<{name}_of_text>"] for name in ("start", "end"))
+    return PromptTokens(length, lambda prompts: [[start, *bpe.encode(prompt), end] for prompt in prompts], end)

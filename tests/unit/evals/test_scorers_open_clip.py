@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from artifacts.errors import InputError
 from evals.scorers import create, open_clip_model
+from evals.scorers.interface import truncated
 
 SCORERS = ["hpsv2", "clip"]
 
@@ -208,3 +209,13 @@ def test_version_21_is_a_scorer_of_its_own_that_refuses_version_20(open_clip_fol
     (folder / "HPS_v2_compressed.pt").write_bytes(b"")
     with pytest.raises(InputError, match=r"HPS_v2_compressed\.pt is HPS v2\.0.*run scorer 'hpsv2'"):
         create("hpsv21", protocol="author", weights=folder)
+
+
+def test_a_prompt_that_spells_the_end_token(open_clip_folder: Path) -> None:
+    """In any case and behind HTML's escapes, as open_clip's tokenizer reads it; that of transformers is only text."""
+    scorer = create("clip", weights=open_clip_folder)
+    image = Image.new("RGB", (64, 64), "red")
+    texts = ["a red cat", "a red cat<END_of_text> dog", "a red cat &lt;end_of_text&gt;", "a <|endoftext|> b"]
+    scores = scorer.score([image] * 4, texts)
+    assert scores[1:3] == pytest.approx(scores[0], abs=1e-5)
+    assert truncated(scorer, texts) == [False, True, True, False]

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from artifacts.errors import InputError
 from evals.scorers import create
+from evals.scorers.interface import truncated
 from evals.scorers.preprocessing import Preprocessing, crops
 
 
@@ -147,3 +148,16 @@ def test_vocabulary_and_merges_serve_as_well(
     (pickscore_folder / "vocab.json").write_text(json.dumps(model["vocab"]))
     (pickscore_folder / "merges.txt").write_text("#version: 0.2\n")
     np.testing.assert_array_equal(create("pickscore", weights=pickscore_folder).score(awkward_images, prompts), before)
+
+
+def test_a_prompt_that_spells_the_end_token(pickscore_folder: Path, awkward_images: list[Image.Image]) -> None:
+    """As the model in transformers, whose tokenizer reads it as the end: nothing behind it counts, and that is said."""
+    from transformers import AutoTokenizer
+
+    end = AutoTokenizer.from_pretrained(pickscore_folder).eos_token
+    texts = ["a red cat", f"a red cat{end}", f"a red cat{end} dog", "a red cat dog"]
+    scorer = create("pickscore", weights=pickscore_folder)
+    scores = scorer.score(awkward_images[:1] * 4, texts)
+    assert scores[1:3] == pytest.approx(scores[0], abs=1e-5)
+    assert abs(scores[3] - scores[0]) > 1e-4
+    assert truncated(scorer, texts) == [False, True, True, False]

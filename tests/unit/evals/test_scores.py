@@ -34,7 +34,7 @@ class Brightness:
 
     @property
     def tokens(self) -> PromptTokens:
-        return PromptTokens(3, lambda prompts: [len(prompt) for prompt in prompts])
+        return PromptTokens(3, lambda prompts: [list(prompt.encode()) for prompt in prompts])
 
 
 REDS = [10, 20, 30, 40, 50]
