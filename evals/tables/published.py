@@ -7,7 +7,6 @@ as they are.
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import numpy as np
 
 from artifacts.errors import InputError
 from artifacts.plugins import nearest
+from artifacts.text_lines import table
 from evals.statistics import t_interval
 from evals.tables.formats import escape_markdown
 from evals.tables.numbers import deciding, number, signed
@@ -76,26 +76,21 @@ def read_figures(path: Path) -> list[Figure]:
     """
     figures: list[Figure] = []
     seen: set[tuple[str, str, str]] = set()
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            missing = [name for name in COLUMNS if name not in (reader.fieldnames or [])]
-            if missing:
-                raise InputError(f"{path}: column '{missing[0]}' is missing; expected {', '.join(COLUMNS)}")
-            for line, row in enumerate(reader, start=2):
-                if not row["source"]:
-                    raise InputError(f"{path}: line {line} has no source; say where the figure stands")
-                key = row["variant"], row["prompt_set"] or POOLED, row["scorer"]
-                if key in seen:
-                    raise InputError(f"{path}: line {line}: {', '.join(key)} stands there twice; keep one")
-                seen.add(key)
-                figures.append(Figure(*key, *_value_and_unit(row["value"]), row["source"]))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); correct published.file") from error
-    except (TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: line {line}: {error}; expected a number") from error
+    for place, row in table(path):
+        # As an editor counts, where no cell has a line end; the header is line 1.
+        where = f"{path}: line {place + 1}"
+        if missing := [name for name in COLUMNS if name not in row]:
+            raise InputError(f"{path}: column '{missing[0]}' is missing; expected {', '.join(COLUMNS)}")
+        if not row["source"]:
+            raise InputError(f"{where} has no source; say where the figure stands")
+        key = row["variant"], row["prompt_set"] or POOLED, row["scorer"]
+        if key in seen:
+            raise InputError(f"{where}: {', '.join(key)} stands there twice; keep one")
+        seen.add(key)
+        try:
+            figures.append(Figure(*key, *_value_and_unit(row["value"]), row["source"]))
+        except (ValueError, ArithmeticError) as error:
+            raise InputError(f"{where}: {error}; expected a number") from error
     return figures
 
 

@@ -96,11 +96,23 @@ def test_cosines_are_printed_with_the_decimals_that_tell_them_apart() -> None:
         ("dpo,,oracle,nan,a\n", "line 2: value is 'nan'"),
         ("dpo,,oracle,0.5,\n", "line 2 has no source"),
         ("dpo,,oracle,0.5,a\ndpo,all,oracle,0.6,a\n", "line 3: dpo, all, oracle stands there twice"),
+        ("dpo,,oracle,0,5,a\n", "row 1 has not the 5 cells of the header; quote cells that hold the delimiter"),
+        ("dpo,,oracle,0.5\n", "row 1 has not the 5 cells"),
     ],
 )
 def test_a_bad_file_is_refused(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
         read_figures(file(tmp_path, text))
+
+
+def test_a_file_as_spreadsheets_write_it(tmp_path: Path) -> None:
+    path = file(tmp_path, "dpo,,oracle,0.5,a\n")
+    expected = read_figures(path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n") + b"\r\n")
+    assert read_figures(path) == expected
+    path.write_text("variant,prompt_set,scorer,value,source,value\ndpo,,oracle,0.5,a,0.6\n")
+    with pytest.raises(InputError, match="two columns are named 'value'"):
+        read_figures(path)
 
 
 def test_the_shipped_table_obeys_its_own_definitions() -> None:
