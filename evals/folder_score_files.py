@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from artifacts.errors import InputError
+from artifacts.file_names import normal
 from artifacts.plugins import nearest
 
 if TYPE_CHECKING:
@@ -81,6 +82,8 @@ def paired(name: str, left: pd.DataFrame, right: pd.DataFrame, paths: tuple[str 
                 f"{b}: scorer '{name}' has {column} '{other[:12]}', {a} has '{one[:12]}': these are different scales; "
                 "score both folders with the same weights, protocol and dtype"
             )
+    # The same image may be named in another Unicode form on another system.
+    left, right = (rows.assign(**{key: rows[key].map(normal) for key in _KEY}) for rows in (left, right))
     for here, there, path, other_path in ((left, right, b, a), (right, left, a, b)):
         known = set(zip(there["file"], there["prompt"], strict=True))
         missing = [key for key in zip(here["file"], here["prompt"], strict=True) if key not in known]

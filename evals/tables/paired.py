@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from artifacts.prompt_text import same
 from evals.intervals import Floats, Prompts, estimate, rate
 from evals.statistics import preferences, prompt_signs, sign_test
 
@@ -49,13 +49,13 @@ class Difference:
 def prompts_of(sets: Sequence[Iterable[str]]) -> Prompts:
     """What the prompts of one or more sets, side by side, are as units of chance.
 
-    Prompts are equal if their texts are, white space at the ends and Unicode's ways of writing a letter aside.
+    Prompts are equal if :func:`artifacts.prompt_text.same` says so.
     """
     numbers: dict[str, int] = {}
     texts, of_set = [], []
     for number, listed in enumerate(sets):
         for text in listed:
-            texts.append(numbers.setdefault(unicodedata.normalize("NFC", text).strip(), len(numbers)))
+            texts.append(numbers.setdefault(same(text), len(numbers)))
             of_set.append(number)
     return Prompts(np.array(texts, np.int64), np.array(of_set, np.int64))
 

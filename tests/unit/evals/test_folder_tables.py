@@ -222,3 +222,17 @@ def test_a_win_rate_that_is_decided_is_printed_as_decided(tmp_path: Path) -> Non
     assert row.win_rate_ci_low is not None and 0.5 < row.win_rate_ci_low < 0.5005
     printed = comparison_markdown([row], "a", "b", 0.95)
     assert float(printed.split(" [")[3].split(",")[0]) > 0.5
+
+
+def test_names_and_prompts_in_another_unicode_form_pair(tmp_path: Path) -> None:
+    """One folder from a disk of macOS; prompts that differ in case and white space are one unit besides."""
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    names, prompts = [f"{composed}.png", "1.png", "2.png", "3.png"], [composed, f"{composed} ", composed.upper(), "b"]
+    a = rows([1.0, 2.0, 3.0, 4.0], prompts=prompts, file=names)
+    b = a.assign(
+        file=[name.replace(composed, decomposed) for name in names],
+        prompt=[text.replace(composed, decomposed) for text in prompts],
+        score=0.0,
+    )
+    (row,) = compare(write(tmp_path / "a.parquet", a), write(tmp_path / "b.parquet", b), SETTINGS)
+    assert (row.n, row.prompts, row.mean_difference) == (4, 2, 2.5)
