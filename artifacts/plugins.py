@@ -2,18 +2,23 @@
 
 A built-in is a module ``<package>/<name>.py``: dropping in a file registers it. A plug-in of another
 distribution is an entry point in the registry's group whose value names a module with the same
-attributes. Names are listed without importing anything.
+attributes. Names are listed without importing anything; a member that is broken is an error of those who use it only.
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import pkgutil
-from dataclasses import dataclass
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from artifacts.errors import InputError
 
@@ -24,9 +29,63 @@ def nearest(name: str, known: list[str]) -> str:
     return f"; did you mean '{match[0]}'?" if match else ""
 
 
+def place(error: BaseException, file: str | None = None) -> str:
+    """What an exception says and where it was raised, in one line: for errors in code that its reader has written.
+
+    Args:
+        file: whose deepest frame is named; left out, the deepest that is neither the import system's nor this module's.
+    """
+    text = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        return f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<frozen") and Path(frame.filename).parent.name != "importlib"
+    ]
+    chosen = [f for f in frames if f.filename == file] or [f for f in frames if f.filename != __file__]
+    return f"{text} ({chosen[-1].filename}, line {chosen[-1].lineno})" if chosen else text
+
+
 @cache
-def _entry_points(group: str) -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=group)}
+def _entry_points(group: str) -> dict[str, tuple[EntryPoint, ...]]:
+    found: dict[str, tuple[EntryPoint, ...]] = {}
+    for point in sorted(entry_points(group=group), key=lambda point: point.value):
+        # A distribution that is on the path twice announces the same thing twice.
+        if point.value not in [known.value for known in found.get(point.name, ())]:
+            found[point.name] = (*found.get(point.name, ()), point)
+    return found
+
+
+@dataclass(frozen=True)
+class Call:
+    """How a function of a member is called.
+
+    Args:
+        positional: names of the arguments that are given by place.
+        keywords: names of those that are given by name.
+        only_if: keywords that are given only to members with an attribute of this name: keyword to attribute.
+    """
+
+    positional: tuple[str, ...] = ()
+    keywords: tuple[str, ...] = ()
+    only_if: Mapping[str, str] = field(default_factory=dict)
+
+    def problem(self, member: Any, name: str) -> str:
+        """What is wrong with the function ``name`` of a member; empty if nothing is."""
+        function = getattr(member, name)
+        if not callable(function):
+            return f"{name} is {function!r}, expected a function"
+        keywords = [*self.keywords, *(word for word, attribute in self.only_if.items() if hasattr(member, attribute))]
+        try:
+            inspect.signature(function).bind(*self.positional, **dict.fromkeys(keywords))
+        except TypeError as error:
+            shown = ", ".join([*self.positional, *(f"{word}=…" for word in keywords)])
+            return f"{name}{inspect.signature(function)}: {error}; it is called as {name}({shown})"
+        # Functions of C have no signature that could be read.
+        except ValueError:
+            return ""
+        return ""
 
 
 @dataclass(frozen=True)
@@ -38,12 +97,18 @@ class Registry:
         package: package whose public modules are the built-in members; ``None`` if there are none.
         group: entry-point group of plug-ins.
         not_members: public modules of the package that are not members.
+        attributes: what a member has to define, and of what type.
+        calls: functions that a member has to define, and how they are called.
+        optional_calls: functions that a member may define, and how they are called.
     """
 
     kind: str
     package: str | None
     group: str
     not_members: tuple[str, ...] = ()
+    attributes: Mapping[str, type] = field(default_factory=dict)
+    calls: Mapping[str, Call] = field(default_factory=dict)
+    optional_calls: Mapping[str, Call] = field(default_factory=dict)
 
     def names(self) -> list[str]:
         """All names, sorted; nothing is imported but the package itself."""
@@ -53,19 +118,47 @@ class Registry:
         """Import the member.
 
         Raises:
-            InputError: no member has this name, or a plug-in takes the name of a built-in.
+            InputError: no member has this name, more than one has, or the one that has it cannot be imported or does
+                not define what a member must.
         """
-        built_in, plugins = self._built_in(), _entry_points(self.group)
-        if name in built_in and name in plugins:
-            raise InputError(f"{self.kind} '{name}' is defined by the project and again by {plugins[name].value}")
-        if name in built_in:
-            return importlib.import_module(f"{self.package}.{name}")
-        if name in plugins:
-            module = plugins[name].load()
-            assert isinstance(module, ModuleType)
-            return module
-        known = self.names()
-        raise InputError(f"unknown {self.kind} '{name}': expected one of {', '.join(known)}{nearest(name, known)}")
+        built_in, plugins = self._built_in(), _entry_points(self.group).get(name, ())
+        owners = [*(["the project"] if name in built_in else []), *map(_origin, plugins)]
+        if len(owners) > 1:
+            raise InputError(
+                f"{self.kind} '{name}' is defined by {owners[0]} and again by {' and by '.join(owners[1:])}; "
+                "rename it in one of them"
+            )
+        if not owners:
+            known = self.names()
+            raise InputError(f"unknown {self.kind} '{name}': expected one of {', '.join(known)}{nearest(name, known)}")
+        where = f"{self.kind} '{name}'{f' of {owners[0]}' if plugins else ''}"
+        try:
+            module = plugins[0].load() if plugins else importlib.import_module(f"{self.package}.{name}")
+        except InputError:
+            raise
+        # Whatever is raised while a module is imported, its author is to read where.
+        except Exception as error:
+            raise InputError(f"{where}: cannot be imported: {place(error)}") from error
+        if not isinstance(module, ModuleType):
+            raise InputError(f"{where}: expected the name of a module, which holds {', '.join(self._interface())}")
+        if problems := self._problems(module):
+            raise InputError(f"{where}: module {module.__name__}: {'; '.join(problems)}")
+        return module
+
+    def _interface(self) -> list[str]:
+        return [*self.attributes, *self.calls]
+
+    def _problems(self, module: ModuleType) -> list[str]:
+        """What a module lacks of the interface."""
+        missing = [name for name in self._interface() if not hasattr(module, name)]
+        problems = [f"does not define {', '.join(missing)}"] if missing else []
+        for name, kind in self.attributes.items():
+            if name not in missing and not isinstance(value := getattr(module, name), kind):
+                problems.append(f"{name} is {value!r}, expected a {kind.__name__}")
+        for name, call in {**self.calls, **self.optional_calls}.items():
+            if hasattr(module, name) and (problem := call.problem(module, name)):
+                problems.append(problem)
+        return problems
 
     def _built_in(self) -> list[str]:
         if self.package is None:
@@ -73,3 +166,9 @@ class Registry:
         path = importlib.import_module(self.package).__path__
         modules = (m.name for m in pkgutil.iter_modules(path))
         return [m for m in modules if not m.startswith("_") and m not in self.not_members]
+
+
+def _origin(point: EntryPoint) -> str:
+    """The package of an entry point and what it points to."""
+    package = f"package {point.dist.name}, " if point.dist is not None else ""
+    return f"{package}entry point {point.value}"

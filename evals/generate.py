@@ -16,7 +16,7 @@ from artifacts.contracts import read_table
 from artifacts.device import take_device
 from artifacts.errors import InputError
 from artifacts.hub import commit_of, local_folder
-from artifacts.plugins import Registry
+from artifacts.plugins import Call, Registry
 from artifacts.progress import progress
 from artifacts.provenance import describe
 from evals import external_models, prompt_embeddings
@@ -27,7 +27,7 @@ from evals.sampling import SamplingSettings, noise_seed, sample_batch
 from evals.text_to_image import Pipeline
 from evals.weight_fingerprint import fingerprint
 
-GENERATORS = Registry(kind="generator", package=None, group="evals.generators")
+GENERATORS = Registry(kind="generator", package=None, group="evals.generators", calls={"generate": Call(("spec",))})
 """Families whose models are not drawn by :mod:`evals.sampling`: modules with a function ``generate(spec)`` that writes
 the same files."""
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from artifacts import plugins
 
 
 def _tiny_pipelines() -> ModuleType:
@@ -37,3 +41,37 @@ def tiny_sdxl(tiny_pipelines: ModuleType, tmp_path_factory: pytest.TempPathFacto
     """A base shaped like Stable Diffusion XL; not to be changed."""
     folder: Path = tiny_pipelines.save_sdxl(tmp_path_factory.mktemp("bases") / "sdxl")
     return folder
+
+
+PlugIn = Callable[..., str]
+
+
+@pytest.fixture
+def plug_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PlugIn]:
+    """Install a package with one entry point: ``plug_in(group, name, code)`` gives the name of its module.
+
+    ``value`` is what the entry point says instead of the module; without ``code`` there is no module.
+    """
+    folder = tmp_path / "plug-ins"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+    made: list[str] = []
+
+    def install(group: str, name: str, code: str | None = None, *, value: str | None = None) -> str:
+        module = f"plug_in_{len(made)}_{name}"
+        made.append(module)
+        if code is not None:
+            (folder / f"{module}.py").write_text(code, encoding="utf-8")
+        info = folder / f"{module}-1.0.dist-info"
+        info.mkdir()
+        package = f"their-{name.replace('_', '-')}"
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n", encoding="utf-8")
+        (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {value or module}\n", encoding="utf-8")
+        importlib.invalidate_caches()
+        plugins._entry_points.cache_clear()
+        return module
+
+    yield install
+    plugins._entry_points.cache_clear()
+    for module in made:
+        sys.modules.pop(module, None)

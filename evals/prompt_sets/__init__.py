@@ -13,10 +13,15 @@ from typing import Any
 
 from artifacts.contracts import write_table
 from artifacts.errors import InputError
-from artifacts.plugins import Registry
+from artifacts.plugins import Call, Registry
 from artifacts.prompt_text import control_token_warning, fault
 
-REGISTRY = Registry(kind="prompt source", package="evals.prompt_sets", group="evals.prompt_sources")
+REGISTRY = Registry(
+    kind="prompt source",
+    package="evals.prompt_sets",
+    group="evals.prompt_sources",
+    calls={"read": Call(("options",))},
+)
 
 
 @dataclass(frozen=True)

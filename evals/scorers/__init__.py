@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from artifacts.errors import InputError
-from artifacts.plugins import Registry, nearest
+from artifacts.plugins import Call, Registry, nearest
 
 if TYPE_CHECKING:
     from evals.scorers.interface import Scorer
@@ -44,6 +44,13 @@ REGISTRY = Registry(
         "prompt_encodings",
         "weights",
     ),
+    attributes={"PROTOCOLS": tuple, "NEEDS_WEIGHTS": bool, "VERSION": int},
+    calls={
+        "create": Call(
+            keywords=("protocol", "weights", "device", "dtype", "batch_size"),
+            only_if={"implementation": "IMPLEMENTATIONS", "options": "DEFAULTS"},
+        )
+    },
 )
 DTYPES = ("float32", "bfloat16", "float16")
 IMPLEMENTATIONS = ("native", "package")
@@ -58,7 +65,7 @@ def load(name: str) -> ModuleType:
     """The scorer's module; the built-in ones import neither torch nor transformers before ``create``.
 
     Raises:
-        InputError: there is no scorer of this name.
+        InputError: there is no scorer of this name, or it is not what a scorer must be.
     """
     return REGISTRY.load(name)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from artifacts.errors import InputError
 from artifacts.hub import content_digest, local_folder
-from artifacts.plugins import Registry
+from artifacts.plugins import Call, Registry
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +27,14 @@ if TYPE_CHECKING:
     from sdpo.noising import Parametrisation
     from sdpo.time_budget import TimeBudget
 
-REGISTRY = Registry(kind="base family", package="sdpo.bases", group="sdpo.bases", not_members=("diffusers_folder",))
+REGISTRY = Registry(
+    kind="base family",
+    package="sdpo.bases",
+    group="sdpo.bases",
+    not_members=("diffusers_folder",),
+    calls={"open_base": Call(("path",), ("device",))},
+    optional_calls={"train": Call(("specs",))},
+)
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 

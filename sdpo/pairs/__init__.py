@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artifacts.errors import InputError
-from artifacts.plugins import Registry
+from artifacts.plugins import Call, Registry
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -30,7 +30,13 @@ NOT_SOURCES = (
     "selection",
     "streaming",
 )
-REGISTRY = Registry(kind="pair source", package="sdpo.pairs", group="sdpo.pair_sources", not_members=NOT_SOURCES)
+REGISTRY = Registry(
+    kind="pair source",
+    package="sdpo.pairs",
+    group="sdpo.pair_sources",
+    not_members=NOT_SOURCES,
+    calls={"read": Call(("options",), ("base_path",))},
+)
 LABELS = (0.0, 0.5, 1.0)
 SPLITS = ("train", "heldout")
 
