@@ -17,12 +17,13 @@ from artifacts.atomic import file_sha256
 from artifacts.errors import InputError
 from artifacts.hub import cached_folder, is_local
 from artifacts.provenance import package_versions
+from artifacts.yaml_files import read_mapping
 from evals import scorers
 from evals.external_models import WEIGHT_SUFFIXES
 from evals.prompts_fetch import CACHE, cached
 from evals.published_prompts import PROMPTS
 from evals.published_weights import NEEDED, WEIGHTS, PublishedFile
-from evals.scorer_settings import read_config, scorer_blocks
+from evals.scorer_settings import scorer_blocks
 from evals.scorers.fetched_weights import RECORD, read_record
 
 PACKAGES = (
@@ -55,7 +56,7 @@ def doctor(config: str | Path | None, weights_dir: str | Path, *, verify: bool =
         InputError: the config cannot be read or names unknown scorers.
     """
     if config is not None:
-        content = read_config(config)
+        content = read_mapping(config)
         findings = [*_config_findings(content, config, verify)]
         print(f"Needed by {config}:")
     else:

@@ -9,33 +9,12 @@ from typing import Any
 
 from artifacts.errors import InputError
 from artifacts.plugins import nearest
+from artifacts.yaml_files import read_mapping
 from evals import scorers
 
 ALL = "all"
 # What ``all`` means without a config: the scorers of the paper's tables, and those that cost nothing.
 STANDARD = ("pickscore", "hpsv2", "imagereward", "aesthetic", "clip", "blank", "jpeg_size")
-
-
-def read_config(path: str | Path) -> dict[str, Any]:
-    """A benchmark's config as a mapping; only what is asked for later is checked (``sdpo-bench check`` checks all).
-
-    Raises:
-        InputError: the file cannot be read, or holds no keys with values.
-    """
-    import yaml
-
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise InputError(f"{path}: {reason}; give a readable YAML file") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}: " if mark else ""
-        raise InputError(f"{path}: {where}not YAML: {getattr(error, 'problem', None) or 'cannot be read'}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected keys with values, found {type(content).__name__}")
-    return content
 
 
 def scorer_blocks(config: Mapping[str, Any], source: str | Path) -> dict[str, dict[str, Any]]:
@@ -102,7 +81,7 @@ def resolve(
     Raises:
         InputError: unknown scorers or protocols, or a scorer that needs weights has none; all of these are named.
     """
-    blocks = scorer_blocks(read_config(config), config) if config is not None else {}
+    blocks = scorer_blocks(read_mapping(config), config) if config is not None else {}
     given = parse_weights(weights)
     named = [name.strip() for name in wanted.split(",") if name.strip()]
     names = (list(blocks) or list(STANDARD)) if wanted == ALL else named

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from artifacts.validation import parse
 from pipeline.config import registries
 from pipeline.config.training import Training, merged_training
 from pipeline.config.variants import Variant, baselines
@@ -29,7 +30,7 @@ class VariantSettings(Files):
         """Hyperparameters of the variant's objective, defaults filled in."""
         own = self.variants[variant]
         model = registries.objective(own.objective).Parameters
-        return model.model_validate(own.parameters).model_dump(mode="json")
+        return parse(model, own.parameters, f"variant '{variant}'").model_dump(mode="json")
 
     def baseline(self, variant: str) -> str | None:
         """The variant without safeguard that this one is compared with, if there is one."""

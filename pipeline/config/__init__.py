@@ -3,8 +3,8 @@
 Defaults, JSON schema, key reference and error messages all come from these models.
 """
 
+from artifacts.validation import ConfigError
 from pipeline.config.benchmark import Benchmark
-from pipeline.config.loading import load, read_yaml, validate
-from pipeline.config.problems import ConfigError, Problem
+from pipeline.config.loading import load, validate
 
-__all__ = ["Benchmark", "ConfigError", "Problem", "load", "read_yaml", "validate"]
+__all__ = ["Benchmark", "ConfigError", "load", "validate"]

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from artifacts.validation import known
 from pipeline.config import registries
 from pipeline.config.block import Block, Name
 
@@ -14,7 +15,7 @@ class Base(Block):
     """The pretrained model that all runs start from."""
 
     name: Name = Field(description="Name in paths and tables.")
-    family: Annotated[str, registries.known("base family", registries.base_families)] = Field(
+    family: Annotated[str, known("base family", registries.base_families)] = Field(
         description="Base family: the code that loads and runs it."
     )
     path: str = Field(

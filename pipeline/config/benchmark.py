@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from artifacts.validation import known
 from pipeline.config import registries
 from pipeline.config.audit import Audit
 from pipeline.config.base import Base
@@ -55,9 +56,9 @@ class Benchmark(Block):
     )
     prompt_sets: Annotated[dict[Name, PromptSet], Field(min_length=1)] = Field(description="Prompt sets by name.")
     generation: Generation = Field(default_factory=Generation, description="How images are drawn.")
-    scorers: Annotated[
-        dict[Annotated[str, registries.known("scorer", registries.scorers)], Scorer], Field(min_length=1)
-    ] = Field(description="Scorers by name.")
+    scorers: Annotated[dict[Annotated[str, known("scorer", registries.scorers)], Scorer], Field(min_length=1)] = Field(
+        description="Scorers by name."
+    )
     statistics: Statistics = Field(default_factory=Statistics, description="Settings of the intervals.")
     published: Published | None = Field(default=None, description="Published figures to set beside ours.")
     report: Report = Field(default_factory=Report, description="What the page shows.")

@@ -6,9 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-NAME_PATTERN = r"^[a-z0-9][a-z0-9_.+-]*$"
-
-DIGEST_PATTERN = r"^[0-9a-f]{64}$"
+from artifacts.validation import NAME_PATTERN
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=80)]
 """A name that is used as part of a path, on file systems that ignore case too."""

@@ -6,20 +6,17 @@ What has the wrong shape is reported by the models; here it is passed over, so t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pydantic import ValidationError
-
 from artifacts.hub import is_local
+from artifacts.validation import MISSING, Problem, check, one_of, unknown
 from evals.published_weights import WEIGHTS
 from pipeline.config import registries
 from pipeline.config.benchmark import RESERVED_BENCHMARKS, RESERVED_PROMPT_SET, RESERVED_VARIANT, Benchmark
 from pipeline.config.external_checks import CHECKS as ELSEWHERE
 from pipeline.config.external_checks import missing_sources
-from pipeline.config.problems import MISSING, Problem, from_pydantic, one_of, unknown
 from pipeline.config.training import Training
 from pipeline.config.variants import baselines
 from sdpo.micro_batches import expected_instead
@@ -29,7 +26,7 @@ Raw = Mapping[str, Any]
 
 def cross_checks(data: Raw) -> Iterator[Problem]:
     """All errors that no single key shows."""
-    for check in (
+    for find in (
         _reserved,
         _revisions,
         _nothing_to_do,
@@ -47,7 +44,7 @@ def cross_checks(data: Raw) -> Iterator[Problem]:
         _options,
         _audit,
     ):
-        yield from check(data)
+        yield from find(data)
 
 
 def missing_files(data: Raw, folder: Path) -> Iterator[Problem]:
@@ -132,10 +129,7 @@ def _variants(data: Raw) -> Iterator[Problem]:
             continue
         module = registries.objective(name)
         if isinstance(parameters := variant.get("parameters", {}), Mapping):
-            try:
-                module.Parameters.model_validate(dict(parameters))
-            except ValidationError as error:
-                yield from from_pydantic(error, module.Parameters, (*path, "parameters"))
+            yield from check(module.Parameters, parameters, (*path, "parameters"))[1]
         if variant.get("safeguard") is not None and not module.HAS_LOSER:
             expected = f"objective '{name}' has no loser whose gradient could be scaled; expected no safeguard"
             yield Problem((*path, "safeguard"), variant["safeguard"], expected)
@@ -209,8 +203,8 @@ def _settings(data: Raw, variant: Raw) -> dict[str, Any]:
     parameters = variant.get("parameters", {})
     name = variant.get("objective")
     if isinstance(name, str) and name in registries.objectives() and isinstance(parameters, Mapping):
-        with suppress(ValidationError):
-            parameters = registries.objective(name).Parameters.model_validate(dict(parameters)).model_dump()
+        found, _ = check(registries.objective(name).Parameters, parameters)
+        parameters = parameters if found is None else found.model_dump()
     return {
         "name": variant.get("name"),
         "safeguard": variant.get("safeguard"),
@@ -288,10 +282,7 @@ def _options(data: Raw) -> Iterator[Problem]:
                 continue
             module = load(source)
             if (model := getattr(module, "Options", None)) is not None:
-                try:
-                    model.model_validate(dict(options))
-                except ValidationError as error:
-                    yield from from_pydantic(error, model, (key, name, "options"))
+                yield from check(model, options, (key, name, "options"))[1]
                 continue
             defaults = getattr(module, "DEFAULTS", None)
             if defaults is None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from artifacts.hub import is_local
+from artifacts.validation import MISSING, Problem, unknown
 from pipeline.config import registries
 from pipeline.config.benchmark import RESERVED_VARIANT
-from pipeline.config.problems import MISSING, Problem, unknown
 
 Raw = Mapping[str, Any]
 

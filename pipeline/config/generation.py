@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from artifacts.validation import known
 from pipeline.config import registries
 from pipeline.config.block import Block, Dtype, Seed
 
@@ -13,14 +14,12 @@ from pipeline.config.block import Block, Dtype, Seed
 class Generation(Block):
     """How images are drawn; the same for all models."""
 
-    protocol: Annotated[str, registries.known("protocol", registries.generation_protocols)] = Field(
+    protocol: Annotated[str, known("protocol", registries.generation_protocols)] = Field(
         default="clean",
         description="`clean`: guidance as named, start noise of each prompt from its own seed. `sdpo`: as the "
         "paper's evaluation code does it.",
     )
-    scheduler: Annotated[str, registries.known("scheduler", registries.schedulers)] = Field(
-        default="ddim", description="Sampler."
-    )
+    scheduler: Annotated[str, known("scheduler", registries.schedulers)] = Field(default="ddim", description="Sampler.")
     steps: int = Field(default=20, ge=1, description="Denoising steps.")
     guidance_scale: float = Field(default=5.0, ge=0, description="Classifier-free guidance; 1 is none.")
     batch_size: int = Field(default=64, ge=1, description="Images drawn at once; never changes the start noise.")

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from artifacts.validation import known
 from pipeline.config import registries
 from pipeline.config.block import Block
 from sdpo.pairs.cache.settings import EncodingSettings
@@ -18,7 +19,7 @@ class Encoding(Block, EncodingSettings):
 class PairSet(Block):
     """One preference data set; its key is its name."""
 
-    source: Annotated[str, registries.known("pair source", registries.pair_sources)] = Field(
+    source: Annotated[str, known("pair source", registries.pair_sources)] = Field(
         description="Pair source that reads or makes the pairs."
     )
     options: dict[str, Any] = Field(default_factory=dict, description="The source's own options.")

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from artifacts.validation import known
 from pipeline.config import registries
 from pipeline.config.block import Block
 
@@ -13,7 +14,7 @@ from pipeline.config.block import Block
 class PromptSet(Block):
     """One prompt set; its key is its name."""
 
-    source: Annotated[str, registries.known("prompt source", registries.prompt_sources)] = Field(
+    source: Annotated[str, known("prompt source", registries.prompt_sources)] = Field(
         description="Prompt source that reads or makes the prompts."
     )
     limit: int | None = Field(default=None, ge=1, description="Only the first so many prompts; left out, all.")

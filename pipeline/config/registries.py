@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
-
-from pydantic import AfterValidator
-from pydantic_core import PydanticCustomError
 
 import evals.generate
 import evals.prompt_sets
@@ -19,9 +15,6 @@ import sdpo.pairs
 
 if TYPE_CHECKING:
     from sdpo.objectives import ObjectiveModule
-
-UNKNOWN_NAME = "unknown_name"
-"""Pydantic error type of a name that is in no registry; its context holds ``kind`` and ``known``."""
 
 
 def base_families() -> list[str]:
@@ -97,14 +90,3 @@ def pair_source(name: str) -> ModuleType:
 def prompt_source(name: str) -> ModuleType:
     """Module of a prompt source; it may have ``DEFAULTS``, the options it takes."""
     return evals.prompt_sets.REGISTRY.load(name)
-
-
-def known(kind: str, names: Callable[[], list[str]]) -> AfterValidator:
-    """A validator that takes only one of ``names()``."""
-
-    def check(value: Any) -> Any:
-        if value not in (allowed := names()):
-            raise PydanticCustomError(UNKNOWN_NAME, "unknown {kind}", {"kind": kind, "known": allowed})
-        return value
-
-    return AfterValidator(check)

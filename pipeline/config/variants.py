@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, SerializeAsAny, field_validator
 
+from artifacts.validation import known
 from pipeline.config import registries
 from pipeline.config.block import Block, Name
 from pipeline.config.training import TrainingOverrides
@@ -20,9 +21,7 @@ class Variant(Block):
     """One row of the table: trained once for each seed."""
 
     name: Name = Field(description="Name in paths and tables; not `base`, which is the untrained base.")
-    objective: Annotated[str, registries.known("objective", registries.objectives)] = Field(
-        description="The training loss."
-    )
+    objective: Annotated[str, known("objective", registries.objectives)] = Field(description="The training loss.")
     parameters: dict[str, Any] = Field(
         default_factory=dict, description="Hyperparameters of the objective, listed below by objective."
     )
@@ -45,7 +44,7 @@ class Variant(Block):
         # `safeguard: on` would otherwise be reported in terms of Python.
         if value is None or isinstance(value, Mapping | Safeguard):
             return value
-        raise ValueError("expected keys mu and granularity, or nothing")
+        raise ValueError("expected keys with values, of which mu is needed (`safeguard: {mu: 0.9}`), or nothing")
 
 
 def baselines(name: str, settings: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -7,14 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from artifacts import layout
 from artifacts.atomic import file_sha256, write_bytes, write_json
 from artifacts.contracts import write_table
 from artifacts.errors import InputError
 from artifacts.progress import progress
 from artifacts.provenance import describe
+from artifacts.validation import parse
 from sdpo.audit.settings import AuditedModel, AuditSpec
 
 if TYPE_CHECKING:
@@ -78,16 +77,7 @@ def checked(spec: Mapping[str, Any]) -> AuditSpec:
     Raises:
         InputError: with all faults, each with its key, value and what was expected.
     """
-    try:
-        return AuditSpec.model_validate(dict(spec))
-    except ValidationError as error:
-        faults = [
-            f"{'.'.join(map(str, fault['loc']))} = {fault['input']!r}: {fault['msg']}"
-            if fault["type"] != "missing"
-            else f"{'.'.join(map(str, fault['loc']))} is missing"
-            for fault in error.errors()
-        ]
-        raise InputError(f"--spec of sdpo audit: {'; '.join(faults)}; docs/audit.md lists the keys") from error
+    return parse(AuditSpec, spec, "--spec of sdpo audit", remedy="docs/audit.md lists the keys")
 
 
 def guarded_objectives(job: AuditSpec) -> dict[float | None, Objective]:

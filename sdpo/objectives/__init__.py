@@ -20,12 +20,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from artifacts.errors import InputError
-from artifacts.plugins import Registry, nearest
+from artifacts.plugins import Call, Registry, place
+from artifacts.validation import parse
 from sdpo.finite import refuse_not_finite
 from sdpo.objectives.pair import PairErrors, PairPrediction, pair_errors
 from sdpo.residual_sums import ResidualSums, residual_sums
@@ -36,8 +37,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Objective", "ObjectiveModule", "ObjectiveOutput", "PairErrors", "PairPrediction", "create", "load", "names"]
 
-_REGISTRY = Registry(kind="objective", package="sdpo.objectives", group="sdpo.objectives", not_members=("pair",))
-_Model = TypeVar("_Model", bound=BaseModel)
+_REGISTRY = Registry(
+    kind="objective",
+    package="sdpo.objectives",
+    group="sdpo.objectives",
+    not_members=("pair",),
+    attributes={"Parameters": type, "HAS_LOSER": bool},
+    calls={"loss": Call(("errors", "parameters"))},
+    optional_calls={"weights": Call(("errors", "parameters"))},
+)
 
 
 class ObjectiveModule(Protocol):
@@ -110,7 +118,7 @@ class Objective:
                 loser_residual=_with_gradient_scaled(errors.loser_residual, scale),
                 loser_shift=_with_gradient_scaled(errors.loser_shift, scale),
             )
-        return self.module.loss(errors, self.parameters).mean().to(errors.winner_residual.dtype)
+        return pair_losses(self, errors).mean().to(errors.winner_residual.dtype)
 
     def errors(self, pair: PairPrediction) -> PairErrors:
         """Errors of a batch, see :func:`~sdpo.objectives.pair.pair_errors`.
@@ -187,7 +195,7 @@ class Objective:
         guard = self.safeguard
         if guard is None or (guard.weights == "none" and guard.pulled_back == "scale"):
             return sums, None
-        winner, loser = pair_weights(self.module, errors, self.parameters)
+        winner, loser = pair_weights(self, errors)
         for name, weight in (("winner_weight", winner), ("loser_weight", loser)):
             refuse_not_finite(name, weight)
         exempt = loser < 0
@@ -198,15 +206,47 @@ class Objective:
         return weighted, exempt if guard.pulled_back == "exempt" else None
 
 
-def pair_weights(module: ObjectiveModule, errors: PairErrors, parameters: Any) -> tuple[Tensor, Tensor]:
+def pair_losses(objective: Objective, errors: PairErrors) -> Tensor:
+    """Loss of each pair, (B,), held to what a module of an objective has to return.
+
+    Raises:
+        InputError: the module's code fails, or its loss is not one value a pair that carries a gradient.
+    """
+    import torch
+
+    name, module = objective.name, objective.module
+    try:
+        losses = module.loss(errors, objective.parameters)
+    except (InputError, torch.OutOfMemoryError):
+        raise
+    # Whoever wrote the loss is to read where it fails.
+    except Exception as error:
+        where = place(error, getattr(module, "__file__", None))
+        raise InputError(f"objective '{name}': loss fails: {where}") from error
+    if not isinstance(losses, torch.Tensor):
+        raise InputError(f"objective '{name}': loss returns {type(losses).__name__}, expected a tensor (B,)")
+    if losses.shape != errors.policy_winner.shape:
+        raise InputError(
+            f"objective '{name}': loss has shape {tuple(losses.shape)}, expected {tuple(errors.policy_winner.shape)}: "
+            "one value a pair, whose mean is taken for it"
+        )
+    if torch.is_grad_enabled() and errors.policy_winner.requires_grad and not losses.requires_grad:
+        raise InputError(
+            f"objective '{name}': loss carries no gradient: it is detached, or uses none of the policy's errors, "
+            "residuals and shifts"
+        )
+    return losses
+
+
+def pair_weights(objective: Objective, errors: PairErrors) -> tuple[Tensor, Tensor]:
     """Weights a_w = ∂F/∂L_w and a_l = −∂F/∂L_l of each pair's gradients, (B,) each and detached.
 
     A negative a_l marks a pair that the objective pulls back: its loser's error is to fall.
     """
     import torch
 
-    if hasattr(module, "weights"):
-        winner, loser = module.weights(errors, parameters)
+    if (weights := getattr(objective.module, "weights", None)) is not None:
+        winner, loser = weights(errors, objective.parameters)
         return winner.detach(), loser.detach()
     with torch.enable_grad():
         leaves = [errors.policy_winner.detach().requires_grad_()]
@@ -217,10 +257,10 @@ def pair_weights(module: ObjectiveModule, errors: PairErrors, parameters: Any) -
             leaves.append(errors.policy_loser.detach().requires_grad_())
         free = dict(zip(("policy_winner", "policy_loser"), leaves, strict=False))
         found = torch.autograd.grad(
-            module.loss(PairErrors(**{**fixed, **free}), parameters).sum(), leaves, allow_unused=True
+            pair_losses(objective, PairErrors(**{**fixed, **free})).sum(), leaves, allow_unused=True
         )
-    weights = [torch.zeros_like(errors.policy_winner) if g is None else g for g in found]
-    return weights[0], -weights[1] if len(weights) > 1 else torch.zeros_like(weights[0])
+    slopes = [torch.zeros_like(errors.policy_winner) if g is None else g for g in found]
+    return slopes[0], -slopes[1] if len(slopes) > 1 else torch.zeros_like(slopes[0])
 
 
 def names() -> list[str]:
@@ -232,12 +272,11 @@ def load(name: str) -> ObjectiveModule:
     """The module of an objective; torch is not imported.
 
     Raises:
-        InputError: no objective has this name, or a plug-in does not define what an objective must.
+        InputError: no objective has this name, or the one that has it does not define what an objective must.
     """
     module = _REGISTRY.load(name)
-    missing = [x for x in ("Parameters", "HAS_LOSER", "loss") if not hasattr(module, x)]
-    if missing:
-        raise InputError(f"objective '{name}': module {module.__name__} does not define {', '.join(missing)}")
+    if not issubclass(module.Parameters, BaseModel):
+        raise InputError(f"objective '{name}': Parameters is {module.Parameters!r}, expected a pydantic model")
     return cast(ObjectiveModule, module)
 
 
@@ -254,7 +293,7 @@ def create(name: str, *, safeguard: Safeguard | Mapping[str, Any] | None = None,
             a loser.
     """
     module = load(name)
-    checked = _checked(module.Parameters, parameters, f"objective '{name}'")
+    checked = parse(module.Parameters, parameters, f"objective '{name}'")
     if safeguard is None:
         return Objective(name, checked, None, module)
     if not module.HAS_LOSER:
@@ -262,27 +301,8 @@ def create(name: str, *, safeguard: Safeguard | Mapping[str, Any] | None = None,
     if not isinstance(safeguard, Safeguard):
         if not isinstance(safeguard, Mapping):
             raise InputError(f"objective '{name}': safeguard = {safeguard!r}: expected a mapping with mu, or None")
-        safeguard = _checked(Safeguard, safeguard, f"safeguard of objective '{name}'")
+        safeguard = parse(Safeguard, safeguard, f"safeguard of objective '{name}'")
     return Objective(name, checked, safeguard, module)
-
-
-def _checked(model: type[_Model], values: Mapping[str, Any], owner: str) -> _Model:
-    """The values as a model; every fault is named in one line."""
-    try:
-        return model.model_validate(dict(values))
-    except ValidationError as error:
-        known = list(model.model_fields)
-        faults = []
-        for fault in error.errors():
-            key = ".".join(str(part) for part in fault["loc"])
-            if fault["type"] == "extra_forbidden":
-                expected = f"one of {', '.join(known)}" if known else "no parameters"
-                faults.append(f"unknown parameter {key} = {fault['input']!r}: expected {expected}{nearest(key, known)}")
-            elif fault["type"] == "missing":
-                faults.append(f"{key} is missing: {model.model_fields[key].description}")
-            else:
-                faults.append(f"{key} = {fault['input']!r}: {fault['msg']}")
-        raise InputError(f"{owner}: {'; '.join(faults)}") from error
 
 
 def _with_gradient_scaled(values: Tensor | None, scale: Tensor) -> Tensor | None:

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from artifacts.errors import InputError
-from artifacts.plugins import nearest
+from artifacts import validation
 
 SPLIT = "{split}"
 """What stands for the name of a split in a pattern of file names."""
@@ -118,11 +117,13 @@ class HubOptions(SourceOptions):
 
     repo: str | None = Field(
         default=None,
-        pattern=r"^[^/\s]+/[^/\s]+$",
+        pattern=validation.REPOSITORY_PATTERN,
         description="Data set on the hub, `owner/name`, instead of `path`; it is downloaded into the hub's own cache.",
     )
     revision: str | None = Field(
-        default=None, pattern="^[0-9a-f]{40}$", description="Commit of `repo`, 40 hexadecimal digits; no branch."
+        default=None,
+        pattern=validation.COMMIT_PATTERN,
+        description="Commit of `repo`, 40 hexadecimal digits; no branch.",
     )
 
     @model_validator(mode="after")
@@ -140,17 +141,4 @@ def parse(source: str, model: type[_Model], options: Mapping[str, Any]) -> _Mode
     Raises:
         InputError: unknown options or wrong values, all of them in one line.
     """
-    try:
-        return model.model_validate(dict(options))
-    except ValidationError as error:
-        known = list(model.model_fields)
-        faults = []
-        for fault in error.errors():
-            key = ".".join(str(part) for part in fault["loc"])
-            if fault["type"] == "extra_forbidden":
-                faults.append(f"unknown option '{key}': expected one of {', '.join(known)}{nearest(key, known)}")
-            elif fault["type"] == "value_error":
-                faults.append(str(fault["ctx"]["error"]))
-            else:
-                faults.append(f"{key} = {fault['input']!r}: {fault['msg']}")
-        raise InputError(f"pair source '{source}': {'; '.join(faults)}") from error
+    return validation.parse(model, options, f"pair source '{source}'")

@@ -13,14 +13,13 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from artifacts.atomic import file_sha256, json_sha256, owned, write_json
 from artifacts.contracts import write_table
 from artifacts.errors import InputError
 from artifacts.hub import local_folder
 from artifacts.progress import progress
 from artifacts.provenance import describe
+from artifacts.validation import parse
 from sdpo.pairs.cache import shard_writing
 from sdpo.pairs.cache.encoding import PROMPT, unpacked
 from sdpo.pairs.cache.images import PreparedImage, prepared
@@ -98,12 +97,13 @@ def checked_settings(spec: Mapping[str, Any]) -> EncodingSettings:
     Raises:
         InputError: one of them is not valid.
     """
-    try:
-        return EncodingSettings.model_validate(dict(spec.get("encoding") or {}))
-    except ValidationError as error:
-        fault = error.errors()[0]
-        key = ".".join(map(str, fault["loc"]))
-        raise InputError(f"encoding.{key} = {fault['input']!r}: {fault['msg']}; config/README.md lists them") from error
+    return parse(
+        EncodingSettings,
+        spec.get("encoding") or {},
+        f"pairs '{spec['dataset']}'",
+        prefix=("encoding",),
+        remedy="config/README.md lists the settings",
+    )
 
 
 class _Build:

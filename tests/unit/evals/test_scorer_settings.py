@@ -52,7 +52,7 @@ def test_option_beats_folder_beats_config(config: Path, tmp_path: Path) -> None:
         ("scorers: {clip: {5: x}}", r"scorers\.clip\.5: unknown key: expected one of protocol"),
         ("base: {}", r"c\.yaml: no scorers"),
         ("- a", r"c\.yaml: expected keys with values, found list"),
-        ("a: [", r"c\.yaml: line \d+: not YAML"),
+        ("a: [", r"c\.yaml: line 1, column 5: not YAML"),
         ("scorers: {clip: {protocol: x, weights: y}}", r"scorer 'clip': unknown protocol 'x'"),
         ("scorers: {clip: {}}", r"no weights of clip; give --weights clip=PATH"),
     ],

@@ -70,12 +70,12 @@ def test_winners_score_higher_and_ties_are_close() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"pair": 3}, "unknown option 'pair'.*did you mean 'pairs'"),
-        ({"pairs": "many"}, "pairs = 'many': Input should be a valid integer"),
-        ({"pairs": 0}, "pairs = 0: Input should be greater than or equal to 1"),
-        ({"seed": True}, "seed = True"),
+        ({"pair": 3}, "pair: unknown key.*did you mean 'pairs'"),
+        ({"pairs": "many"}, 'pairs = "many": expected an integer'),
+        ({"pairs": 0}, "pairs = 0: expected a number of at least 1"),
+        ({"seed": True}, "seed = true"),
         ({"pairs": 3, "heldout": 3}, "heldout is 3; expected less than pairs, 3"),
-        ({"temperature": 0}, "temperature = 0: Input should be greater than 0"),
+        ({"temperature": 0}, "temperature = 0: expected a number greater than 0"),
     ],
 )
 def test_bad_options_are_named(source: object, options: dict[str, object], message: str) -> None:

@@ -104,7 +104,7 @@ CASES: dict[str, tuple[Callable[[Config], None], str]] = {
     ),
     "resolution that no autoencoder takes": (
         _set("pairs", "renders", "encoding", to={"resolution": 500}),
-        "pairs.renders.encoding.resolution = 500: input should be a multiple of 8",
+        "pairs.renders.encoding.resolution = 500: expected a multiple of 8",
     ),
     "unknown key": (
         _set("generation", "guidance", to=3),
@@ -213,7 +213,8 @@ CASES: dict[str, tuple[Callable[[Config], None], str]] = {
     ),
     "safeguard is not a block": (
         _set("variants", 2, "safeguard", to=True),
-        "variants[2].safeguard = true (variant 'dmpo+sdpo'): expected keys mu and granularity, or nothing",
+        "variants[2].safeguard = true (variant 'dmpo+sdpo'): expected keys with values, of which mu is needed "
+        "(`safeguard: {mu: 0.9}`), or nothing",
     ),
     "safeguard without a loser": (
         _set("variants", 0, "safeguard", to={"mu": 0.9}),

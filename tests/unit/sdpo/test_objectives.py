@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from sdpo import objectives
+from artifacts.errors import InputError
 from sdpo.accumulation import accumulate_gradients
 from sdpo.objectives import PairPrediction, create, dmpo, load, names, pair_weights
 from sdpo.safeguard import Safeguard, safe_scale
@@ -403,21 +403,25 @@ def test_safeguard_given_as_model_or_mapping() -> None:
         ("diffusion_dp", {}, "unknown objective 'diffusion_dp'.*did you mean 'diffusion_dpo'"),
         ("pair", {}, "unknown objective 'pair'"),
         ("dmpo", {"beta": 0.0}, "objective 'dmpo': beta = 0.0: .*greater than 0"),
-        ("dmpo", {"beta": math.inf}, "beta = inf: .*finite"),
-        ("dmpo", {"beta": math.nan}, "beta = nan"),
-        ("dmpo", {}, "beta is missing"),
-        ("dmpo", {"beta": "5000"}, "beta = '5000': .*valid number"),
-        ("dmpo", {"beta": True}, "beta = True: .*valid number"),
-        ("mapo", {"timesteps": 1000.5}, "timesteps = 1000.5: .*valid integer"),
-        ("dmpo", {"beta": 1, "safeguard": {"mu": "0.9"}}, "safeguard of objective 'dmpo': mu = '0.9': .*valid number"),
+        ("dmpo", {"beta": math.inf}, "beta = Infinity: expected a finite number"),
+        ("dmpo", {"beta": math.nan}, "beta = NaN: expected a "),
+        ("dmpo", {}, "objective 'dmpo': beta: missing: β > 0, for errors averaged"),
+        ("dmpo", {"beta": "5000"}, 'beta = "5000": expected a number'),
+        ("dmpo", {"beta": True}, "beta = true: expected a number"),
+        ("mapo", {"timesteps": 1000.5}, "timesteps = 1000.5: expected an integer"),
+        (
+            "dmpo",
+            {"beta": 1, "safeguard": {"mu": "0.9"}},
+            "safeguard of objective 'dmpo': mu = \"0.9\": expected a number",
+        ),
         ("dmpo", {"beta": 1.0, "alpha": 0.5}, "alpha = 0.5: .*less than 0.5"),
-        ("dmpo", {"beta": 1.0, "alfa": 0.1}, "unknown parameter alfa = 0.1: expected one of beta, alpha.*'alpha'"),
+        ("dmpo", {"beta": 1.0, "alfa": 0.1}, "alfa: unknown key: expected one of beta, alpha.*'alpha'"),
         ("dmpo", {"beta": -1.0, "alpha": -1.0}, "beta = -1.0: .*; alpha = -1.0: "),
-        ("dspo", {"beta": 1.0, "form": "sd1.5"}, "form = 'sd1.5': .*'sd15' or 'sdxl'"),
-        ("sft", {"beta": 1.0}, "unknown parameter beta = 1.0: expected no parameters"),
+        ("dspo", {"beta": 1.0, "form": "sd1.5"}, 'form = "sd1.5": expected one of sd15, sdxl; did you mean'),
+        ("sft", {"beta": 1.0}, "beta: unknown key: expected none, since there are none"),
         ("sft", {"safeguard": {"mu": 0.9}}, "objective 'sft': safeguard = {'mu': 0.9}: expected None.*no loser"),
         ("dmpo", {"beta": 1.0, "safeguard": {"mu": 1.1}}, "safeguard of objective 'dmpo': mu = 1.1"),
-        ("dmpo", {"beta": 1.0, "safeguard": {}}, "safeguard of objective 'dmpo': mu is missing"),
+        ("dmpo", {"beta": 1.0, "safeguard": {}}, "safeguard of objective 'dmpo': mu: missing: Slack"),
         ("dmpo", {"beta": 1.0, "safeguard": {"mu": 0.5, "granularty": "sample"}}, "did you mean 'granularity'"),
         ("dmpo", {"beta": 1.0, "safeguard": 0.9}, "safeguard = 0.9: expected a mapping"),
     ],
@@ -458,14 +462,77 @@ def test_values_that_are_not_finite_are_named(field: str, safeguard: dict[str, A
             accumulate_gradients(objective, [lambda: bad], leaves, pairs=3)
 
 
-def test_a_plug_in_that_is_no_objective_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Registry:
-        def load(self, name: str) -> Any:
-            return SimpleNamespace(__name__="somewhere.odd", HAS_LOSER=True)
+PLUG_IN = """
+from pydantic import BaseModel, Field
+HAS_LOSER = True
+class Parameters(BaseModel):
+    beta: float = Field(gt=0, description="β > 0.")
+    steps: int = 3
+def loss(errors, parameters):
+    return -parameters.beta * errors.margin
+"""
 
-    monkeypatch.setattr(objectives, "_REGISTRY", Registry())
-    with pytest.raises(ValueError, match=r"objective 'odd': module somewhere\.odd does not define Parameters, loss"):
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("HAS_LOSER = True", "", "does not define HAS_LOSER"),
+        ("HAS_LOSER = True", "HAS_LOSER = 'yes'", "HAS_LOSER is 'yes', expected a bool"),
+        ("(BaseModel)", "", "Parameters is <class .*>, expected a pydantic model"),
+        ("(errors, parameters)", "(errors)", r"loss\(errors\): too many positional arguments; it is called as loss\("),
+        ("(errors, parameters)", "(errors, parameters, beta)", "missing a required argument: 'beta'"),
+        ("def loss", "weights = 3\ndef loss", "weights is 3, expected a function"),
+    ],
+)
+def test_a_plug_in_that_is_no_objective_is_refused(plug_in: Any, old: str, new: str, message: str) -> None:
+    plug_in("sdpo.objectives", "odd", PLUG_IN.replace(old, new))
+    with pytest.raises(InputError, match=message) as caught:
         load("odd")
+    assert str(caught.value).startswith("objective 'odd'") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ("(-parameters.beta * errors.margin).mean()", r"loss has shape \(\), expected \(3,\): one value a pair"),
+        ("errors.winner_residual", r"loss has shape \(3, 4, 4, 2\), expected \(3,\)"),
+        ("errors.margin[:, None]", r"loss has shape \(3, 1\), expected \(3,\)"),
+        ("errors.margin.detach()", "loss carries no gradient: it is detached"),
+        ("errors.reference_winner", "loss carries no gradient"),
+        ("float(errors.margin.sum())", "loss returns float, expected a tensor"),
+        ("None", "loss returns NoneType, expected a tensor"),
+        ("errors.margins", r"loss fails: AttributeError: .*'margins' \(.*plug_in_0_odd\.py, line 8\)"),
+        ("errors.margin @ errors.winner_residual", r"loss fails: RuntimeError: .*plug_in_0_odd\.py, line 8\)"),
+    ],
+)
+@pytest.mark.parametrize("safeguard", [None, {"mu": 0.5}, {"mu": 0.5, "weights": "objective"}])
+def test_a_loss_that_is_none_is_refused_in_one_line(
+    plug_in: Any, returned: str, message: str, safeguard: dict[str, Any] | None
+) -> None:
+    plug_in("sdpo.objectives", "odd", PLUG_IN.replace("-parameters.beta * errors.margin", returned))
+    objective = create("odd", beta=1.0, safeguard=safeguard)
+    with pytest.raises(InputError, match=message) as caught:
+        objective(prediction())
+    assert str(caught.value).startswith("objective 'odd': ") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"beta": "2000"}, 'beta = "2000": expected a number'),
+        ({"beta": "big"}, 'beta = "big": expected a number'),
+        ({"beta": math.inf}, "beta = Infinity: expected a finite number"),
+        ({"beta": 1, "gamma": 2}, "gamma: unknown key: expected one of beta, steps"),
+        ({"beta": 1, "steps": 2.0}, "steps = 2.0: expected an integer"),
+        ({}, "beta: missing: β > 0."),
+    ],
+)
+def test_parameters_of_a_plug_in_are_as_strict_as_the_built_in_ones(
+    plug_in: Any, parameters: dict[str, Any], message: str
+) -> None:
+    plug_in("sdpo.objectives", "odd", PLUG_IN)
+    with pytest.raises(InputError, match=message):
+        create("odd", **parameters)
 
 
 def test_names_and_parameters_do_not_import_torch() -> None:
@@ -634,7 +701,7 @@ def test_weights_are_the_gradients_of_the_errors(name: str, extra: dict[str, Any
     beta = {} if name == "mapo" else {"beta": 30.0}
     objective = create(name, **beta, **extra)
     errors = objective.errors(pair)
-    winner, loser = pair_weights(objective.module, errors, objective.parameters)
+    winner, loser = pair_weights(objective, errors)
     assert winner.shape == loser.shape == (3,) and not winner.requires_grad
     assert errors.loser_residual is not None
     found = gradients(objective(pair).loss * 3, pair)
@@ -642,7 +709,7 @@ def test_weights_are_the_gradients_of_the_errors(name: str, extra: dict[str, Any
     expected = -loser.reshape(-1, 1, 1, 1) * 2 * errors.loser_residual.detach() / values
     if name == "anchored_dpo" and extra["anchor"] != "winner":
         plain = create("diffusion_dpo", beta=30.0)
-        for own, dpo in zip((winner, loser), pair_weights(plain.module, errors, plain.parameters), strict=True):
+        for own, dpo in zip((winner, loser), pair_weights(plain, errors), strict=True):
             torch.testing.assert_close(own, dpo)
         return
     torch.testing.assert_close(found[1], expected, rtol=1e-6, atol=1e-9)
@@ -660,7 +727,7 @@ def test_weighted_bound_protects_the_weighted_winners() -> None:
         out = objective(pair)
         scales[weights] = float(out.metrics["safe_scale"])
         winner, loser = gradients(out.loss, pair)
-        a_w, _ = pair_weights(objective.module, objective.errors(pair), objective.parameters)
+        a_w, _ = pair_weights(objective, objective.errors(pair))
         protected = a_w.reshape(-1, 1, 1, 1) * objective.errors(pair).winner_residual.detach()
         # A step along −gradient, both sides seen through the same (identity) Jacobian.
         change = -float((protected * (winner + loser)).sum())

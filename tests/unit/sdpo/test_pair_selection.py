@@ -127,11 +127,11 @@ def test_nothing_held_out_is_refused(tmp_path: Path) -> None:
     ("source", "model", "options", "message"),
     [
         ("folder", folder, {}, "path is missing; expected the folder"),
-        ("folder", folder, {"path": "x", "limt": 3}, "unknown option 'limt': .*did you mean 'limit'"),
-        ("folder", folder, {"path": "x", "limit": 0}, "limit = 0: Input should be greater than or equal to 1"),
-        ("folder", folder, {"path": "x", "limit": "5"}, "limit = '5': "),
-        ("folder", folder, {"path": "x", "repo": "a/b"}, "unknown option 'repo'"),
-        ("folder", folder, {"path": "x", "ties": "half"}, "ties = 'half': Input should be 'drop' or 'keep'"),
+        ("folder", folder, {"path": "x", "limt": 3}, "limt: unknown key: .*did you mean 'limit'"),
+        ("folder", folder, {"path": "x", "limit": 0}, "limit = 0: expected a number of at least 1"),
+        ("folder", folder, {"path": "x", "limit": "5"}, 'limit = "5": expected an integer'),
+        ("folder", folder, {"path": "x", "repo": "a/b"}, "repo: unknown key"),
+        ("folder", folder, {"path": "x", "ties": "half"}, 'ties = "half": expected one of drop, keep'),
         (
             "folder",
             folder,
@@ -141,7 +141,7 @@ def test_nothing_held_out_is_refused(tmp_path: Path) -> None:
         ("pickapic", pickapic, {}, "expected either path, a folder, or repo"),
         ("pickapic", pickapic, {"path": "x", "repo": "a/b", "revision": "0" * 40}, "expected either path"),
         ("pickapic", pickapic, {"repo": "a/b"}, "expected repo and revision together"),
-        ("pickapic", pickapic, {"repo": "a/b", "revision": "main"}, "revision = 'main': "),
+        ("pickapic", pickapic, {"repo": "a/b", "revision": "main"}, 'revision = "main": expected a commit, 40 hex'),
         ("webdataset", webdataset, {"path": "x", "heldout_splits": ["test"]}, "split 'test': files has no {split}"),
     ],
 )
