@@ -21,6 +21,7 @@ def score(arguments: argparse.Namespace) -> None:
     from evals.prompt_file import read_prompt_file
     from evals.read_ahead import share_cores
     from evals.scorer_settings import resolve
+    from evals.scorers import check_prompts
 
     out = _output(arguments.out, ".parquet")
     for option, value, least in (("--batch-size", arguments.batch_size, 1), ("--workers", arguments.workers, 1)):
@@ -41,6 +42,13 @@ def score(arguments: argparse.Namespace) -> None:
     )
     if warning := control_token_warning([image.prompt for image in matching.images]):
         _say(f"warning: {arguments.prompts}: {warning}")
+    for name in settings:
+        check_prompts(
+            name,
+            [image.prompt for image in matching.images],
+            str(arguments.prompts),
+            "leave the scorer out by --scorers, or remove the prompts and their images",
+        )
     first, unused = matching.images[0], matching.unused
     _say(f"{len(matching.images)} images matched {matching.how}; the first: {first.file} – {_short(first.prompt)}")
     if unused:

@@ -45,6 +45,17 @@ class OracleScorer:
         return np.array([judgement.score for judgement in judgements], dtype=np.float64)
 
 
+def unjudgeable(prompts: Sequence[str]) -> list[tuple[int, str]]:
+    """Place and reason of each prompt that is no caption of the world."""
+    found = []
+    for place, prompt in enumerate(prompts):
+        try:
+            parse(prompt)
+        except InputError:
+            found.append((place, "no caption of the miniature world, see docs/miniature.md"))
+    return found
+
+
 def create(**_: Any) -> OracleScorer:
     """The oracle; settings of other scorers (weights, device, dtype, …) do not concern it."""
     return OracleScorer()

@@ -10,13 +10,15 @@ A scorer module, built in or announced by an entry point of the group ``evals.sc
 - ``WEIGHTS: str``, what ``create`` expects as weights, for messages (optional);
 - ``IMPLEMENTATIONS: tuple[str, ...]``, the first one the default (optional; without it ``native`` only);
 - ``DEFAULTS: dict[str, Any]``, its options and their defaults (optional);
+- ``unjudgeable(prompts) -> list[tuple[int, str]]``, place and reason of each prompt for which it can rate no image,
+  found before there are images (optional);
 - ``create(*, protocol, weights, device, dtype, batch_size) -> Scorer``, which takes ``implementation`` and ``options``
   too if the module has :data:`IMPLEMENTATIONS` and ``DEFAULTS``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -54,6 +56,7 @@ REGISTRY = Registry(
 )
 DTYPES = ("float32", "bfloat16", "float16")
 IMPLEMENTATIONS = ("native", "package")
+SHOWN = 3
 
 
 def names() -> list[str]:
@@ -92,6 +95,26 @@ def lower_is_better(name: str) -> bool:
 def judges(name: str) -> bool:
     """Whether a scorer says how good an image is; others describe it, and no correction counts them as tests."""
     return name not in names() or bool(getattr(load(name), "JUDGES", True))
+
+
+def check_prompts(name: str, prompts: Sequence[str], owner: str, remedy: str) -> None:
+    """Check that a scorer can rate images of all these prompts.
+
+    Args:
+        owner: whose prompts they are, for the message.
+        remedy: what to do where it cannot.
+
+    Raises:
+        InputError: it cannot; all such prompts are counted and the first few named.
+    """
+    hook = getattr(load(name), "unjudgeable", None)
+    found: list[tuple[int, str]] = [] if hook is None else hook(prompts)
+    if found:
+        named = "; ".join(f"{place}: {prompts[place][:60]!r} ({reason})" for place, reason in found[:SHOWN])
+        raise InputError(
+            f"{owner}: scorer '{name}' cannot judge {len(found)} of {len(prompts)} prompts, from 0: {named}"
+            f"{'; …' if len(found) > SHOWN else ''}; {remedy}"
+        )
 
 
 def implementations(name: str) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from artifacts.errors import InputError
+from evals.scorers import check_prompts
 from miniature import oracle, oracle_scorer
 from miniature.rendering import SLOTS, colour, degrade, masks, render, to_uint8
 from miniature.scenes import COLOURS, RELATIONS, SHAPES, SIZES, Scene, Thing, contradicted, random_scene
@@ -178,3 +179,16 @@ def test_scorer_gives_the_judgement_of_the_caption() -> None:
 def test_scorer_refuses_what_is_not_of_its_world(size: tuple[int, int], prompts: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         oracle_scorer.create().score([Image.new("RGB", size)], prompts)
+
+
+def test_prompts_of_other_worlds_are_told_before_there_are_images() -> None:
+    prompts = [TWO.caption, "a small black circle on a red background", "a cat", TWO.caption.upper(), "", "b"]
+    assert [place for place, _ in oracle_scorer.unjudgeable(prompts)] == [1, 2, 3, 4, 5]
+    check_prompts("oracle", [TWO.caption], "set", "x")
+    check_prompts("blank", prompts, "set", "x")
+    with pytest.raises(
+        InputError,
+        match=r"^set: scorer 'oracle' cannot judge 5 of 6 prompts, from 0: 1: 'a small black circle on a red "
+        r"background' \(no caption of .*\); 2: 'a cat' \(.*\); 3: .*; …; do this$",
+    ):
+        check_prompts("oracle", prompts, "set", "do this")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,6 +40,12 @@ scenes = st.one_of(
 def attributes(scene: Scene) -> list[str | None]:
     flat = [getattr(thing, name) for thing in scene.things for name in ("size", "colour", "shape")]
     return [scene.background, scene.relation, *flat]
+
+
+def test_the_page_names_every_word() -> None:
+    page = " ".join((Path(__file__).parents[3] / "docs/miniature.md").read_text(encoding="utf-8").split())
+    for words in (COLOURS, SHAPES, SIZES, RELATIONS):
+        assert f"({', '.join(words)})" in page
 
 
 def test_caption_reads_as_a_sentence() -> None:
