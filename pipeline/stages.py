@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 VERSIONS: Final = {
-    "prompts": 2,
+    "prompts": 3,
     "pairs": 4,
     "train": 3,
     "generate": 2,

@@ -20,4 +20,5 @@ def read(options: Mapping[str, Any]) -> list[Prompt]:
     """
     if options:
         raise InputError(f"prompt source 'toy_surface_clouds': unknown option '{next(iter(options))}': it has none")
-    return [Prompt("a cloud of points") for _ in range(COUNT)]
+    # Equal texts would count as one prompt, and the clouds of all of them as one unit of chance.
+    return [Prompt(f"cloud {number} of points") for number in range(COUNT)]
