@@ -103,6 +103,7 @@ CONTRACTS: dict[str, Contract] = {
             "truncated": Column("bool", "the prompt is longer than the scorer reads; it saw the beginning"),
             "image_sha256": Column("string", "digest of the image that was scored"),
             "fingerprint": Column("string", "digest of scorer, protocol, weights, preprocessing and dtype"),
+            "protocol": Column("string", "how exactly the scorer was run"),
         },
         "delete the file and run snakemake again",
     ),

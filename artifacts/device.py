@@ -20,6 +20,13 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def device_name(device: str) -> str:
+    """The GPU by its name, or ``cpu``."""
+    import torch
+
+    return torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else "cpu"
+
+
 def take_device(folder: str | Path | None = None) -> str:
     """``cpu``, or the first GPU that no other job on this machine has taken.
 

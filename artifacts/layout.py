@@ -64,6 +64,11 @@ def prompt_embeddings(root: str | Path, base: str, prompt_set: str, digest: str)
     return Path(root) / "prompt_embeddings" / base / f"{prompt_set}-{digest[:16]}.safetensors"
 
 
+def scorer_record(root: str | Path, scorer: str, fingerprint: str, environment: str) -> Path:
+    """What scores were made by, by the scorer's fingerprint and the digest of the environment; beside its scores."""
+    return Path(root) / "scores" / scorer / f"{fingerprint[:16]}-{environment[:8]}.json"
+
+
 def scores(root: str | Path, scorer: str, name: str, prompt_set: str) -> Path:
     """Scores of one scorer: contract ``scores``."""
     return Path(root) / "scores" / scorer / name / f"{prompt_set}.parquet"

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("torch", "diffusers", "transformers", "open_clip_torch", "numpy", "pyarrow", "snakemake")
+PACKAGES = ("torch", "diffusers", "transformers", "open_clip_torch", "pillow", "numpy", "pyarrow", "snakemake")
 
 
 def git_state() -> dict[str, Any]:
@@ -42,6 +42,15 @@ def package_versions(names: Sequence[str] = PACKAGES) -> dict[str, str]:
     return found
 
 
+def environment() -> dict[str, Any]:
+    """Packages, Python and hardware of this process."""
+    return {
+        "packages": package_versions(),
+        "python": platform.python_version(),
+        "hardware": {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count()},
+    }
+
+
 def describe(
     *, stage: str, spec: Mapping[str, Any], inputs: Mapping[str, str], started: float, **extra: Any
 ) -> dict[str, Any]:
@@ -62,9 +71,7 @@ def describe(
         "config_sha256": json_sha256(spec),
         "inputs": dict(inputs),
         **git_state(),
-        "packages": package_versions(),
-        "python": platform.python_version(),
-        "hardware": {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count()},
+        **environment(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
         "wall_seconds": round(time.time() - started, 3),
         **extra,

@@ -33,6 +33,7 @@ import torch
 from PIL import Image
 from random_pipelines import SHAPES, Shape, save, save_pairs
 
+from artifacts.device import device_name
 from sdpo import objectives, precision
 from sdpo.bases import open_described
 from sdpo.drawing import Drawn
@@ -211,7 +212,7 @@ def measured_steps(work: Path, chosen: argparse.Namespace) -> dict[str, Any]:
     both = list(zip(rows["cached"][1:], rows["uncached"][1:], strict=True))
     size = sum(p.numel() for p in run.policy.denoiser.parameters())
     return {
-        "device": precision.device_name(device),
+        "device": device_name(device),
         "unet_parameters": size,
         **result,
         "uncached_over_cached": statistics.median(b["step"] / a["step"] for a, b in both),

@@ -15,6 +15,7 @@ from artifacts.errors import InputError
 
 def score(arguments: argparse.Namespace) -> None:
     """Score a folder of images; nothing is written unless every score is there."""
+    from artifacts.atomic import write_json
     from artifacts.contracts import write_table
     from artifacts.prompt_text import control_token_warning
     from evals.image_matching import match
@@ -62,7 +63,7 @@ def score(arguments: argparse.Namespace) -> None:
     from evals.folder_tables import summarise, summary_markdown
     from evals.score_cache import ScoreCache
     from evals.scorers import create
-    from evals.scorers.interface import torch_device
+    from evals.scorers.interface import scorer_record, torch_device
 
     device = arguments.device
     if device == "auto":
@@ -92,7 +93,13 @@ def score(arguments: argparse.Namespace) -> None:
             cache.close()
     statistics = Statistics()
     summary = summary_markdown(summarise(result.table, statistics), statistics.confidence)
+    records = {
+        name: {"protocol": settings[name]["protocol"]}
+        | scorer_record(scorer, device=device, batch_size=arguments.batch_size)
+        for name, scorer in scorers.items()
+    }
     with _writing(out):
+        write_json(out.with_suffix(".scorers.json"), records)
         write_table(out, result.table, "folder_scores")
     rate = len(matching.images) / seconds
     known = f", {result.cached} scores from the cache" if cache is not None else ""

@@ -128,7 +128,7 @@ def score_folder(
         "score": np.concatenate([scores[name] for name in scorers]),
         "truncated": np.concatenate([truncated(scorer, prompts) for scorer in scorers.values()]),
         "image_sha256": digests * len(scorers),
-        "fingerprint": of_each(scorer.fingerprint for scorer in scorers.values()),
+        "fingerprint": of_each(str(scorer.fingerprint) for scorer in scorers.values()),
         "problem": problems * len(scorers),
     }
     return FolderScores(pd.DataFrame(table), cached)

@@ -13,7 +13,7 @@ from typing import Any
 from artifacts import layout
 from artifacts.atomic import file_sha256, json_sha256, tree_sha256
 from artifacts.contracts import read_table
-from artifacts.device import take_device
+from artifacts.device import device_name, take_device
 from artifacts.errors import InputError
 from artifacts.hub import commit_of, local_folder
 from artifacts.plugins import Call, Registry
@@ -96,11 +96,12 @@ class _Job:
         index, count = spec.get("shard", (0, 1))
         self.shard = int(index), int(count)
         self.settings = SamplingSettings(**spec["generation"])
+        self.device = take_device()
         self.vae = local_folder(self.base["vae"]) if self.base.get("vae") else None
         self.pipeline = Pipeline(
             local_folder(self.base["path"]),
             dtype=self.settings.dtype,
-            device=take_device(),
+            device=self.device,
             vae=self.vae,
             text_dtype=self.settings.working_dtype,
         )
@@ -210,7 +211,12 @@ class _Job:
                 target = layout.image_shard(self.root, model, prompt_set, self.shard)
             settings = {**described, "base": dict(self.base)}
             provenance = describe(
-                stage="generate", spec=settings, inputs=origin["inputs"], started=started, commits=origin["commits"]
+                stage="generate",
+                spec=settings,
+                inputs=origin["inputs"],
+                started=started,
+                commits=origin["commits"],
+                device=device_name(self.device),
             )
             chosen = [ids[row] for row in rows]
             seeds = [noise_seed(self.settings, prompt_id) for prompt_id in chosen]

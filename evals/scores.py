@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artifacts import layout
+from artifacts.atomic import json_sha256, write_json
 from artifacts.contracts import CONTRACTS, read_table, write_table
 from artifacts.device import take_device
 from artifacts.errors import InputError
@@ -17,8 +18,8 @@ from artifacts.progress import progress
 from evals.image_decoding import BrokenImageError, decode
 from evals.read_ahead import read_ahead, share_cores
 from evals.score_cache import ScoreCache
-from evals.scorers import create
-from evals.scorers.interface import RefusedImageError, truncated
+from evals.scorers import DEFAULT_PROTOCOL, create
+from evals.scorers.interface import RefusedImageError, scorer_record, truncated
 from evals.seen_images import SeenBatch, SeenImage, look
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ CHUNK = 64
 
 def score(spec: Mapping[str, Any]) -> None:
     """Score models on prompt sets; each scorer is loaded once. Nothing is written unless every score is there.
+
+    Beside its scores stands what a scorer is and where it ran (:func:`artifacts.layout.scorer_record`).
 
     Args:
         spec: ``root`` (``results/<benchmark>``); ``models`` and ``prompt_sets`` (names); ``scorers`` (name to
@@ -67,7 +70,11 @@ def score(spec: Mapping[str, Any]) -> None:
             for name, table in score_images(
                 scorers, images, prompts, chunk=batch_size, workers=threads, cache=cache, scored=bar.update
             ).items():
-                tables[layout.scores(spec["root"], name, model, prompt_set)] = table
+                protocol = spec["scorers"][name].get("protocol", DEFAULT_PROTOCOL)
+                tables[layout.scores(spec["root"], name, model, prompt_set)] = table.assign(protocol=protocol)
+    for name, scorer in scorers.items():
+        record = scorer_record(scorer, device=device, batch_size=batch_size)
+        write_json(layout.scorer_record(spec["root"], name, scorer.fingerprint, json_sha256(record)), record)
     for path, table in tables.items():
         write_table(path, table, "scores")
 
@@ -160,7 +167,7 @@ def score_images(
                 "score": np.concatenate(parts) if parts else np.empty(0),
                 "truncated": truncated(scorers[name], texts),
                 "image_sha256": rows["sha256"],
-                "fingerprint": [scorers[name].fingerprint] * len(rows),
+                "fingerprint": [str(scorers[name].fingerprint)] * len(rows),
             }
         )
         for name, parts in scores.items()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from artifacts.atomic import json_sha256
 from artifacts.errors import InputError
+from evals.scorers.interface import Fingerprint
 from miniature import oracle
 from miniature.rendering import IMAGE_SIZE_PX
 from miniature.scenes import parse
@@ -24,7 +24,7 @@ VERSION = oracle.VERSION
 class OracleScorer:
     """Judges pictures of the world by :func:`miniature.oracle.judge`."""
 
-    fingerprint = json_sha256({"scorer": "oracle", "version": VERSION, "protocol": "world"})
+    fingerprint = Fingerprint({"scorer": "oracle", "version": VERSION, "protocol": "world"})
 
     def score(self, images: Sequence[Image], prompts: Sequence[str]) -> NDArray[np.float64]:
         """Scores (N,) in [0, 1].

@@ -144,10 +144,3 @@ def peak_memory_bytes(device: str = "cpu") -> int:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # Linux counts kibibytes, macOS bytes.
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def device_name(device: str) -> str:
-    """The GPU by its name, or ``cpu``."""
-    import torch
-
-    return torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else "cpu"

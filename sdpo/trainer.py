@@ -12,6 +12,7 @@ from typing import Any
 from artifacts import layout
 from artifacts.atomic import file_sha256, json_sha256, replaced_directory, write_json
 from artifacts.contracts import write_table
+from artifacts.device import device_name
 from artifacts.provenance import describe
 from sdpo import checkpoint, precision, processes
 from sdpo.heldout_drift import HeldoutProbe
@@ -129,7 +130,7 @@ def train_variant(spec: Mapping[str, Any], budget: TimeBudget | None = None) -> 
                     dtype=settings.precision,
                     resumed_from_step=run.resumed_from,
                     processes=own.count,
-                    device=precision.device_name(device),
+                    device=device_name(device),
                 )
                 _export(layout.model(spec["root"], name), run, states[-1], provenance)
             own.wait()

@@ -59,7 +59,7 @@ def generate(spec: Mapping[str, Any]) -> None:
             noise = torch.randn(CLOUD_POINTS, 3, generator=generator)
             clouds.append(picture(draw(stack, index % len(stack), noise, settings.steps).numpy()))
         shaping = {"generation": spec["generation"], "model": model, "prompt_set": name}
-        provenance = describe(stage="generate", spec=shaping, inputs={}, started=started)
+        provenance = describe(stage="generate", spec=shaping, inputs={}, started=started, device="cpu")
         seeds = [noise_seed(settings, prompt_id) for prompt_id in tables[name]["prompt_id"]]
         write_images(layout.images(spec["root"], model, name), tables[name], clouds, seeds, provenance)
 

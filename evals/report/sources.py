@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artifacts import layout
+from artifacts.contracts import read_table
 from artifacts.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,12 +31,26 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Scorer:
+    """What the scores of one column were made by, as text; ``files`` maps a role to the beginning of its digest."""
+
+    name: str
+    protocol: str
+    fingerprint: str
+    settings: str
+    files: Mapping[str, str]
+    ran_on: str
+
+
+@dataclass(frozen=True)
 class Provenance:
-    """All sources, and the distinct values of what should be one value."""
+    """All sources, and the distinct values of what should be one value; ``drawn_on`` are the devices of the images."""
 
     sources: tuple[Source, ...]
+    scorers: tuple[Scorer, ...]
     commits: tuple[str, ...]
     hardware: tuple[str, ...]
+    drawn_on: tuple[str, ...]
     packages: tuple[tuple[str, str], ...]
 
 
@@ -76,29 +91,68 @@ def read_provenance(comparison: Comparison) -> Provenance:
         )
         for model in comparison.models
     )
-    names = dict.fromkeys(name for source in sources for name in source.packages)
-    packages = [("python", _distinct(source.python for source in sources))]
-    packages += [(name, _distinct(source.packages.get(name, "") for source in sources)) for name in names]
+    scorers = {name: _records(comparison, name) for name in comparison.scorers}
+    used = [_environment(record) for records in scorers.values() for record in records]
+    used += [(source.python, source.packages) for source in sources]
+    names = dict.fromkeys(name for _, found in used for name in found)
+    packages = [("python", _distinct(python for python, _ in used))]
+    packages += [(name, _distinct(found.get(name, "") for _, found in used)) for name in names]
+    models, sets = [model.name for model in comparison.models], comparison.prompt_sets
+    images = [layout.images(comparison.root, model, name) for model in models for name in sets]
+    drawn = [read_json(folder / "provenance.json").get("device") for folder in images]
     return Provenance(
         sources,
+        tuple(_scorer(name, comparison.scorers[name], records) for name, records in scorers.items()),
         _distinct(source.commit for source in sources),
         _distinct(source.hardware for source in sources),
+        _distinct(str(device) for device in drawn if device),
         tuple((name, ", ".join(versions)) for name, versions in packages if versions),
     )
+
+
+def _records(comparison: Comparison, scorer: str) -> list[dict[str, Any]]:
+    """What was noted of the scorer that made the scores; one record for each environment that it ran in."""
+    scores = layout.scores(comparison.root, scorer, comparison.models[0].name, comparison.prompt_sets[0])
+    fingerprint = str(read_table(scores, "scores")["fingerprint"].iloc[0])
+    pattern = layout.scorer_record(comparison.root, scorer, fingerprint, "*")
+    return [read_json(path) for path in sorted(pattern.parent.glob(pattern.name))]
+
+
+def _scorer(name: str, protocol: str, records: Sequence[Mapping[str, Any]]) -> Scorer:
+    hashed = dict(records[0].get("hashed") or {}) if records else {}
+    files = {str(role): str(digest)[:12] for role, digest in dict(hashed.pop("files", None) or {}).items()}
+    settings = {key: value for key, value in hashed.items() if key not in ("scorer", "protocol")}
+    return Scorer(
+        name=name,
+        protocol=protocol,
+        fingerprint=str(records[0].get("fingerprint", ""))[:12] if records else "",
+        settings=_listed(settings),
+        files=files,
+        ran_on="; ".join(
+            _distinct(f"{record.get('device')}, {record.get('batch_size')} images a pass" for record in records)
+        ),
+    )
+
+
+def _environment(content: Mapping[str, Any]) -> tuple[str, Mapping[str, str]]:
+    packages = {str(k): str(v) for k, v in dict(content.get("packages") or {}).items()}
+    return str(content.get("python") or ""), packages
 
 
 def _source(name: str, content: Mapping[str, Any]) -> Source:
     commit = str(content.get("git_commit") or "unknown")[:12]
     seconds = content.get("wall_seconds")
+    python, packages = _environment(content)
+    device = content.get("device")
     return Source(
         name=name,
         commit=f"{commit} with uncommitted changes" if content.get("git_dirty") else commit,
         config_sha256=str(content.get("config_sha256") or "")[:12],
         started=str(content.get("started") or ""),
         wall_time=duration(float(seconds)) if isinstance(seconds, int | float) else "",
-        hardware=_listed(content.get("hardware")),
-        python=str(content.get("python") or ""),
-        packages={str(k): str(v) for k, v in dict(content.get("packages") or {}).items()},
+        hardware=_listed(content.get("hardware")) + (f", on {device}" if device else ""),
+        python=python,
+        packages=packages,
     )
 
 

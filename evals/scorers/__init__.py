@@ -57,6 +57,7 @@ REGISTRY = Registry(
 DTYPES = ("float32", "bfloat16", "float16")
 IMPLEMENTATIONS = ("native", "package")
 SHOWN = 3
+DEFAULT_PROTOCOL = "sdpo"
 
 
 def names() -> list[str]:
@@ -130,7 +131,7 @@ def defaults(name: str) -> dict[str, Any]:
 def create(
     name: str,
     *,
-    protocol: str = "sdpo",
+    protocol: str = DEFAULT_PROTOCOL,
     weights: str | Path | None = None,
     device: str = "cpu",
     dtype: str = "float32",

@@ -9,8 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from artifacts.atomic import json_sha256
-from evals.scorers.interface import ImageScorer, Scorer
+from evals.scorers.interface import Fingerprint, ImageScorer, Scorer
 from evals.scorers.preprocessing import rgb
 
 if TYPE_CHECKING:
@@ -33,5 +32,5 @@ def is_blank(image: Image) -> bool:
 
 def create(*, protocol: str, weights: str | Path | None, device: str, dtype: str, batch_size: int) -> Scorer:
     """The scorer; arguments as in :func:`evals.scorers.create`, none of which concerns it."""
-    digest = json_sha256({"scorer": "blank", "version": VERSION, "tolerance": TOLERANCE})
+    digest = Fingerprint({"scorer": "blank", "version": VERSION, "tolerance": TOLERANCE})
     return ImageScorer(digest, lambda image: float(is_blank(image)))

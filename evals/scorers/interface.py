@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from artifacts.atomic import file_sha256, json_sha256
+from artifacts.device import device_name
 from artifacts.errors import InputError
+from artifacts.provenance import environment
 from evals.scorers import fetched_weights
 from evals.scorers.preprocessing import Preprocessing
 
@@ -33,12 +35,24 @@ class RefusedImageError(InputError):
         self.place, self.reason = place, reason
 
 
+class Fingerprint(str):
+    """Hex SHA-256 of all that shapes a score but the image and the prompt; ``hashed`` is what was digested."""
+
+    hashed: Mapping[str, Any]
+
+    def __new__(cls, hashed: Mapping[str, Any]) -> Fingerprint:
+        """Digest a JSON object."""
+        made = super().__new__(cls, json_sha256(hashed))
+        made.hashed = hashed
+        return made
+
+
 class Scorer(Protocol):
     """Rates images given their prompts; holds no state that a call could change."""
 
     @property
     def fingerprint(self) -> str:
-        """Digest of everything that shapes a score but the image and the prompt."""
+        """Digest of everything that shapes a score but the image and the prompt; a :class:`Fingerprint` says what."""
         ...
 
     def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> NDArray[np.float64]:
@@ -60,8 +74,8 @@ def fingerprint(
     dtype: str,
     published: str | None = None,
     **extra: Any,
-) -> str:
-    """Hex SHA-256 that changes whenever scores may change; on the way, fetched files are held to what was fetched.
+) -> Fingerprint:
+    """A digest that changes whenever scores may change; on the way, fetched files are held to what was fetched.
 
     Args:
         published: name under which the weights are published, if not ``scorer``.
@@ -74,7 +88,7 @@ def fingerprint(
     """
     digests = {role: file_sha256(path) for role, path in files.items()}
     fetched_weights.check(published or scorer, protocol, {path: digests[role] for role, path in files.items()})
-    return json_sha256(
+    return Fingerprint(
         {
             "scorer": scorer,
             "version": version,
@@ -85,6 +99,17 @@ def fingerprint(
             **extra,
         }
     )
+
+
+def scorer_record(scorer: Scorer, *, device: str, batch_size: int) -> dict[str, Any]:
+    """What scores are made by: everything that shapes them, and the environment, which rounds them."""
+    return {
+        "fingerprint": str(scorer.fingerprint),
+        "hashed": dict(getattr(scorer.fingerprint, "hashed", {})),
+        "device": device_name(device),
+        "batch_size": batch_size,
+        **environment(),
+    }
 
 
 def check_lengths(images: int, prompts: int) -> None:

@@ -12,8 +12,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from artifacts.atomic import json_sha256
-from evals.scorers.interface import ImageScorer, Scorer
+from evals.scorers.interface import Fingerprint, ImageScorer, Scorer
 from evals.scorers.preprocessing import rgb
 
 if TYPE_CHECKING:
@@ -39,5 +38,5 @@ def create(*, protocol: str, weights: str | Path | None, device: str, dtype: str
 
     # Another encoder writes other sizes.
     encoder = features.version("libjpeg_turbo") or features.version("jpg")
-    digest = json_sha256({"scorer": "jpeg_size", "version": VERSION, "quality": QUALITY, "by": encoder})
+    digest = Fingerprint({"scorer": "jpeg_size", "version": VERSION, "quality": QUALITY, "by": encoder})
     return ImageScorer(digest, kilobytes)

@@ -33,7 +33,15 @@ from unittest.mock import patch
 from artifacts.atomic import json_sha256
 from artifacts.errors import InputError
 from evals.scorers import open_clip_model
-from evals.scorers.interface import PromptTokens, RefusedImageError, Scorer, check_lengths, fingerprint, torch_device
+from evals.scorers.interface import (
+    Fingerprint,
+    PromptTokens,
+    RefusedImageError,
+    Scorer,
+    check_lengths,
+    fingerprint,
+    torch_device,
+)
 from evals.scorers.weights import first_file, load_strictly, read_json, read_state_dict, tokenizer_files
 
 if TYPE_CHECKING:
@@ -322,7 +330,7 @@ def _check_dtype(scorer: str, dtype: str) -> None:
 
 def _fingerprint(
     package: str, scorer: str, version: int, protocol: str, files: Mapping[str, Path], device: str, **extra: Any
-) -> str:
+) -> Fingerprint:
     return fingerprint(
         scorer=scorer,
         version=version,

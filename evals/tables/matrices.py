@@ -93,6 +93,7 @@ def read_matrices(comparison: Comparison) -> ScoreMatrices:
                 for model in members:
                     path = layout.scores(comparison.root, scorer, model.name, prompt_set)
                     frame = _in_order(read_table(path, "scores"), path, ids, prompts)
+                    _check_protocol(frame, path, scorer, comparison.scorers[scorer])
                     _check_fingerprint(frame, path, scorer, fingerprints)
                     digests = _column(frame, "image_sha256")
                     _check_images(digests, path, ids, images.setdefault(model.name, (digests, path)))
@@ -166,6 +167,15 @@ def _finite_scores(frame: pd.DataFrame, path: Path) -> Floats:
             "finite number; look at its image, delete the score file and run snakemake again"
         )
     return scores
+
+
+def _check_protocol(frame: pd.DataFrame, path: Path, scorer: str, expected: str) -> None:
+    """The table names the config's protocol, which must be the one that was run."""
+    if wrong := next((found for found in _column(frame, "protocol") if found != expected), None):
+        raise InputError(
+            f"{path}: scorer '{scorer}' was run by protocol '{wrong}', the config says '{expected}'; "
+            "delete the file and run snakemake again"
+        )
 
 
 def _check_fingerprint(frame: pd.DataFrame, path: Path, scorer: str, seen: dict[str, tuple[str, Path]]) -> None:

@@ -60,6 +60,7 @@ def finished_benchmark(
                 frame = pd.DataFrame(
                     {
                         "prompt_id": ids,
+                        "protocol": scorers[scorer],
                         "score": generator.normal(0.5 + 0.1 * model.safeguard, 0.1, len(ids)),
                         "truncated": False,
                         "image_sha256": manifest["sha256"],

@@ -19,6 +19,7 @@ def scores(**changed: Any) -> pd.DataFrame:
         "truncated": False,
         "image_sha256": "a",
         "fingerprint": "b",
+        "protocol": "sdpo",
     }
     return pd.DataFrame({**columns, **changed})
 
@@ -46,7 +47,7 @@ def test_schema_of_a_row_is_valid_and_exact(name: str) -> None:
 
 
 def test_table_comes_back_in_the_contracts_order(tmp_path: Path) -> None:
-    frame = scores()[["fingerprint", "truncated", "score", "image_sha256", "prompt_id"]]
+    frame = scores()[["fingerprint", "protocol", "truncated", "score", "image_sha256", "prompt_id"]]
     write_table(tmp_path / "t.parquet", frame, "scores")
     read = read_table(tmp_path / "t.parquet", "scores")
     assert list(read.columns) == list(CONTRACTS["scores"].columns)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from artifacts import layout
+from artifacts.atomic import write_json
 from artifacts.contracts import read_table, write_table
 from artifacts.errors import InputError
 from evals.comparison import Comparison
@@ -106,6 +107,35 @@ def test_page_shows_the_numbers_of_the_tables(page: str, tiny_benchmark: Compari
     assert "1 min 05 s" in texts
     assert "0123456789ab with uncommitted changes" in texts
     assert "cores 2, machine x86_64, system Linux" in texts
+
+
+def test_provenance_names_what_made_the_scores(tiny_benchmark: Comparison) -> None:
+    """Scores have the fingerprints ``pickscore`` and ``oracle`` here; of one, two environments are known."""
+    hashed = {"scorer": "pickscore", "version": 3, "files": {"weights": "ab" * 32}, "dtype": "float32"}
+    for device in ("cpu", "NVIDIA H100"):
+        record = {"fingerprint": "pickscore", "hashed": hashed, "device": device, "batch_size": 64}
+        record |= {"packages": {"torch": "2.14.0", "pillow": "12.0.0"}, "python": "3.11.7"}
+        path = layout.scorer_record(tiny_benchmark.root, "pickscore", "pickscore", device[:3])
+        write_json(path, record)
+    images = layout.images(tiny_benchmark.root, "mini/dmpo/seed1", "seen") / "provenance.json"
+    write_json(images, {**json.loads(images.read_text()), "device": "NVIDIA A100"})
+    texts = parsed(page_of(tiny_benchmark)).texts
+    assert {"abababababab", "dtype float32, version 3", "NVIDIA A100"} <= set(texts)
+    assert "NVIDIA H100, 64 images a pass; cpu, 64 images a pass" in texts
+    assert any("pillow 12.0.0" in text for text in texts)
+    # Nothing is known of the oracle's.
+    assert "not recorded" in texts
+
+
+def test_the_page_names_how_each_variant_was_trained(tiny_benchmark: Comparison) -> None:
+    for model in tiny_benchmark.of_variant("dmpo+sdpo"):
+        path = layout.model(tiny_benchmark.root, model.name) / "provenance.json"
+        found = json.loads(path.read_text())
+        objective = {"name": "dmpo", "parameters": {"beta": 2000.0}, "safeguard": {"granularity": "pair", "mu": 0.9}}
+        spec = {"objective": objective, "training": {"steps": 700, "batch_size": 16, "learning_rate": 1e-4}}
+        write_json(path, {**found, "spec": spec})
+    texts = parsed(page_of(tiny_benchmark)).texts
+    assert {"beta 2000", "granularity pair, mu 0.9", "700", "0.0001"} <= set(texts)
 
 
 def test_equal_inputs_give_equal_bytes(tiny_benchmark: Comparison) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from PIL import Image
 
 import evals.scores
 from artifacts import layout
-from artifacts.atomic import file_sha256
+from artifacts.atomic import file_sha256, json_sha256
 from artifacts.contracts import read_table, write_table
 from artifacts.errors import InputError
 from evals.score_cache import ScoreCache
@@ -98,6 +99,32 @@ def test_each_image_meets_its_prompt_in_the_order_of_the_set(root: Path) -> None
     assert list(table["score"]) == [10, 40, 90, 160, 250]
     assert table["image_sha256"][3] == file_sha256(images_dir(root) / "00003.png")
     assert set(table["fingerprint"]) == {"brightness"}
+
+
+def test_scores_say_what_made_them(root: Path, aesthetic_folder: Path) -> None:
+    path = score(root, aesthetic={"protocol": "sdpo", "weights": str(aesthetic_folder)})
+    assert set(read_table(path, "scores")["protocol"]) == {"sdpo"}
+    (record,) = (root / "scores" / "aesthetic").glob("*.json")
+    found = json.loads(record.read_text())
+    scores = read_table(layout.scores(root, "aesthetic", "base/dpo/seed0", "set"), "scores")
+    assert set(scores["fingerprint"]) == {found["fingerprint"]} == {json_sha256(found["hashed"])}
+    assert record.name.startswith(found["fingerprint"][:16])
+    head = next(file for file in aesthetic_folder.iterdir() if file.suffix == ".safetensors")
+    assert file_sha256(head) in found["hashed"]["files"].values()
+    assert (found["device"], found["batch_size"]) == ("cpu", 2)
+    assert {"torch", "pillow"} <= set(found["packages"])
+    # A plug-in that gives a bare digest is recorded by it.
+    (record,) = (root / "scores" / "brightness").glob("*.json")
+    assert json.loads(record.read_text())["fingerprint"] == "brightness"
+
+
+def test_scores_made_elsewhere_are_recorded_beside_each_other(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    score(root)
+    score(root)
+    assert len(list((root / "scores" / "brightness").glob("*.json"))) == 1
+    monkeypatch.setattr("evals.scorers.interface.device_name", lambda device: "NVIDIA H100")
+    score(root)
+    assert len(list((root / "scores" / "brightness").glob("*.json"))) == 2
 
 
 def test_images_are_given_in_chunks(root: Path) -> None:

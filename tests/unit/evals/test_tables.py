@@ -69,7 +69,7 @@ class World:
         self, model: ComparedModel, prompt_set: str, scorer: str, ids: list[str], values: np.ndarray, mark: str = "f"
     ) -> None:
         frame = pd.DataFrame({"prompt_id": ids, "score": np.asarray(values, dtype=float)})
-        frame["truncated"] = False
+        frame["truncated"], frame["protocol"] = False, self.scorers[scorer]
         frame["image_sha256"] = [f"{model.name} {name}" for name in ids]
         frame["fingerprint"] = f"{scorer} {mark}"
         write_table(layout.scores(self.root, scorer, model.name, prompt_set), frame, "scores")
@@ -310,6 +310,10 @@ def other_scorer(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(fingerprint=frame["fingerprint"].where(frame.index != 1, "another one"))
 
 
+def other_protocol(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(protocol="author")
+
+
 def other_image(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(image_sha256=frame["image_sha256"].where(frame.index != 1, "0" * 64))
 
@@ -322,6 +326,7 @@ def other_image(frame: pd.DataFrame) -> pd.DataFrame:
         (renamed, "prompt_id 'unseen-00000' is not in", "prompts/seen.parquet"),
         (infinite, "score of prompt_id 'seen-00005' is inf", ""),
         (other_scorer, "prompt_id 'seen-00001' has fingerprint another one", "scores/oracle/mini/base/seen.parquet"),
+        (other_protocol, "scorer 'oracle' was run by protocol 'author', the config says 'exact'", ""),
         (other_image, "prompt_id 'seen-00001' was scored on another", "scores/pickscore/mini/dmpo/seed1/seen.parquet"),
     ],
 )
@@ -349,7 +354,7 @@ def test_a_score_that_is_no_number_is_refused_even_past_the_contract(world: Worl
     path = layout.scores(world.root, "oracle", "mini/dmpo/seed1", "seen")
     table = pq.read_table(path)
     scores = pa.array([math.nan, *table["score"].to_pylist()[1:]], pa.float64())
-    pq.write_table(table.set_column(1, "score", scores), path)
+    pq.write_table(table.set_column(table.column_names.index("score"), "score", scores), path)
     with pytest.raises(InputError, match="score of prompt_id 'seen-00000' is nan"):
         write_tables(comparison)
 
@@ -584,8 +589,8 @@ def test_equal_prompts_are_one_unit_of_chance(tmp_path: Path) -> None:
     comparison = world.write(world.comparison({"sft": None}), noise(world))
     texts = [f"a disc {i // 2}" for i in range(40)]
     path = layout.prompts(tmp_path, "seen")
-    # As people write them: a space at the end, and é as one letter or as two.
-    texts[0], texts[1], texts[2], texts[3] = "a disc ", "a disc", "caf\u00e9", "cafe\u0301"
+    # As people write them: a space at the end or a capital, and é as one letter or as two.
+    texts[0], texts[1], texts[2], texts[3] = "a disc ", "A disc", "caf\u00e9", "cafe\u0301"
     write_table(path, read_table(path, "prompts").assign(prompt=texts), "prompts")
     write_tables(comparison)
     row = world.row("differences.csv", a="sft", b="base", prompt_set="seen")
