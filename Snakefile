@@ -15,10 +15,14 @@ from pipeline.jobs import Plan, encode
 from pipeline.job_environment import prepare_jobs
 from pipeline.stages import VERSIONS
 from pipeline.wildcards import named, threads_of, title
+from pipeline.workflow_process import record
 
 min_version("9.27")
 
 prepare_jobs(os.getcwd(), on_cluster=workflow.remote_exec)
+# Before Snakemake takes its lock, so that no lock is without.
+if workflow.is_main_process:
+    record(os.getcwd())
 
 configs = workflow.overwrite_configfiles or [DEFAULT_CONFIG]
 if len(configs) > 1 or workflow.config_settings.config:

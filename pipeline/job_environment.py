@@ -6,8 +6,10 @@ import os
 import sys
 from pathlib import Path
 
+from pipeline.workflow_process import WorkflowProcess
+
 OWNER = "SDPO_BENCH_WORKFLOW"
-"""Environment variable by which a job knows its workflow: process id, colon, folder."""
+"""Environment variable by which a job knows its workflow: its process, and the folder where it runs."""
 CLUSTER = "SDPO_BENCH_CLUSTER"
 """Environment variable that is set in jobs on a cluster, whose time is limited."""
 QUIET = {
@@ -34,7 +36,7 @@ def prepare_jobs(folder: str | Path, *, on_cluster: bool = False) -> None:
     paths = os.environ.get("PATH", os.defpath).split(os.pathsep)
     if commands not in paths:
         os.environ["PATH"] = os.pathsep.join([commands, *paths])
-    os.environ[OWNER] = mark(os.getpid(), folder)
+    os.environ[OWNER] = mark(WorkflowProcess.of(os.getpid()), folder)
     os.environ.pop(CLUSTER, None)
     if on_cluster:
         os.environ[CLUSTER] = "1"
@@ -43,6 +45,12 @@ def prepare_jobs(folder: str | Path, *, on_cluster: bool = False) -> None:
         os.environ.setdefault(name, value)
 
 
-def mark(pid: int, folder: str | Path) -> str:
-    """Value of :data:`OWNER` for the jobs of the workflow with this process id."""
-    return f"{pid}:{Path(folder).resolve()}"
+def mark(process: WorkflowProcess, folder: str | Path) -> str:
+    """Value of :data:`OWNER` for the jobs of a workflow."""
+    return f"{process.to_json()}{Path(folder).resolve()}"
+
+
+def owner(value: str) -> tuple[WorkflowProcess | None, Path]:
+    """Workflow and folder of a :func:`mark`."""
+    process, end, folder = value.partition("}")
+    return WorkflowProcess.from_json(process + end), Path(folder)

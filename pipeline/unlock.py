@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from artifacts.errors import InputError
-from pipeline.job_environment import OWNER
+from pipeline.job_environment import OWNER, owner
+from pipeline.workflow_process import recorded
 
 if TYPE_CHECKING:
     import psutil
@@ -23,36 +23,43 @@ def unlock(folder: str | Path) -> list[str]:
     """Remove a stale lock and stop jobs whose workflow is gone; a running workflow is left alone.
 
     A workflow that was killed with ``kill -9`` could not do either. Its jobs would go on beside those of the next run.
+    A lock is left where it is unless the workflow that held it is known to have run on this machine and to be gone.
 
     Returns:
         What was done, one line each.
 
     Raises:
-        InputError: a workflow runs in this folder.
+        InputError: a workflow runs in this folder, or the lock may be that of another machine.
     """
     folder = Path(folder).resolve()
-    running = [process.pid for process in _workflows(folder)]
-    if running:
-        raise InputError(f"{folder}: snakemake (process {running[0]}) runs here; wait until it ends, or stop it")
-    done = [f"stopped a job of a killed workflow (process {pid})" for pid in _stop_orphans(folder)]
+    records = recorded(folder)
+    unknown = []
+    for path, process in records.items():
+        runs = None if process is None else process.runs()
+        if process is not None and runs:
+            raise InputError(f"{folder}: snakemake (process {process.pid}) runs here; wait until it ends, or stop it")
+        if runs is None:
+            unknown.append((path, process))
     locks = folder / LOCKS
-    if locks.is_dir() and any(locks.iterdir()):
+    locked = locks.is_dir() and any(locks.iterdir())
+    if locked and unknown:
+        path, process = unknown[0]
+        who = "an unknown machine" if process is None else f"machine {process.machine} (process {process.pid})"
+        raise InputError(
+            f"{locks}: may be held by a workflow on {who}, which cannot be seen from here; run it there, or delete "
+            f"{locks} and {path} if that workflow is gone"
+        )
+    if locked and not records:
+        raise InputError(
+            f"{locks}: nothing says which workflow holds it, perhaps one on another machine; delete it if none runs"
+        )
+    done = [f"stopped a job of a killed workflow (process {pid})" for pid in _stop_orphans(folder)]
+    if locked:
         shutil.rmtree(locks)
         done.append("removed the lock of a killed workflow")
+    for path in records.keys() - {path for path, _ in unknown}:
+        path.unlink(missing_ok=True)
     return done
-
-
-def _workflows(folder: Path) -> Iterator[psutil.Process]:
-    """Snakemake processes that work in ``folder``."""
-    import psutil
-
-    for process in psutil.process_iter():
-        try:
-            words = process.cmdline()[:4]
-            if any(Path(w).name == "snakemake" for w in words) and Path(process.cwd()).resolve() == folder:
-                yield process
-        except (psutil.Error, OSError):
-            continue
 
 
 def _stop_orphans(folder: Path) -> list[int]:
@@ -67,8 +74,8 @@ def _stop_orphans(folder: Path) -> list[int]:
             continue
         if value is None or process.pid == os.getpid():
             continue
-        pid, _, where = value.partition(":")
-        if Path(where) == folder and not psutil.pid_exists(int(pid)):
+        workflow, where = owner(value)
+        if where == folder and workflow is not None and workflow.runs() is False:
             orphans.append(process)
     for process in orphans:
         _signal(process, force=False)
