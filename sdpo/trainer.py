@@ -88,10 +88,10 @@ def train_variant(spec: Mapping[str, Any], budget: TimeBudget | None = None) -> 
         own.wait()
     training, heldout = (cache.load(pairs, split, base=base, check=own.main) for split in ("train", "heldout"))
     if own.main:
+        cache.check_fits(pairs, base)
         own.wait()
-    inputs = {**bases.digests(spec["base"]), str(pairs): cache.content_sha256(pairs)}
+    inputs = own.told({**bases.digests(spec["base"]), str(pairs): cache.content_sha256(pairs)} if own.main else {})
     shaping = {key: spec[key] for key in ("stage_version", "base", "variant", "objective", "training")}
-    cache.check_fits(pairs, base)
     computing = precision.create(settings, device)
     probe = HeldoutProbe(base, heldout, settings.heldout_pairs, precision=computing, processes=own)
     states = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +85,11 @@ class TrainingRun:
         self.step = 0
         self.resumed_from = 0
         self.rows: list[dict[str, Any]] = []
-        self.drift: list[dict[str, float]] = [self._measured_drift()]
+
+    @cached_property
+    def drift(self) -> list[dict[str, float]]:
+        """Held-out drift so far; the base is measured when this is first asked for, unless a saved state has it."""
+        return [self._measured_drift()]
 
     def resume(self, state: dict[str, Any] | None) -> None:
         """Take up a saved state; ``None`` starts from the base."""
@@ -118,7 +123,7 @@ class TrainingRun:
             InputError: a step is not finite.
             StoppedEarly: the budget is used up; the state is saved.
         """
-        settings, budget = self.settings, budget or TimeBudget()
+        settings, budget, drift = self.settings, budget or TimeBudget(), self.drift
         clock, since, saved = time.perf_counter(), self.step, self.step
         slowest_step = slowest_save = 0.0
         shown = self.label if self.processes.main else None
@@ -144,7 +149,7 @@ class TrainingRun:
                     bar.set_postfix(_shown(row), refresh=False)
                     clock, since = time.perf_counter(), self.step
                 if self.step % settings.drift_every == 0 or last:
-                    self.drift.append(self._measured_drift())
+                    drift.append(self._measured_drift())
                 if self.samples is not None and (self.step % settings.sample_every == 0 or last):
                     with self.policy.as_exported() as denoiser:
                         self.samples.draw(denoiser, self.step)

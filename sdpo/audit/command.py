@@ -48,6 +48,7 @@ def audit(spec: Mapping[str, Any]) -> None:
     described = job.base.model_dump()
     base = bases.open_described(described, encoder_dtype=cache.settings_of(pairs_path).encoder_dtype)
     pairs = cache.load(pairs_path, job.settings.split, base=base)
+    cache.check_fits(pairs_path, base)
     models = job.models or [AuditedModel(name=layout.base_model_name(job.base.name))]
     inputs = {
         **bases.digests(described),

@@ -3,6 +3,8 @@
 A base family is one module with a function ``open_base(path, *, device) -> Base``. It may also have
 
 - ``WEIGHTS``: the file of a trained model's weights in its folder, by default :data:`WEIGHTS`;
+- a method ``encoder_digests()`` of its bases: a digest of each part that encodes images and prompts, by which a pair
+  cache knows what made it (:func:`artifacts.part_digest.part_digest`); without it only the widths are compared;
 - ``train(specs)``: its own training of several variants at once, instead of one after another by
   :mod:`sdpo.trainer`. It writes the same files. Of :class:`Base` such a family needs only what the pair cache uses.
 """

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from artifacts.errors import InputError
+from artifacts.part_digest import part_digest
 from artifacts.parts import load_part
 from sdpo.bases.diffusers_folder import DiffusersFolder
 from sdpo.latents import Latents
@@ -205,6 +206,11 @@ class StableDiffusion:
 
         with torch.no_grad():
             return joined([self._embedded(prompts[i : i + BATCH]) for i in range(0, len(prompts), BATCH)])
+
+    def encoder_digests(self) -> dict[str, str]:
+        """Digest of the autoencoder and of each tokenizer and text encoder."""
+        parts = [part for pair in self.TEXT_ENCODERS.items() for part in pair]
+        return {"vae": part_digest(self.vae_path), **{part: part_digest(self.path / part) for part in parts}}
 
     def image_conditions(self, sizes: torch.Tensor) -> Conditions:
         """None: this U-Net is not told the size of an image."""

@@ -24,7 +24,7 @@ from sdpo.pairs.cache import shard_writing
 from sdpo.pairs.cache.encoding import PROMPT, unpacked
 from sdpo.pairs.cache.images import PreparedImage, prepared
 from sdpo.pairs.cache.pool import Encoders, ImageBatches
-from sdpo.pairs.cache.reading import description, note_checked
+from sdpo.pairs.cache.reading import description, encoder_digests, note_checked
 from sdpo.pairs.cache.settings import EncodingSettings
 from sdpo.pairs.cache.shard_writing import Row, Shard
 
@@ -79,7 +79,8 @@ def build(spec: Mapping[str, Any]) -> None:
                     ) from error
                 counts = work.counts(spec["dataset"])
                 provenance = describe(stage="pairs", spec=shaping, inputs=digests, started=started)
-                work.finish(out, {"counts": counts, "encoding": settings.model_dump(), "provenance": provenance})
+                about = {"counts": counts, "encoding": settings.model_dump(), "provenance": provenance}
+                work.finish(out, {**about, "encoders": encoder_digests(encoders.base, settings)})
     shutil.rmtree(state.parent, ignore_errors=True)
 
 

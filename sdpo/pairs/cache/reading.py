@@ -211,7 +211,7 @@ def description(folder: Path) -> dict[str, Any]:
         _ = found["files"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder / 'cache.json'}: missing or damaged; {remedy}") from error
-    if "shards" not in found:
+    if "shards" not in found or "encoders" not in found:
         raise InputError(f"{folder / 'cache.json'}: written by an older release, in another layout; {remedy}")
     return found
 
@@ -329,17 +329,33 @@ def load(folder: Path, split: str, *, base: Base | None = None, check: bool = Tr
     return Pairs(numbers[0], numbers[1], numbers[2], source, shape, settings.flips, numbers[3])
 
 
+def encoder_digests(base: Base, settings: EncodingSettings) -> dict[str, str]:
+    """Digest of each part of a base that makes what a cache holds; empty if it holds images, or the base has none."""
+    of_base = getattr(base, "encoder_digests", None)
+    return {} if of_base is None or settings.store == "images" else of_base()
+
+
 def check_fits(folder: Path, base: Base) -> None:
-    """Refuse a cache whose conditions are not those that the base's denoiser takes.
+    """Refuse a cache that other encoders made than those of the base, whose denoiser may be any.
 
     Raises:
-        InputError: a condition is missing, unknown or of another width.
+        InputError: a condition is missing, unknown or of another width, or an encoder is another one.
     """
-    found = {name: shape[-1] for name, shape in description(folder)["conditions"].items()}
+    about = description(folder)
+    remedy = f"delete {folder} and run snakemake again, or give this base a result folder of its own"
+    found = {name: shape[-1] for name, shape in about["conditions"].items()}
     expected = dict(base.condition_widths)
     if found != expected:
         shown = [" and ".join(f"'{name}' of width {width}" for name, width in x.items()) for x in (found, expected)]
         raise InputError(
             f"{folder}: its prompts were encoded by another base: {shown[0]}, where the U-Net takes {shown[1]}; "
-            f"delete {folder} and run snakemake again, or give this base a result folder of its own"
+            f"{remedy}"
         )
+    own = encoder_digests(base, settings_of(folder))
+    for part in sorted({*own, *about["encoders"]}):
+        made, now = about["encoders"].get(part), own.get(part)
+        if made != now:
+            digests = " and ".join("none" if x is None else x[:12] for x in (made, now))
+            raise InputError(
+                f"{folder}: was encoded with another '{part}' than this base has (digests {digests}); {remedy}"
+            )

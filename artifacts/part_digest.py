@@ -1,0 +1,95 @@
+"""Digests of the parts of a base by what they compute, not by their files.
+
+The same encoder is saved by other releases of a library in other files: with more keys in its configuration, with
+renamed tensors, with a tokenizer in one file instead of three. All of these have one digest here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from artifacts.atomic import json_sha256, tree_sha256
+
+_WEIGHTS = ("diffusion_pytorch_model", "model")
+_SHAPING: dict[str, Any] = {
+    "scaling_factor": 0.18215,
+    "shift_factor": None,
+    "latents_mean": None,
+    "latents_std": None,
+    "hidden_act": "quick_gelu",
+}
+"""What shapes an encoder's output beside its weights, with what diffusers and transformers take for a missing key."""
+_LONGEST = 1_000_000
+"""Length of prompts above which a tokenizer means that it has none."""
+
+
+def part_digest(folder: Path) -> str:
+    """Hex digest of an autoencoder, text encoder or tokenizer in a folder of its own, in diffusers' layout.
+
+    Weights count by their floating-point tensors, in whatever dtype they are stored; a folder with other files than
+    safetensors, by all of them.
+    """
+    if (weights := _weight_files(folder)) is not None:
+        configuration = _read(folder / "config.json")
+        shaping = {key: configuration.get(key, default) for key, default in _SHAPING.items()}
+        return json_sha256({"configuration": shaping, "tensors": sorted(t for file in weights for t in _tensors(file))})
+    if (tokens := _tokens(folder)) is not None:
+        return json_sha256(tokens)
+    return tree_sha256(folder)
+
+
+def _weight_files(folder: Path) -> list[Path] | None:
+    """The files that diffusers and transformers load, which pass over copies in another precision."""
+    for stem in _WEIGHTS:
+        if (whole := folder / f"{stem}.safetensors").is_file():
+            return [whole]
+        if (index := folder / f"{stem}.safetensors.index.json").is_file():
+            return [folder / name for name in sorted(set(_read(index)["weight_map"].values()))]
+    return None
+
+
+def _tensors(file: Path) -> list[str]:
+    """Digest of each floating-point tensor; others are constant buffers, which newer releases leave out."""
+    import torch
+    from safetensors import safe_open
+
+    found = []
+    with safe_open(file, framework="pt") as tensors:
+        for name in tensors.keys():  # noqa: SIM118 - it is no mapping
+            tensor = tensors.get_tensor(name)
+            if tensor.is_floating_point():
+                content = tensor.contiguous().view(-1).view(torch.uint8).numpy()
+                found.append(hashlib.sha256(content).hexdigest())
+    return found
+
+
+def _tokens(folder: Path) -> dict[str, Any] | None:
+    """Vocabulary, merges, padding and length of a byte-pair tokenizer."""
+    if (folder / "tokenizer.json").is_file():
+        model = _read(folder / "tokenizer.json")["model"]
+        vocabulary = model.get("vocab")
+        merges = [" ".join(pair) if isinstance(pair, list) else pair for pair in model.get("merges", [])]
+    elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
+        vocabulary = _read(folder / "vocab.json")
+        lines = (folder / "merges.txt").read_text(encoding="utf-8").split("\n")
+        merges = [line.strip() for line in lines if line.strip() and not line.startswith("#version")]
+    else:
+        return None
+    special = {**_read(folder / "special_tokens_map.json"), **_read(folder / "tokenizer_config.json")}
+    padding, length = special.get("pad_token"), special.get("model_max_length")
+    return {
+        "vocabulary": vocabulary,
+        "merges": merges,
+        "padding": padding.get("content") if isinstance(padding, dict) else padding,
+        "length": length if length is not None and length < _LONGEST else None,
+    }
+
+
+def _read(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return found
