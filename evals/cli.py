@@ -54,10 +54,10 @@ def _compare(spec: Mapping[str, Any]) -> None:
 
 
 def _table(spec: Mapping[str, Any]) -> None:
-    from evals.comparison import Comparison
-    from evals.tables import print_table
+    from evals.tables import made_with, print_table
 
-    print(print_table(Comparison.from_spec(spec)))
+    made = made_with(spec["root"])
+    print(print_table(made.comparison, made.generation, made.trained))
 
 
 def _report(spec: Mapping[str, Any]) -> None:

@@ -20,11 +20,11 @@ from evals.report.grids import Grid, data_uri, draw_grid, read_grid
 from evals.report.results import Group, Results, groups
 from evals.report.sources import read_json, read_provenance
 from evals.report.summary import compared_scores, drift_summaries, interval, number, verdict_columns, verdicts
-from evals.tables.main_table import row_order
+from evals.tables.main_table import MEAN_WIN_RATE, row_order
 from evals.tables.numbers import percent
 from evals.tables.rows import MEAN_OF_JUDGES, POOLED
 from evals.tables.table_notes import over_all
-from evals.tables.trainings import listed, trainings
+from evals.tables.trainings import in_words, trainings
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -85,10 +85,12 @@ def write_report(
             "seed_counts": _seed_counts(comparison),
             "over": over_all(results.differences),
             "seeds": {row.n_seeds > 1 for row in results.differences},
-            "verdict_columns": verdict_columns(comparison, results),
+            "verdict_columns": [
+                MEAN_WIN_RATE if name == MEAN_OF_JUDGES else name for name in verdict_columns(comparison, results)
+            ],
             "verdicts": {group.heading: verdicts(comparison, results, group.pairs) for group in compared},
             "trainings": [
-                {**found, "variant": variant, **{key: listed(found[key]) for key in ("parameters", "safeguard")}}
+                {**found, "variant": variant, **{key: in_words(found[key]) for key in ("parameters", "safeguard")}}
                 for variant, found in trainings(comparison).items()
             ],
             "main_table": _main_table(root / "tables" / "main.html"),

@@ -145,7 +145,7 @@ def _difference_texts(row: DifferenceRow | None) -> dict[str, str]:
         "difference": signed(row.mean_difference, digits),
         "difference_interval": interval(row.ci_low, row.ci_high, digits, plus=True),
         "difference_p": "" if row.p_holm is None else p_value(row.p_holm),
-        "seed_range": seeds if row.n_seeds > 1 else "–",
+        "seed_range": seeds if row.n_seeds > 1 else "",
     }
 
 

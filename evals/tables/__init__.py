@@ -1,5 +1,5 @@
 """Comparison tables of a benchmark, written from its score files."""
 
-from evals.tables.write import print_table, write_tables
+from evals.tables.write import made_with, print_table, write_tables
 
-__all__ = ["print_table", "write_tables"]
+__all__ = ["made_with", "print_table", "write_tables"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from evals.tables.numbers import percent
-from evals.tables.trainings import listed as in_words
+from evals.tables.trainings import in_words
 
 if TYPE_CHECKING:
     from evals.comparison import Comparison

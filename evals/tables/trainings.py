@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 SETTINGS = ("steps", "batch_size", "learning_rate")
 """Settings of a training that are shown; the rest stands in the provenance."""
+FIRST = ("mu", "granularity")
+"""Settings of the safeguard without which a result does not say what it is of."""
 
 
 def trainings(comparison: Comparison) -> dict[str, dict[str, Any]]:
@@ -47,11 +49,15 @@ def trainings(comparison: Comparison) -> dict[str, dict[str, Any]]:
     return found
 
 
-def listed(values: Mapping[str, Any]) -> str:
-    """``beta 2000, alpha 0.01``, in the order given."""
-    return ", ".join(
-        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
-    )
+def in_words(values: Mapping[str, Any]) -> str:
+    """``mu 0.9, granularity pair``: slack and granularity first, and nothing that is off."""
+    on = [name for name, value in values.items() if value not in (None, "none", 0, False)]
+    shown = dict.fromkeys([*(name for name in FIRST if name in values), *on])
+    return ", ".join(f"{name} {_number(values[name])}" for name in shown)
+
+
+def _number(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

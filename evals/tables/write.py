@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from artifacts.atomic import write_text
 from artifacts.errors import InputError
+from evals.comparison import Comparison
 from evals.tables.formats import to_html, to_latex, to_markdown, to_text
 from evals.tables.main_table import column_decimals, main_table
 from evals.tables.numbers import percent
@@ -23,8 +25,7 @@ from evals.tables.rows import (
 )
 from evals.tables.trainings import trainings
 
-if TYPE_CHECKING:
-    from evals.comparison import Comparison
+MADE_WITH = "comparison.json"
 
 
 def tables_folder(comparison: Comparison) -> Path:
@@ -72,7 +73,7 @@ def write_tables(
         "main.md": to_markdown(table),
         "main.tex": to_latex(table),
         "main.html": to_html(table),
-        "comparison.json": _made_with(comparison, generation, trained),
+        MADE_WITH: _made_with(comparison, generation, trained),
     }
     if published is not None:
         rows = published_rows(comparison, matrices, read_figures(published))
@@ -81,6 +82,32 @@ def write_tables(
         texts["published.md"] = published_markdown(rows, percent(comparison.statistics.confidence), digits)
     for name, text in texts.items():
         write_text(tables_folder(comparison) / name, text)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What tables were made with: comparison, settings of the images, and how variants were trained."""
+
+    comparison: Comparison
+    generation: dict[str, Any]
+    trained: dict[str, dict[str, Any]]
+
+
+def made_with(root: str | Path) -> Made:
+    """Read ``comparison.json`` of the tables below ``root``, which may have been moved since.
+
+    Raises:
+        InputError: it is missing or malformed.
+    """
+    path = Path(root) / "tables" / MADE_WITH
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        comparison = Comparison.from_spec({**content, "root": str(root)})
+        return Made(comparison, dict(content["generation"]), dict(content["training"]))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; run snakemake to make it") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: not a comparison ({error!r}); delete it and run snakemake again") from error
 
 
 def print_table(
@@ -93,7 +120,7 @@ def print_table(
     Args:
         comparison: what is compared with what.
         generation: settings of the images, for the notes.
-        trained: how variants were trained, for the notes; ``comparison.json`` holds all three as they were.
+        trained: how variants were trained, for the notes; :func:`made_with` has all three as they were.
 
     Raises:
         InputError: a file is missing, malformed, or of another comparison.

@@ -135,7 +135,7 @@ def test_the_page_names_how_each_variant_was_trained(tiny_benchmark: Comparison)
         spec = {"objective": objective, "training": {"steps": 700, "batch_size": 16, "learning_rate": 1e-4}}
         write_json(path, {**found, "spec": spec})
     texts = parsed(page_of(tiny_benchmark)).texts
-    assert {"beta 2000", "granularity pair, mu 0.9", "700", "0.0001"} <= set(texts)
+    assert {"beta 2000", "mu 0.9, granularity pair", "700", "0.0001"} <= set(texts)
 
 
 def test_equal_inputs_give_equal_bytes(tiny_benchmark: Comparison) -> None:

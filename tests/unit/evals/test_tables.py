@@ -22,7 +22,7 @@ from artifacts.errors import InputError
 from evals.comparison import ComparedModel, Comparison, Statistics
 from evals.intervals import Prompts
 from evals.statistics import sign_test
-from evals.tables import print_table, write_tables
+from evals.tables import made_with, print_table, write_tables
 from evals.tables.comparisons import comparison_rows
 from evals.tables.formats import escape_latex, escape_markdown
 from evals.tables.main_table import row_order
@@ -612,7 +612,11 @@ def test_confidence_is_that_of_the_config_everywhere(world: World) -> None:
 def test_the_tables_say_what_they_were_made_with(world: World) -> None:
     comparison = world.write(world.comparison(VARIANTS), noise(world))
     spec = {
-        "objective": {"name": "dmpo", "parameters": {"beta": 2000.0}, "safeguard": {"mu": 0.9, "granularity": "pair"}},
+        "objective": {
+            "name": "dmpo",
+            "parameters": {"beta": 2000.0},
+            "safeguard": {"weights": "none", "granularity": "pair", "mu": 0.0},
+        },
         "training": {"steps": 100, "batch_size": 16, "learning_rate": 1e-4},
     }
     for model in comparison.of_variant("dmpo+sdpo"):
@@ -622,10 +626,13 @@ def test_the_tables_say_what_they_were_made_with(world: World) -> None:
     assert Comparison.from_spec(made) == comparison
     assert list(made["scorers"]) == list(world.scorers)
     assert made["generation"] == {"steps": 5}
-    assert made["training"]["dmpo+sdpo"]["safeguard"] == {"mu": 0.9, "granularity": "pair"}
+    assert made["training"]["dmpo+sdpo"]["safeguard"]["granularity"] == "pair"
     assert made["training"]["dmpo+sdpo"]["steps"] == 100
-    printed = print_table(Comparison.from_spec(made), made["generation"], made["training"])
-    assert "Safeguard: granularity pair, mu 0.9 (dmpo+sdpo)." in printed
+    moved = world.root.rename(world.root.with_name("moved"))
+    read = made_with(moved)
+    assert read.comparison == replace(comparison, root=moved)
+    printed = print_table(read.comparison, read.generation, read.trained)
+    assert "Safeguard: mu 0, granularity pair (dmpo+sdpo)." in printed
 
 
 def test_notes_state_protocols_counts_method_and_generation(world: World) -> None:
