@@ -17,7 +17,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
 .DEFAULT_GOAL := help
-.PHONY: help demo toy-surface toy-surface-base test audit mlflow miniature install-miniature lint generated lock clean \
+.PHONY: help demo toy-surface toy-surface-base test test-rounding audit mlflow miniature install-miniature lint generated lock clean \
 	distclean
 
 help: ## list the targets
@@ -37,6 +37,17 @@ toy-surface-base: $(STAMP) ## pretrain the toy surface's base from a seed, in pl
 
 test: lint ## check the code and run all tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Losses, λ, noising, bases, samplers and scorers: what is computed, without what trains, draws or starts processes.
+NUMERIC := tests/parity $(addprefix tests/unit/sdpo/test_,safeguard.py objectives.py accumulation.py noising.py \
+	diffusers_bases.py) $(addprefix tests/unit/evals/test_,sampling.py text_to_image.py seen_images.py statistics.py \
+	scorers_aesthetic.py scorers_imagereward.py scorers_open_clip.py scorers_pickscore.py)
+NUMERIC_PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --quiet -m "not slow" $(NUMERIC)
+
+test-rounding: $(STAMP) ## run the numeric tests as other processors round: plain and AVX2 kernels, and any other order of sums
+	@ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(NUMERIC_PYTEST)
+	@ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 OMP_NUM_THREADS=2 $(NUMERIC_PYTEST)
+	@PYTHONPATH=tests $(NUMERIC_PYTEST) -p other_rounding
 
 audit: $(STAMP) ## measure what the safeguard's bound is worth on the base and the models that the config names
 	@$(BIN)/sdpo-bench unlock

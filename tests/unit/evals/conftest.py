@@ -187,7 +187,8 @@ def check_batching(awkward_images: list[Image.Image], prompts: list[str]) -> Cal
         order = [3, 0, 5, 1, 4, 2]
         shuffled = scorer.score([awkward_images[i] for i in order], [prompts[i] for i in order])
         for other in (single, np.array(alone), shuffled[np.argsort(order)]):
-            np.testing.assert_allclose(other, whole, rtol=1e-5, atol=1e-6)
+            # Features are off by some 1e-6 of their length, and so is a score near zero.
+            np.testing.assert_allclose(other, whole, rtol=1e-5, atol=1e-5)
 
     return check
 

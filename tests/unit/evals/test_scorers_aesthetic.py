@@ -51,7 +51,8 @@ def test_batches(aesthetic_folder: Path, check_batching: Callable[[Callable[[int
 def test_the_prompt_is_ignored(aesthetic_folder: Path, awkward_images: list[Image.Image]) -> None:
     scorer = create("aesthetic", weights=aesthetic_folder)
     one, two = scorer.score(awkward_images[:1] * 2, ["a", "something else"])
-    assert one == two
+    # One picture at two places of a batch may round otherwise.
+    assert one == pytest.approx(two, abs=1e-5)
 
 
 def test_published_head_file_and_tower_alone(aesthetic_folder: Path, awkward_images: list[Image.Image]) -> None:

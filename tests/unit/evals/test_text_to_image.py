@@ -69,6 +69,11 @@ def theirs(pipeline: Any, settings: SamplingSettings, **options: Any) -> torch.T
     return torch.cat(latents)
 
 
+# Six steps of about 100 roundings each, of 6e-8 and either sign, which guidance of 7.5 multiplies by up to 2 × 7.5 - 1:
+# 2e-5 where they cancel as chance has it, 5e-4 where none cancels. A step or a factor that is wrong shows above 1e-2.
+ROUNDING = 5e-4
+
+
 def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
     """Largest deviation in units of the latents' standard deviation."""
     return float((found - expected).abs().max() / expected.std())
@@ -79,13 +84,13 @@ def test_clean_protocol_is_the_pipeline_of_diffusers(reference: tuple[Any, Path]
     settings = SamplingSettings(scheduler=scheduler, steps=6, guidance_scale=7.5)
     expected = theirs(reference[0], settings)
     assert relative(expected[0], expected[1]) > 0.1
-    assert relative(ours(reference[1], settings)[1], expected) < 1e-5
+    assert relative(ours(reference[1], settings)[1], expected) < ROUNDING
 
 
 def test_published_protocol_is_the_pipeline_with_one_more_guidance_and_one_noise(reference: tuple[Any, Path]) -> None:
     # An empty negative prompt that is given is encoded, where SDXL would otherwise take zeros.
     expected = theirs(reference[0], PAPER, negative_prompt="")
-    assert relative(ours(reference[1], PAPER)[1], expected) < 1e-5
+    assert relative(ours(reference[1], PAPER)[1], expected) < ROUNDING
     # The same noise for all prompts, and images that differ by text alone.
     noise = start_noise(PAPER, IDS, (4, 8, 8))
     assert torch.equal(noise[0], noise[2])
@@ -134,7 +139,7 @@ def test_v_prediction_comes_from_the_scheduler_config(
 ) -> None:
     folder = save_tiny_base(tmp_path / "v", kind, prediction_type="v_prediction")
     expected = theirs(opened(folder), CLEAN)
-    assert relative(ours(folder, CLEAN)[1], expected) < 1e-5
+    assert relative(ours(folder, CLEAN)[1], expected) < ROUNDING
     # The same weights read as another prediction.
     assert relative(ours(save_tiny_base(tmp_path / "e", kind), CLEAN)[1], expected) > 0.1
 

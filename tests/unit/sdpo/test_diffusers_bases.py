@@ -89,7 +89,8 @@ def test_schedule_is_the_published_one(family: str, request: pytest.FixtureReque
     timesteps = torch.tensor([0, 400, 999])
     alpha, sigma = base.coefficients(timesteps)
     torch.testing.assert_close(alpha.double(), kept[timesteps].sqrt(), atol=1e-6, rtol=1e-5)
-    torch.testing.assert_close(sigma.double(), (1 - kept[timesteps]).sqrt(), atol=1e-6, rtol=1e-5)
+    # 1 - α² loses its leading digits where α is nearly one: a rounding of 1.2e-7 there is 2e-6 of σ = 0.029.
+    torch.testing.assert_close(sigma.double(), (1 - kept[timesteps]).sqrt(), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("family", ["sd15", "sdxl"])
