@@ -18,16 +18,17 @@ def add_spec(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     )
 
 
-def read_spec(text: str) -> dict[str, Any]:
-    """Read a job description.
+def read_spec(text: str, option: str = "--spec") -> dict[str, Any]:
+    """Read a job description, or what else an option gives as a JSON object.
 
     Args:
         text: inline JSON (starts with ``{``), a path, or ``-``.
+        option: the option, for messages.
 
     Raises:
         InputError: not JSON, not an object, or the file does not exist.
     """
-    origin = "--spec"
+    origin = option
     if text == "-":
         origin, text = "standard input", sys.stdin.read()
     elif not text.lstrip().startswith("{"):
@@ -35,9 +36,9 @@ def read_spec(text: str) -> dict[str, Any]:
         try:
             text = Path(text).read_text(encoding="utf-8")
         except OSError as error:
-            raise InputError(f"--spec: {origin}: {error.strerror}; give inline JSON or a readable file") from error
+            raise InputError(f"{option}: {origin}: {error.strerror}; give inline JSON or a readable file") from error
         except UnicodeDecodeError as error:
-            raise InputError(f"--spec: {origin}: not UTF-8 text ({error.reason}); give a JSON file") from error
+            raise InputError(f"{option}: {origin}: not UTF-8 text ({error.reason}); give a JSON file") from error
     try:
         spec = json.loads(text)
     except json.JSONDecodeError as error:

@@ -4,7 +4,8 @@ The stages of a benchmark take one job description, ``--spec``: JSON given inlin
 standard input. ``snakemake -np`` prints the commands of a benchmark; ``sdpo-bench spec`` prints one description.
 
 ``score`` and ``compare`` also work alone, on a folder of images and on two files of scores; ``prompts fetch``,
-``doctor``, ``weights`` and ``cache`` help with that (docs/scoring-images.md, docs/prompt-sets.md).
+``doctor``, ``weights`` and ``cache`` help with that (docs/scoring-images.md, docs/prompt-sets.md). ``check-scorer``
+checks a scorer (CONTRIBUTING.md).
 """
 
 from __future__ import annotations
@@ -116,6 +117,20 @@ def _doctor(arguments: argparse.Namespace) -> int:
     return doctor(arguments.config, arguments.weights_dir, verify=arguments.verify)
 
 
+def _check_scorer(arguments: argparse.Namespace) -> int:
+    from evals.scorer_check import Subject, check_scorer
+    from evals.scorer_settings import resolve
+
+    name: str = arguments.name
+    weights = [] if arguments.weights is None else [f"{name}={arguments.weights}"]
+    settings = resolve(name, config=arguments.config, weights=weights, dtype=arguments.dtype)[name]
+    if arguments.protocol is not None:
+        settings["protocol"] = arguments.protocol
+    protocol, dtype = settings.pop("protocol"), settings.pop("dtype", "float32")
+    options = {**settings, "device": arguments.device}
+    return check_scorer(Subject(name, protocol, dtype, options, arguments.images, tuple(arguments.prompt)))
+
+
 def _fetch_prompts(arguments: argparse.Namespace) -> None:
     from evals.prompts_fetch import fetch
 
@@ -190,6 +205,18 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--config", metavar="FILE", help="what this config needs; exit status 1 if it is missing")
     doctor.add_argument("--weights-dir", metavar="DIR", default="weights", help="fetched weights (default: weights)")
     doctor.add_argument("--verify", action="store_true", help="compare digests too (reads all weights)")
+
+    check = add("check-scorer", "check that a scorer, built in or of a plug-in, is what it has to be", _check_scorer)
+    check.add_argument("name", metavar="NAME", help="the scorer, as a config names it")
+    check.add_argument("--weights", metavar="PATH", help="its weights, a folder or a file")
+    check.add_argument("--protocol", help="how it is run (default: sdpo, else its first)")
+    check.add_argument("--dtype", help="precision of its model (default: float32)")
+    check.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 … (default: cpu)")
+    check.add_argument("--config", metavar="FILE", help="take weights and settings from a benchmark's config")
+    check.add_argument("--images", metavar="DIR", help="pictures that it takes (default: some drawn ones)")
+    check.add_argument(
+        "--prompt", metavar="TEXT", action="append", default=[], help="a prompt that it takes; repeatable"
+    )
 
     weights = add("weights", "fetch the published weights of the scorers", _fetch_weights)
     actions = weights.add_subparsers(dest="action", required=True)

@@ -3,7 +3,8 @@
 Every stage takes one job description, ``--spec``: JSON given inline, a path to a JSON file, or ``-`` for
 standard input. ``snakemake -np`` prints the commands of a benchmark; ``sdpo-bench spec`` prints one description.
 
-``sdpo pairs manifest`` and ``sdpo pairs verify`` write and check the checksums of a data set (docs/pairs.md).
+``sdpo pairs manifest`` and ``sdpo pairs verify`` write and check the checksums of a data set (docs/pairs.md);
+``sdpo check-objective`` checks a loss (CONTRIBUTING.md).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from artifacts.errors import run_command
 from artifacts.job import add_spec, read_spec
@@ -68,6 +70,25 @@ def _verify(chosen: argparse.Namespace) -> None:
     print(f"{chosen.folder}: {verify(chosen.folder, chosen.manifest)} files are as {chosen.manifest} lists them")
 
 
+def _check_objective(chosen: argparse.Namespace) -> int:
+    from sdpo.objective_check import check_objective
+
+    given = chosen.parameters
+    return check_objective(chosen.name, None if given is None else read_spec(given, "--parameters"))
+
+
+def _add_check_objective(commands: Any) -> None:
+    summary = "check that an objective, built in or of a plug-in, is what it has to be"
+    check = commands.add_parser("check-objective", help=summary, description=f"{summary} (CONTRIBUTING.md).")
+    check.add_argument("name", metavar="NAME", help="the objective, as a config names it")
+    check.add_argument(
+        "--parameters",
+        metavar="JSON",
+        help="its hyperparameters, inline or a file (default: its own defaults, and each of its choices)",
+    )
+    check.set_defaults(action=_check_objective)
+
+
 def _add_checksum_commands(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="action", metavar="{manifest,verify}")
     manifest = commands.add_parser("manifest", help="write the SHA-256 of every file of a data set's folder")
@@ -97,6 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command.add_argument(
                 "--minutes", type=float, metavar="M", help="save the state and leave before so much time has passed"
             )
+    _add_check_objective(commands)
     given = sys.argv[1:] if arguments is None else arguments
     chosen = parser.parse_args(given)
     if action := getattr(chosen, "action", None):

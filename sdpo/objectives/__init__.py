@@ -8,8 +8,10 @@ An objective is one module of this package, or of a plug-in in the entry-point g
 - if gradients reach the predictions otherwise than through ``errors.policy_winner`` and ``errors.policy_loser``:
   ``weights(errors, parameters)``, what :func:`pair_weights` is to return.
 
-- if the loss of a pair takes in the micro-batches of other processes: ``REDUCES = True``.
+- if the loss of a pair takes in other pairs, those of other processes' micro-batches too: ``REDUCES = True``;
+- if it holds a part of itself, so that its gradient is not the slope of its value: ``STOPS_GRADIENT = True``.
 
+``sdpo check-objective`` checks all of this (:mod:`sdpo.objective_check`).
 A parameter named ``reference_decay`` makes the reference an exponential moving average of the policy.
 
 Errors, the mean over pairs and the safeguard are common to all and applied here. Importing this package or an

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sdpo.objectives.pair import PairErrors
 
 HAS_LOSER = True
+STOPS_GRADIENT = True
 
 
 class Parameters(BaseModel):

@@ -1,7 +1,8 @@
-"""What holds for every objective on drawn inputs: order, λ and the value, splits, scale, finite differences."""
+"""What holds for every objective on drawn inputs: the checks of ``sdpo check-objective``, splits, and scale."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields, replace
 from itertools import pairwise
 from typing import Any
@@ -12,131 +13,99 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdpo.accumulation import accumulate_gradients
+from sdpo.cli import main
+from sdpo.objective_check import cases, failures
+from sdpo.objective_properties import CHECKS, Draw, gradients, leaves, pairs, rows
 from sdpo.objectives import Objective, PairPrediction, create, load, names
 
-CASES: list[tuple[str, dict[str, Any]]] = [
-    ("diffusion_dpo", {}),
-    ("diffusion_dpo", {"loss_type": "hinge"}),
-    ("diffusion_dpo", {"loss_type": "ipo"}),
-    ("dspo", {"form": "sd15"}),
-    ("dspo", {"form": "sdxl"}),
-    ("dmpo", {"alpha": 0.05}),
-    ("diffusion_kto", {"liked_weight": 0.8}),
-    ("diffusion_kto", {"utility": "loss_averse"}),
-    ("diffusion_kto", {"utility": "risk_seeking"}),
-    ("mapo", {"timesteps": 20}),
-    ("linear_dpo", {}),
-    ("anchored_dpo", {"anchor": "winner"}),
-    ("anchored_dpo", {"anchor": "reference"}),
-    ("anchored_dpo", {"anchor": "reference_square"}),
-    ("chi_po", {"values": 4.0}),
-    ("thermo_dpo", {"form": "winner_weighted"}),
-    ("thermo_dpo", {"form": "plain"}),
+# Whatever is there, and hyperparameters away from their defaults.
+CASES = [(name, case) for name in names() for case in cases(load(name).Parameters)]
+CASES += [
+    ("dmpo", {"beta": 20.0, "alpha": 0.05}),
+    ("diffusion_kto", {"beta": 20.0, "liked_weight": 0.8}),
+    ("chi_po", {"beta": 20.0, "values": 4.0}),
+    ("mapo", {"beta": 20.0, "timesteps": 20}),
 ]
-every = pytest.mark.parametrize(("name", "extra"), CASES, ids=["-".join([n, *map(str, e.values())]) for n, e in CASES])
+IDS = ["-".join([name, *map(str, case.values())]) for name, case in CASES]
+every = pytest.mark.parametrize(("name", "case"), CASES, ids=IDS)
+with_loser = pytest.mark.parametrize(
+    ("name", "case"),
+    [(name, case) for name, case in CASES if load(name).HAS_LOSER],
+    ids=[i for i, (name, _) in zip(IDS, CASES, strict=True) if load(name).HAS_LOSER],
+)
 SEEDS, SLACKS, GRANULARITIES = st.integers(0, 10**6), st.floats(0, 1), st.sampled_from(["microbatch", "sample"])
 AGREEMENTS = st.floats(-2, 3)
+SCALES = st.one_of(st.floats(0, 1), st.lists(st.floats(0, 1), min_size=4, max_size=4))
+DRAWS = st.builds(Draw, seed=SEEDS, agreement=AGREEMENTS, scale=SCALES, order=st.permutations(range(4)))
 few = settings(max_examples=12, deadline=None, derandomize=True)
 fewer = settings(max_examples=6, deadline=None, derandomize=True)
-
-
-def pairs(seed: int, agreement: float, batch: int = 4, dtype: torch.dtype = torch.float64) -> PairPrediction:
-    """Pairs whose references are a little better than the policies, so that the reference point of KTO is 0."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def normal() -> torch.Tensor:
-        return torch.randn(batch, 2, 3, generator=generator, dtype=torch.float64)
-
-    targets, residual = [normal(), normal()], 0.3 * normal() + 0.1
-    residuals = [residual, agreement * residual + 0.1 * normal()]
-    policies = [t + r for t, r in zip(targets, residuals, strict=True)]
-    references = [t + 0.9 * r + 0.005 * normal() for t, r in zip(targets, residuals, strict=True)]
-    time = torch.rand(batch, generator=generator, dtype=torch.float64) * 0.8 + 0.1
-    made = PairPrediction(*(x.to(dtype) for x in (*policies, *references, *targets, time)))
-    for leaf in leaves(made):
-        leaf.requires_grad_()
-    return made
-
-
-def leaves(pair: PairPrediction) -> list[torch.Tensor]:
-    assert pair.policy_loser is not None
-    return [pair.policy_winner, pair.policy_loser]
 
 
 def tensors(pair: PairPrediction) -> dict[str, torch.Tensor]:
     return {field.name: getattr(pair, field.name) for field in fields(pair)}
 
 
-def rows(pair: PairPrediction, chosen: Any) -> PairPrediction:
-    return PairPrediction(**{name: x[chosen] for name, x in tensors(pair).items()})
+def made(name: str, case: dict[str, Any], mu: float, granularity: str) -> Objective:
+    return create(name, safeguard={"mu": mu, "granularity": granularity}, **case)
 
 
-def made(name: str, extra: dict[str, Any], mu: float | None = None, granularity: str = "microbatch") -> Objective:
-    return create(
-        name, safeguard=None if mu is None else {"mu": mu, "granularity": granularity}, **{"beta": 20.0, **extra}
-    )
-
-
-def gradients(objective: Objective, pair: PairPrediction, **options: Any) -> list[torch.Tensor]:
-    return list(torch.autograd.grad(objective(pair, **options).loss, leaves(pair)))
-
-
-def test_no_objective_is_missing() -> None:
-    assert {name for name, _ in CASES} == {name for name in names() if load(name).HAS_LOSER}
+@pytest.mark.parametrize("check", CHECKS)
+@every
+@few
+@given(DRAWS)
+def test_what_check_objective_checks_holds_for_any_draw(
+    name: str, case: dict[str, Any], check: str, draw: Draw
+) -> None:
+    assert CHECKS[check](create(name, **case), draw) == ""
 
 
 @every
-@few
-@given(SEEDS, AGREEMENTS, SLACKS, GRANULARITIES, st.permutations(range(4)))
-def test_gradients_follow_the_order_of_the_pairs(
-    name: str, extra: dict[str, Any], seed: int, agreement: float, mu: float, granularity: str, order: list[int]
-) -> None:
-    pair, objective = pairs(seed, agreement), made(name, extra, mu, granularity)
-    permuted = rows(pair, order)
-    expected = [gradient[order] for gradient in gradients(objective, pair)]
-    found = list(torch.autograd.grad(objective(permuted).loss, leaves(permuted)))
-    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-14)
+def test_check_objective_finds_nothing(name: str, case: dict[str, Any]) -> None:
+    assert failures(create(name, **case)) == []
 
 
-@every
+@with_loser
 @few
-@given(SEEDS, AGREEMENTS, st.one_of(st.floats(0, 1), st.lists(st.floats(0, 1), min_size=4, max_size=4)))
-def test_no_scale_changes_a_value_and_one_changes_nothing(
-    name: str, extra: dict[str, Any], seed: int, agreement: float, scale: float | list[float]
-) -> None:
-    """In fp32, to the last bit."""
-    pair, objective = pairs(seed, agreement, dtype=torch.float32), made(name, extra)
-    plain = objective(pair)
-    scaled = objective(pair, scale=torch.tensor(scale))
+@given(DRAWS)
+def test_no_scale_changes_a_metric_and_a_scale_of_one_no_gradient(name: str, case: dict[str, Any], draw: Draw) -> None:
+    """In fp32, to the last bit: the same operations on the same values."""
+    pair, objective = pairs(draw, dtype=torch.float32), create(name, **case)
+    plain, scaled = objective(pair), objective(pair, scale=torch.tensor(draw.scale))
     assert torch.equal(plain.loss, scaled.loss)
     assert all(torch.equal(x, scaled.metrics[key]) for key, x in plain.metrics.items() if "safe_scale" not in key)
-    (winner, loser), (scaled_winner, scaled_loser) = (
-        gradients(objective, pair),
-        gradients(objective, pair, scale=torch.tensor(scale)),
-    )
-    assert torch.equal(winner, scaled_winner)
-    torch.testing.assert_close(scaled_loser, torch.tensor(scale).reshape(-1, 1, 1) * loser, rtol=1e-5, atol=1e-30)
-    for before, after in zip([winner, loser], gradients(objective, pair, scale=torch.tensor(1.0)), strict=True):
+    one = gradients(objective, pair, scale=torch.tensor(1.0))
+    for before, after in zip(gradients(objective, pair), one, strict=True):
         assert torch.equal(before, after)
 
 
-@every
+@with_loser
+@few
+@given(DRAWS, SLACKS, GRANULARITIES)
+def test_gradients_under_the_safeguard_follow_the_order_of_the_pairs(
+    name: str, case: dict[str, Any], draw: Draw, mu: float, granularity: str
+) -> None:
+    pair, objective, order = pairs(draw), made(name, case, mu, granularity), list(draw.order)
+    expected = [gradient[order] for gradient in gradients(objective, pair)]
+    torch.testing.assert_close(gradients(objective, rows(pair, order)), expected, rtol=1e-10, atol=1e-14)
+
+
+@with_loser
 @few
 @given(SEEDS, AGREEMENTS, SLACKS)
-def test_one_pair_has_one_scale(name: str, extra: dict[str, Any], seed: int, agreement: float, mu: float) -> None:
-    pair = pairs(seed, agreement, batch=1)
-    shared, own = (made(name, extra, mu, granularity) for granularity in ("microbatch", "sample"))
+def test_one_pair_has_one_scale(name: str, case: dict[str, Any], seed: int, agreement: float, mu: float) -> None:
+    pair = pairs(Draw(seed, agreement), batch=1)
+    shared, own = (made(name, case, mu, granularity) for granularity in ("microbatch", "sample"))
     torch.testing.assert_close(gradients(own, pair), gradients(shared, pair), rtol=1e-12, atol=1e-16)
 
 
-@every
+@with_loser
 @fewer
 @given(SEEDS, AGREEMENTS, SLACKS, st.sets(st.integers(1, 5), min_size=1, max_size=5))
 def test_global_scale_does_not_know_how_the_pairs_are_split(
-    name: str, extra: dict[str, Any], seed: int, agreement: float, mu: float, cuts: set[int]
+    name: str, case: dict[str, Any], seed: int, agreement: float, mu: float, cuts: set[int]
 ) -> None:
     """The gradient by a matrix that both branches share is that of the batch as a whole."""
-    whole = pairs(seed, agreement, batch=6)
+    whole = pairs(Draw(seed, agreement), batch=6)
     generator = torch.Generator().manual_seed(seed)
     inputs = [torch.randn(6, 2, 2, generator=generator, dtype=torch.float64) for _ in range(2)]
     matrix = torch.zeros(2, 3, dtype=torch.float64, requires_grad=True)
@@ -146,7 +115,7 @@ def test_global_scale_does_not_know_how_the_pairs_are_split(
         winner, loser = (x[first:last] + y[first:last] @ matrix for x, y in zip(fixed, inputs, strict=True))
         return replace(rows(whole, slice(first, last)), policy_winner=winner, policy_loser=loser)
 
-    objective = made(name, extra, mu, "global")
+    objective = made(name, case, mu, "global")
     (expected,) = torch.autograd.grad(objective(part(0, 6)).loss, matrix)
     ends = sorted({0, 6, *cuts})
     parts = [lambda a=a, b=b: part(a, b) for a, b in pairwise(ends)]
@@ -155,27 +124,37 @@ def test_global_scale_does_not_know_how_the_pairs_are_split(
     torch.testing.assert_close(matrix.grad, expected, rtol=1e-9, atol=1e-13)
 
 
-@every
+@with_loser
 @few
 @given(SEEDS, AGREEMENTS, SLACKS, GRANULARITIES, st.floats(-30, 30))
 def test_scale_does_not_depend_on_the_size_of_the_residuals(
-    name: str, extra: dict[str, Any], seed: int, agreement: float, mu: float, granularity: str, exponent: float
+    name: str, case: dict[str, Any], seed: int, agreement: float, mu: float, granularity: str, exponent: float
 ) -> None:
-    pair, objective = pairs(seed, agreement), made(name, extra, mu, granularity)
+    pair, objective = pairs(Draw(seed, agreement)), made(name, case, mu, granularity)
     factor = 10.0**exponent
     larger = PairPrediction(**{key: x if key == "time" else factor * x for key, x in tensors(pair).items()})
     found, expected = (objective.scale(objective.errors(x)) for x in (larger, pair))
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-12)
 
 
-@pytest.mark.parametrize(("name", "extra"), [CASES[0], *CASES[4:9]])
+@pytest.mark.parametrize(
+    ("name", "extra"),
+    [
+        ("diffusion_dpo", {}),
+        ("dspo", {"form": "sdxl"}),
+        ("dmpo", {"alpha": 0.05}),
+        ("diffusion_kto", {"liked_weight": 0.8}),
+        ("diffusion_kto", {"utility": "loss_averse"}),
+        ("diffusion_kto", {"utility": "risk_seeking"}),
+    ],
+)
 @few
 @given(SEEDS, AGREEMENTS, st.floats(-2, 2))
 def test_errors_that_grow_are_a_larger_beta(
     name: str, extra: dict[str, Any], seed: int, agreement: float, exponent: float
 ) -> None:
     """The logistic loss, DSPO's form `sdxl`, DMPO and KTO see β times errors: c times the predictions are c²·β."""
-    pair, factor = pairs(seed, agreement), 10.0**exponent
+    pair, factor = pairs(Draw(seed, agreement)), 10.0**exponent
     larger = PairPrediction(**{key: x if key == "time" else factor * x for key, x in tensors(pair).items()})
     beta = 0.5
     if extra.get("form") == "sdxl" and exponent > 0:
@@ -184,25 +163,119 @@ def test_errors_that_grow_are_a_larger_beta(
     torch.testing.assert_close(found.loss, expected.loss, rtol=1e-8, atol=1e-14)
 
 
-@pytest.mark.parametrize(("name", "extra"), [case for case in CASES if case[0] != "linear_dpo"])
+@with_loser
 @fewer
 @given(SEEDS, AGREEMENTS, SLACKS, GRANULARITIES)
-def test_gradients_are_those_of_finite_differences(
-    name: str, extra: dict[str, Any], seed: int, agreement: float, mu: float, granularity: str
+def test_the_loser_s_gradient_is_that_of_the_loss_times_the_scale(
+    name: str, case: dict[str, Any], seed: int, agreement: float, mu: float, granularity: str
 ) -> None:
-    """The loser's are λ times those of the loss; Linear-DPO, whose weights are held, is checked elsewhere."""
-    pair, objective = pairs(seed, agreement), made(name, extra, mu, granularity)
+    pair, objective = pairs(Draw(seed, agreement)), made(name, case, mu, granularity)
     scale = objective.scale(objective.errors(pair)).reshape(-1, 1, 1)
-    generator = torch.Generator().manual_seed(seed)
-    for side, gradient, factor in zip(
-        ("policy_winner", "policy_loser"), gradients(objective, pair), (1.0, scale), strict=True
-    ):
-        at = getattr(pair, side).detach()
-        direction = torch.randn(at.shape, generator=generator, dtype=torch.float64)
+    (winner, loser), (whole_winner, whole_loser) = (gradients(o, pair) for o in (objective, create(name, **case)))
+    torch.testing.assert_close(winner, whole_winner, rtol=1e-12, atol=1e-16)
+    torch.testing.assert_close(loser, scale * whole_loser, rtol=1e-12, atol=1e-16)
 
-        def value(step: float, side: str = side, by: torch.Tensor = factor * direction, at: torch.Tensor = at) -> float:
-            return objective(replace(pair, **{side: at + step * by})).loss.item()
 
-        step = 1e-5
-        numeric = (value(step) - value(-step)) / (2 * step)
-        assert (gradient * direction).sum().item() == pytest.approx(numeric, rel=1e-5, abs=1e-8)
+PLUG_IN = """
+import torch
+from pydantic import BaseModel, Field, field_validator
+
+HAS_LOSER = True
+
+class Parameters(BaseModel):
+    beta: float = Field(gt=0, description="β > 0.")
+    sign: bool = Field(default=False, description="Another form.")
+
+def loss(errors, parameters):
+    return -torch.nn.functional.logsigmoid(errors.logit(parameters.beta))
+"""
+LOSS = "-torch.nn.functional.logsigmoid(errors.logit(parameters.beta))"
+
+
+@pytest.fixture
+def checked(plug_in: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, list[str]]]:
+    """Exit status and lines of ``sdpo check-objective`` on the plug-in with a piece replaced."""
+
+    def check(old: str = "", new: str = "", *more: str) -> tuple[int, list[str]]:
+        assert old in PLUG_IN
+        plug_in("sdpo.objectives", "odd", PLUG_IN.replace(old, new) if old else PLUG_IN)
+        status = main(["check-objective", "odd", *more])
+        shown = capsys.readouterr()
+        return status, (shown.out + shown.err).splitlines()
+
+    return check
+
+
+def test_a_plug_in_that_is_right_passes(checked: Callable[..., tuple[int, list[str]]]) -> None:
+    assert checked() == (0, ['odd {"beta": 20.0}: ok', 'odd {"beta": 20.0, "sign": true}: ok'])
+
+
+def test_built_in_objectives_and_given_hyperparameters(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check-objective", "dmpo", "--parameters", '{"beta": 7, "alpha": 0.2}']) == 0
+    assert capsys.readouterr().out == 'dmpo {"beta": 7, "alpha": 0.2}: ok\n'
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        (LOSS, "errors.margin.mean()", "one finite loss a pair: objective 'odd': loss has shape (), expected (4,)"),
+        (LOSS, "errors.margin.detach()", "one finite loss a pair: objective 'odd': loss carries no gradient"),
+        (LOSS, "errors.margins", "one finite loss a pair: objective 'odd': loss fails: AttributeError: "),
+        (
+            LOSS,
+            "errors.margin.abs().sqrt()",
+            "one finite loss a pair: the gradient is not finite in float64 where policy",
+        ),
+        (LOSS, "errors.margin.log()", "one finite loss a pair: the loss is not finite in float64"),
+        (LOSS, "errors.margin * torch.rand(())", "the same again: the same pairs have another loss the second time"),
+        (LOSS, "errors.margin * torch.arange(len(errors.margin))", "order of the pairs: pairs in another order have"),
+        (LOSS, "errors.margin - errors.margin.mean()", "pairs alone: a pair alone has another loss than among others"),
+        (LOSS, "errors.margin.mean().expand(4)", "pairs alone: "),
+        (LOSS, "errors.margin * errors.margin.detach()", "finite differences: the gradient by the winner's prediction"),
+        (
+            LOSS,
+            "errors.policy_winner + errors.policy_loser.detach()",
+            "finite differences: the gradient by the loser's",
+        ),
+        (
+            LOSS,
+            "errors.policy_winner",
+            "loser: no gradient reaches the loser's prediction at any of 14 inputs; say HAS_L",
+        ),
+        (LOSS, "-errors.policy_loser", "loser: no gradient reaches the winner's prediction at any of 14 inputs"),
+        ("HAS_LOSER = True", "HAS_LOSER = False", "says HAS_LOSER = False, and its loss asks for the loser: "),
+        (', description="Another form."', "", "hyperparameters: Parameters.sign has no description"),
+        (
+            "def loss(",
+            "    @field_validator('beta', mode='before')\n    def _b(cls, value): return float(value)\n\ndef loss(",
+            'hyperparameters: Parameters takes {"beta": "20.0"}',
+        ),
+        (
+            "(errors, parameters)",
+            "(errors)",
+            "error: objective 'odd' of package their-odd, entry point plug_in_0_odd: ",
+        ),
+        ("HAS_LOSER = True", "import nothing_of_the_kind", "cannot be imported: ModuleNotFoundError: "),
+        (
+            "gt=0",
+            "gt=100",
+            "error: objective 'odd': beta has no default, and none of the values tried fits it; give --p",
+        ),
+    ],
+)
+def test_each_mistake_has_a_line_of_its_own(
+    checked: Callable[..., tuple[int, list[str]]], old: str, new: str, line: str
+) -> None:
+    status, lines = checked(old, new)
+    assert status in (1, 2)
+    assert any(line in found for found in lines), lines
+    assert not any("Traceback" in found for found in lines)
+
+
+def test_what_a_module_declares_is_believed(checked: Callable[..., tuple[int, list[str]]]) -> None:
+    status, lines = checked(
+        PLUG_IN[PLUG_IN.index("def loss") :],
+        "REDUCES = True\nSTOPS_GRADIENT = True\n"
+        "def loss(errors, parameters):\n    return errors.margin * errors.margin.detach() - errors.margin.mean()\n",
+    )
+    assert (status, lines[0]) == (0, 'odd {"beta": 20.0}: ok')
