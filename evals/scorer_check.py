@@ -177,7 +177,7 @@ CHECKS: dict[str, Callable[[Subject], str]] = {
 def failures(subject: Subject) -> list[str]:
     """Everything that a scorer fails, one line a check."""
     file = getattr(scorers.load(subject.name), "__file__", None)
-    lines = []
+    lines: list[str] = []
     for name, find in CHECKS.items():
         try:
             line = find(subject)
@@ -213,7 +213,8 @@ def _moved(expected: NDArray[np.float64], found: NDArray[np.float64], dtype: str
     if len(expected) != len(found):
         return f"{len(found)} scores of {len(expected)} pictures"
     allowed = (ROUNDING[dtype] if share is None else share) * max(float(np.abs(expected).max()), 1e-3)
-    differences = np.abs(found - expected)
+    with np.errstate(invalid="ignore"):
+        differences = np.abs(found - expected)
     if (differences <= allowed).all():
         return ""
     worst = int(np.argmax(np.where(np.isnan(differences), np.inf, differences)))

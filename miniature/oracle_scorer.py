@@ -36,6 +36,8 @@ class OracleScorer:
 
         if len(images) != len(prompts):
             raise InputError(f"oracle: {len(images)} images but {len(prompts)} prompts; give one prompt an image")
+        if not images:
+            return np.zeros(0)
         size = (IMAGE_SIZE_PX, IMAGE_SIZE_PX)
         for image in images:
             if image.size != size:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
@@ -122,20 +123,21 @@ def draws() -> list[Draw]:
 
 def failures(objective: Objective) -> list[str]:
     """Everything that an objective with its hyperparameters fails, one line a check."""
-    lines: list[str] = []
-    for name, find in CHECKS.items():
-        lines += _line(name, lambda find=find: next(filter(None, (find(objective, draw) for draw in draws())), ""))
-    for name, whole in WHOLE.items():
-        lines += _line(name, lambda whole=whole: whole(objective))
-    return lines
+    found = {name: _first(partial(find, objective, draw) for draw in draws()) for name, find in CHECKS.items()}
+    found |= {name: _first([partial(find, objective)]) for name, find in WHOLE.items()}
+    return [f"{name}: {line}" for name, line in found.items() if line]
 
 
-def _line(name: str, find: Callable[[], str]) -> list[str]:
-    try:
-        found = find()
-    except InputError as error:
-        found = str(error)
-    return [f"{name}: {found}"] if found else []
+def _first(attempts: Iterable[Callable[[], str]]) -> str:
+    """What the first attempt that finds anything says, in words or by an :class:`InputError`."""
+    for attempt in attempts:
+        try:
+            line = attempt()
+        except InputError as error:
+            line = str(error)
+        if line:
+            return line
+    return ""
 
 
 def check_objective(name: str, parameters: Mapping[str, Any] | None = None) -> int:

@@ -70,8 +70,9 @@ def leaves(pair: PairPrediction) -> list[torch.Tensor]:
 
 def rows(pair: PairPrediction, chosen: Any) -> PairPrediction:
     """Some of the pairs, by any index of tensors."""
-    values = {f.name: getattr(pair, f.name) for f in fields(pair)}
-    return PairPrediction(**{name: None if x is None else x[chosen] for name, x in values.items()})
+    values: dict[str, Any] = {f.name: getattr(pair, f.name) for f in fields(pair)}
+    taken: dict[str, Any] = {name: None if x is None else x[chosen] for name, x in values.items()}
+    return PairPrediction(**taken)
 
 
 def gradients(objective: Objective, pair: PairPrediction, **options: Any) -> list[torch.Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +19,9 @@ import sdpo.objectives
 import sdpo.pairs
 from artifacts.contracts import read_table
 from artifacts.errors import InputError
+from evals.scorer_check import Subject
+from evals.scorer_check import failures as scorer_failures
+from sdpo.objective_check import failures as objective_failures
 
 PAGE = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 EXAMPLES = dict(re.findall(r"`(\S+?\.py)`:?\n\n```python\n(.*?)```", PAGE, flags=re.S))
@@ -50,6 +54,8 @@ def test_objective(dropped_in: ModuleType) -> None:
     out.loss.backward()
     assert winner.grad is not None
     assert winner.grad.sum().item() == pytest.approx(-1.0)
+    # What `sdpo check-objective hinge` says.
+    assert [objective_failures(sdpo.objectives.create("hinge", beta=beta)) for beta in (0.5, 20.0)] == [[], []]
 
 
 @pytest.mark.parametrize("dropped_in", ["evals/scorers/brightness.py"], indirect=True)
@@ -60,6 +66,15 @@ def test_scorer(dropped_in: ModuleType) -> None:
     half.paste(255, (0, 0, 2, 4))
     assert scorer.score([Image.new("RGB", (4, 4), "white"), half], ["", ""]).tolist() == [1.0, 0.5]
     assert len(scorer.fingerprint) == 64
+    # What `evals check-scorer brightness` says.
+    assert scorer_failures(Subject("brightness", "plain")) == []
+
+
+@pytest.mark.parametrize("dropped_in", ["evals/prompt_sets/colours.py"], indirect=True)
+def test_prompt_source_without_a_file(dropped_in: ModuleType, tmp_path: Path) -> None:
+    out = tmp_path / "set.parquet"
+    evals.prompt_sets.write({"prompt_set": "s", "source": "colours", "limit": 2, "options": {}, "out": out})
+    assert read_table(out, "prompts")["prompt"].tolist() == ["a red balloon", "a green balloon"]
 
 
 @pytest.mark.parametrize("dropped_in", ["evals/prompt_sets/markdown_list.py"], indirect=True)
@@ -80,14 +95,34 @@ def test_prompt_source(dropped_in: ModuleType, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dropped_in", [name for name in EXAMPLES if name.startswith("sdpo/bases")], indirect=True)
-def test_base_family(dropped_in: ModuleType, request: pytest.FixtureRequest) -> None:
+def test_base_family(dropped_in: ModuleType, request: pytest.FixtureRequest, tiny_sd15: Path) -> None:
     name = Path(request.node.callspec.params["dropped_in"]).stem
     assert name in sdpo.bases.names()
-    assert callable(sdpo.bases.REGISTRY.load(name).open_base)
+    base = sdpo.bases.open_base(name, tiny_sd15)
+    first, second = (base.draw_timesteps(4000, torch.Generator().manual_seed(3)) for _ in range(2))
+    steps = 1000
+    assert torch.equal(first, second)
+    assert first.min() >= 0 and first.max() < steps
+    # Of a logistic of a normal 0.5 ± 0.21, of a uniform distribution 0.5 ± 0.29.
+    spread = 0.21 if name == "sd15_mid_noise" else 0.29
+    assert first.float().std().item() / steps == pytest.approx(spread, abs=0.01)
 
 
 @pytest.mark.parametrize("dropped_in", [name for name in EXAMPLES if name.startswith("sdpo/pairs")], indirect=True)
-def test_pair_source(dropped_in: ModuleType, request: pytest.FixtureRequest) -> None:
+def test_pair_source(dropped_in: ModuleType, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     name = Path(request.node.callspec.params["dropped_in"]).stem
     assert name in sdpo.pairs.names()
-    assert callable(sdpo.pairs.REGISTRY.load(name).read)
+    for colour in ("red", "blue"):
+        Image.new("RGB", (20, 10), colour).save(tmp_path / f"{colour}.png")
+    row = {"prompt": "a square", "images": ["red.png", "blue.png"], "label": 0.5, "split": "heldout"}
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    options = {"path": str(tmp_path / "pairs.jsonl"), "size": 8}
+    (pair,) = sdpo.pairs.read(name, options, base_path=tmp_path)
+    assert (pair.prompt, pair.label, pair.split) == ("a square", 0.5, "heldout")
+    assert [(image.size, image.getpixel((4, 4))) for image in pair.images] == [
+        ((8, 8), (255, 0, 0)),
+        ((8, 8), (0, 0, 255)),
+    ]
+    (tmp_path / "pairs.jsonl").write_text(json.dumps({**row, "images": ["red.png", "no.png"]}), encoding="utf-8")
+    with pytest.raises(InputError, match=r"pairs\.jsonl, line 1: "):
+        list(sdpo.pairs.read(name, options, base_path=tmp_path))
