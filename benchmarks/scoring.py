@@ -35,8 +35,8 @@ from PIL import Image
 from small_scorers import OPEN_CLIP, save_all
 from torch.nn.functional import normalize
 
+from artifacts.image_decoding import decode
 from evals.folder_scores import score_folder
-from evals.image_decoding import decode
 from evals.image_matching import PromptedImage
 from evals.scorers import create
 from evals.scorers.interface import PixelScorer
@@ -172,7 +172,7 @@ def apart(folder: Path, images: Sequence[PromptedImage], scorers: dict[str, Pixe
     part = list(images[:BATCH])
     contents = [(folder / item.file).read_bytes() for item in part]
     decoded: list[Image.Image] = []
-    times = {"decode": seconds(lambda: decoded.extend(decode(content) for content in contents))}
+    times = {"decode": seconds(lambda: decoded.extend(decode(content).image for content in contents))}
     preprocessing = next(iter(scorers.values())).preprocessing
     squares: list[torch.Tensor] = []
     times["resize"] = seconds(lambda: squares.append(preprocessing.squares(decoded)))

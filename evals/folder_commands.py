@@ -92,9 +92,9 @@ def score(arguments: argparse.Namespace) -> None:
         if cache is not None:
             cache.close()
     statistics = Statistics()
-    summary = summary_markdown(summarise(result.table, statistics), statistics.confidence)
+    summary = summary_markdown(summarise(result.table, statistics), statistics.confidence, result.met)
     records = {
-        name: {"protocol": settings[name]["protocol"]}
+        name: {"protocol": settings[name]["protocol"], "decoding": result.met}
         | scorer_record(scorer, device=device, batch_size=arguments.batch_size)
         for name, scorer in scorers.items()
     }

@@ -7,6 +7,7 @@ each image only what the scorers see of it; with the folder's size only the tabl
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from artifacts.device import usable_cores
 from artifacts.errors import InputError
+from artifacts.image_decoding import BrokenImageError, decode, inspect
 from artifacts.progress import progress
-from evals.image_decoding import BrokenImageError, decode
 from evals.image_matching import PromptedImage
 from evals.read_ahead import read_ahead
 from evals.scorers.interface import RefusedImageError, truncated
@@ -46,10 +47,15 @@ class _Read:
 
 @dataclass(frozen=True)
 class FolderScores:
-    """The table (contract ``folder_scores``), and scores taken from the cache."""
+    """The table (contract ``folder_scores``), and scores taken from the cache.
+
+    Attributes:
+        met: how many images met what in decoding, by names of :data:`artifacts.image_decoding.MET`.
+    """
 
     table: pd.DataFrame
     cached: int
+    met: Mapping[str, int]
 
 
 def score_folder(
@@ -93,6 +99,7 @@ def score_folder(
     digests: list[str | None] = []
     problems: list[str | None] = []
     cached = 0
+    met: Counter[str] = Counter()
     read = partial(_read, scorers, folder, cache)
     with progress(total=len(images), label=label, unit="image") as bar:
         for batch in read_ahead(read, images, size=batch_size, workers=max(threads, 1)):
@@ -102,6 +109,7 @@ def score_folder(
                         f"{folder / one.item.file}: {one.problem}; make the image again, or list it without a score "
                         f"by --skip-broken ({NOTHING_WRITTEN})"
                     )
+            met.update(name for one in batch if one.seen is not None for name in one.seen.met)
             cached += sum(len(one.scores) for one in batch)
             try:
                 _score_batch(scorers, batch, cache)
@@ -131,7 +139,7 @@ def score_folder(
         "fingerprint": of_each(str(scorer.fingerprint) for scorer in scorers.values()),
         "problem": problems * len(scorers),
     }
-    return FolderScores(pd.DataFrame(table), cached)
+    return FolderScores(pd.DataFrame(table), cached, met)
 
 
 def _check_files(folder: Path, images: Sequence[PromptedImage]) -> None:
@@ -168,10 +176,12 @@ def _read(scorers: Mapping[str, Scorer], folder: Path, cache: ScoreCache | None,
             if (known := cache.get(scorer.fingerprint, read.sha256, item.prompt)) is not None:
                 read.scores[name] = known
     needed = {name: scorer for name, scorer in scorers.items() if name not in read.scores}
-    if not needed:
-        return read
     try:
-        read.seen = look(decode(content), needed)
+        if needed:
+            decoded = decode(content)
+            read.seen = look(decoded.image, needed, decoded.met)
+        else:
+            read.seen = SeenImage(met=inspect(content))
     except BrokenImageError as error:
         read.problem = str(error)
     # A mode without a way to RGB, an image too large for this machine.

@@ -7,7 +7,7 @@ with another (:mod:`evals.tables.paired`). Holm's adjustment is across the score
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from artifacts.errors import InputError
+from artifacts.image_decoding import described
 from evals.comparison import Statistics
 from evals.folder_score_files import common_scorers, paired, read_scores
 from evals.scorers import judges, lower_is_better
@@ -168,8 +169,12 @@ def _compared(name: str, pairs: pd.DataFrame, confidence: float) -> FolderCompar
     )
 
 
-def summary_markdown(rows: Sequence[ScoreSummary], confidence: float) -> str:
-    """Means as a Markdown table that reads well as plain text."""
+def summary_markdown(rows: Sequence[ScoreSummary], confidence: float, met: Mapping[str, int] | None = None) -> str:
+    """Means as a Markdown table that reads well as plain text.
+
+    Args:
+        met: how many images met what in decoding, by names of :data:`artifacts.image_decoding.MET`.
+    """
     header = ["scorer", "protocol", "mean", f"{percent(confidence)} interval", "n"]
     body = []
     for row in rows:
@@ -182,6 +187,8 @@ def summary_markdown(rows: Sequence[ScoreSummary], confidence: float) -> str:
         notes.append(f"{rows[0].n} images of {rows[0].prompts} prompts: the interval resamples prompts.")
     if cut := [f"{escape_markdown(row.scorer)} {row.truncated}" for row in rows if row.truncated]:
         notes.append(f"Prompts of which a scorer read only the beginning: {', '.join(cut)} of {rows[0].prompts}.")
+    if met:
+        notes.append(f"Images that are not plain RGB (docs/image-decoding.md): {described(met)}.")
     if rows[0].broken:
         notes.append(f"{rows[0].broken} broken images have no score and are in no mean; column `problem` says why.")
     return _markdown(header, body, notes)

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 from artifacts import locks
 from artifacts.atomic import replaced_directory, write_json
-from artifacts.contracts import read_table, write_table
+from artifacts.contracts import CONTRACTS, read_table, write_table
 from artifacts.errors import InputError
-from evals.image_decoding import BrokenImageError, decode
+from artifacts.image_decoding import BrokenImageError, decode
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -174,6 +174,22 @@ def write_images(
         write_json(temporary / PROVENANCE, provenance)
 
 
+def read_manifest(folder: Path) -> pd.DataFrame:
+    """Contract ``manifest`` of a folder of images; every file it lists is named as one beside it, and once.
+
+    Raises:
+        InputError: it is missing or malformed, or lists a file elsewhere, or one file twice.
+    """
+    path, remedy = folder / MANIFEST, CONTRACTS["manifest"].remedy
+    manifest = read_table(path, "manifest")
+    for name in manifest["file"]:
+        if Path(name).name != name or name == ".." or "\0" in name:
+            raise InputError(f"{path}: {name!r} is not the name of a file beside it; {remedy}")
+    if len(repeated := manifest["file"][manifest["file"].duplicated()]):
+        raise InputError(f"{path}: '{repeated.iloc[0]}' stands there twice; {remedy}")
+    return manifest
+
+
 def collect(folder: Path, shards: Sequence[Path], prompts: pd.DataFrame) -> None:
     """Put together the images that several jobs have drawn, as if one had drawn them all.
 
@@ -190,7 +206,7 @@ def collect(folder: Path, shards: Sequence[Path], prompts: pd.DataFrame) -> None
 
     import pandas as pd
 
-    manifests = [read_table(shard / MANIFEST, "manifest") for shard in shards]
+    manifests = [read_manifest(shard) for shard in shards]
     whole = pd.concat(manifests, ignore_index=True)
     wanted = prompts["prompt_id"].tolist()
     if whole["prompt_id"].tolist() != wanted:

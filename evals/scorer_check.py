@@ -70,12 +70,17 @@ def _drawn() -> list[Image]:
 
 
 def _read(folder: Path) -> list[Image]:
-    from evals.image_decoding import decode
+    from artifacts.image_decoding import BrokenImageError, decode
 
     try:
         files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
         found = [file for file in files if file.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp")][:MOST]
-        pictures = [decode(file.read_bytes()) for file in found]
+        pictures = []
+        for file in found:
+            try:
+                pictures.append(decode(file.read_bytes()).image)
+            except BrokenImageError as error:
+                raise InputError(f"--images {folder}: {file.name}: {error}; take it out") from error
     except OSError as error:
         raise InputError(f"--images {folder}: {error.strerror}; give a folder of pictures") from error
     if not pictures:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -14,8 +16,9 @@ from artifacts.atomic import json_sha256, write_json
 from artifacts.contracts import CONTRACTS, read_table, write_table
 from artifacts.device import take_device
 from artifacts.errors import InputError
+from artifacts.image_decoding import BrokenImageError, DecodedImage, decode, described, inspect
 from artifacts.progress import progress
-from evals.image_decoding import BrokenImageError, decode
+from evals.image_folder import MANIFEST, read_manifest
 from evals.read_ahead import read_ahead, share_cores
 from evals.score_cache import ScoreCache
 from evals.scorers import DEFAULT_PROTOCOL, create
@@ -26,11 +29,9 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
-    from PIL import Image
 
     from evals.scorers.interface import Scorer
 
-MANIFEST = "manifest.parquet"
 # Images scored at a time; 40 MB of normalised pixels at 224 x 224.
 CHUNK = 64
 
@@ -121,7 +122,7 @@ def score_images(
 
     folder = Path(images_dir)
     prompts = read_table(prompts_file, "prompts")
-    manifest = read_table(folder / MANIFEST, "manifest")
+    manifest = read_manifest(folder)
     _check_match(manifest, folder / MANIFEST, prompts, Path(prompts_file))
     rows = prompts.merge(manifest, on="prompt_id", how="left", validate="one_to_one")
     files, digests, texts = list(rows["file"]), list(rows["sha256"]), list(rows["prompt"])
@@ -142,6 +143,7 @@ def score_images(
         for index, (file, sha256) in enumerate(zip(files, digests, strict=True))
     ]
     scores: dict[str, list[NDArray[np.float64]]] = {name: [] for name in scorers}
+    met: Counter[str] = Counter()
     for start, images in zip(starts, read_ahead(_seen, listed, size=chunk, workers=workers), strict=True):
         part, batch = slice(start, start + chunk), SeenBatch(images)
         for name, scorer in scorers.items():
@@ -159,7 +161,10 @@ def score_images(
                     fingerprints = [scorer.fingerprint] * len(images)
                     cache.put(zip(fingerprints, digests[part], texts[part], values.tolist(), strict=True))
             scores[name].append(values)
+        met.update(name for image in images for name in image.met)
         scored(len(images))
+    if met:
+        print(f"{folder}: not plain RGB: {described(met)}", file=sys.stderr)
     return {
         name: pd.DataFrame(
             {
@@ -193,9 +198,9 @@ def _known(
 def _seen(listed: _Listed) -> SeenImage:
     """What the scorers without a score see of an image; its file is read and checked even if there is none."""
     if not listed.unscored:
-        read_content(listed.path, listed.sha256)
-        return SeenImage()
-    return look(read_image(listed.path, listed.sha256), listed.unscored)
+        return SeenImage(met=inspect(read_content(listed.path, listed.sha256)))
+    decoded = read_image(listed.path, listed.sha256)
+    return look(decoded.image, listed.unscored, decoded.met)
 
 
 def read_content(path: Path, sha256: str) -> bytes:
@@ -214,7 +219,7 @@ def read_content(path: Path, sha256: str) -> bytes:
     return content
 
 
-def read_image(path: Path, sha256: str) -> Image.Image:
+def read_image(path: Path, sha256: str) -> DecodedImage:
     """A decoded image whose file has the digest ``sha256``.
 
     Raises:
@@ -249,8 +254,6 @@ def _check_present(folder: Path, files: list[str]) -> None:
     """Look for all files first, so that a missing one is not found after an hour of scoring."""
     remedy = CONTRACTS["manifest"].remedy
     for file in files:
-        if Path(file).name != file:
-            raise InputError(f"{folder / MANIFEST}: '{file}' is not the name of a file beside it; {remedy}")
         if not (folder / file).is_file():
             raise InputError(f"{folder / file}: listed in the manifest, but missing; {remedy}")
 

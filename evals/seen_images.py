@@ -27,14 +27,16 @@ class SeenImage:
         squares: (3, S, S) by size and fit, for scorers with a model.
         scores: of scorers that need no model, by name.
         image: only where another scorer asks for it: whole images are large.
+        met: what decoding met, names of :data:`artifacts.image_decoding.MET`.
     """
 
     squares: dict[tuple[int, Fit], torch.Tensor] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
     image: Image.Image | None = None
+    met: tuple[str, ...] = ()
 
 
-def look(image: Image.Image, scorers: Mapping[str, Scorer]) -> SeenImage:
+def look(image: Image.Image, scorers: Mapping[str, Scorer], met: tuple[str, ...] = ()) -> SeenImage:
     """What ``scorers`` see of an image; may run in several threads at a time."""
     seen, whole = SeenImage(), False
     for name, scorer in scorers.items():
@@ -44,7 +46,7 @@ def look(image: Image.Image, scorers: Mapping[str, Scorer]) -> SeenImage:
             whole = True
         elif (key := scorer.preprocessing.squares_key) not in seen.squares:
             seen.squares[key] = scorer.preprocessing.squares([image])[0]
-    return SeenImage(seen.squares, seen.scores, image) if whole else seen
+    return SeenImage(seen.squares, seen.scores, image if whole else None, met)
 
 
 class SeenBatch:

@@ -15,7 +15,7 @@ VERSIONS: Final = {
     "train": 3,
     "generate": 2,
     "collect": 1,
-    "score": 3,
+    "score": 4,
     "compare": 2,
     "report": 3,
     "track": 2,

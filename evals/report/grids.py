@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from artifacts import layout
 from artifacts.contracts import read_table
 from artifacts.errors import InputError
+from artifacts.image_decoding import BrokenImageError, DecodedImage, decode
+from evals.image_folder import MANIFEST, read_manifest
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -110,7 +112,7 @@ def model_tiles(comparison: Comparison, model: ComparedModel, prompt_set: str, p
     """
     texts = read_table(layout.prompts(comparison.root, prompt_set), "prompts")
     folder = layout.images(comparison.root, model.name, prompt_set)
-    manifest = read_table(folder / "manifest.parquet", "manifest")
+    manifest = read_manifest(folder)
     columns = [manifest[name].tolist() for name in ("prompt_id", "file", "sha256", "seed")]
     images = {prompt_id: (file, sha256, seed) for prompt_id, file, sha256, seed in zip(*columns, strict=True)}
     tiles = []
@@ -118,7 +120,7 @@ def model_tiles(comparison: Comparison, model: ComparedModel, prompt_set: str, p
         prompt_id, prompt = texts["prompt_id"].iloc[index], texts["prompt"].iloc[index]
         if prompt_id not in images:
             raise InputError(
-                f"{folder / 'manifest.parquet'}: prompt '{prompt_id}' has no image; "
+                f"{folder / MANIFEST}: prompt '{prompt_id}' has no image; "
                 "delete the image folder and run snakemake again"
             )
         file, sha256, seed = images[prompt_id]
@@ -126,24 +128,22 @@ def model_tiles(comparison: Comparison, model: ComparedModel, prompt_set: str, p
     return tuple(tiles)
 
 
-def open_image(tile: Tile) -> tuple[Image, bytes]:
-    """The decoded image in RGB, and its file's bytes.
+def open_image(tile: Tile) -> tuple[DecodedImage, bytes]:
+    """The decoded image, and its file's bytes.
 
     Raises:
         InputError: the file is missing, differs from the manifest's digest, or is no readable image.
     """
-    from PIL import Image
-
     remedy = "delete the image folder and run snakemake again"
     try:
         data = tile.path.read_bytes()
         if hashlib.sha256(data).hexdigest() != tile.sha256:
             raise InputError(f"{tile.path}: differs from the digest in its manifest; {remedy}")
-        return Image.open(io.BytesIO(data)).convert("RGB"), data
+        return decode(data), data
     except FileNotFoundError as error:
         raise InputError(f"{tile.path}: named in its manifest, but no such file; {remedy}") from error
-    except (OSError, SyntaxError) as error:
-        raise InputError(f"{tile.path}: not a readable image; {remedy}") from error
+    except (OSError, BrokenImageError) as error:
+        raise InputError(f"{tile.path}: not a readable image ({error}); {remedy}") from error
 
 
 def data_uri(tile: Tile) -> tuple[str, int, int]:
@@ -153,10 +153,12 @@ def data_uri(tile: Tile) -> tuple[str, int, int]:
     """
     from PIL.Image import Resampling
 
-    image, data = open_image(tile)
-    kind = "png"
-    if image.width > SHOWN:
-        image = image.resize((SHOWN, max(1, round(image.height * SHOWN / image.width))), Resampling.LANCZOS)
+    decoded, data = open_image(tile)
+    image, kind = decoded.image, "png"
+    # A browser would show what scorers do not see.
+    if image.width > SHOWN or decoded.met:
+        width = min(image.width, SHOWN)
+        image = image.resize((width, max(1, round(image.height * width / image.width))), Resampling.LANCZOS)
         file = io.BytesIO()
         image.save(file, "JPEG", quality=88)
         data, kind = file.getvalue(), "jpeg"
@@ -201,7 +203,7 @@ def _draw(rows: Sequence[tuple[str, Sequence[Tile]]], *, captions_once: bool) ->
         for number, line in enumerate(labels):
             draw.text((_GAP, top + _CELL // 2 - _LINE * len(labels) // 2 + _LINE * number), line, "#1f2328", font)
         for index, tile in enumerate(tiles):
-            image = _fitted(open_image(tile)[0])
+            image = _fitted(open_image(tile)[0].image)
             left = margin + index * (_CELL + _GAP)
             sheet.paste(image, (left + (_CELL - image.width) // 2, top + (_CELL - image.height) // 2))
         top += _CELL + _GAP

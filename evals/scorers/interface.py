@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from artifacts import image_decoding
 from artifacts.atomic import file_sha256, json_sha256
 from artifacts.device import device_name
 from artifacts.errors import InputError
@@ -42,6 +43,8 @@ class Fingerprint(str):
 
     def __new__(cls, hashed: Mapping[str, Any]) -> Fingerprint:
         """Digest a JSON object."""
+        # Every scorer sees images as the decoder makes them.
+        hashed = {**hashed, "decoding": image_decoding.VERSION}
         made = super().__new__(cls, json_sha256(hashed))
         made.hashed = hashed
         return made

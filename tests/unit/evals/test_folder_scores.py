@@ -281,3 +281,53 @@ def test_what_the_file_system_says_while_writing_is_one_line(
     command = ["score", "--scorers", "blank", "--images", folder, "--prompts", tmp_path / "p.txt", "--device", "cpu"]
     assert run(*command, "--out", out) == 2
     assert f"error: --out {out}: cannot be written (No space left on device)" in capsys.readouterr().err
+
+
+def test_images_are_scored_as_their_pixels_are_meant_and_what_was_met_is_shown(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By one rule with the pairs: transparent over black is white, and lying pictures are turned; cached ones too."""
+    lying = np.zeros((30, 40, 3), np.uint8)
+    lying[:, :3] = 255
+    orientation = Image.Exif()
+    orientation[274] = 6
+    Image.fromarray(lying).save(folder / "0.png", exif=orientation)
+    Image.new("RGBA", (40, 30), (0, 0, 0, 0)).save(folder / "1.png")
+    Image.new("L", (40, 30), 77).save(folder / "2.png")
+    scorer = Brightness()
+    with ScoreCache(tmp_path / "cache") as cache:
+        first = score(folder, scorer, cache=cache)
+        second = score(folder, scorer, cache=cache)
+    assert list(first.table["score"][1:3]) == [255 * 2, 77 * 3]
+    assert (second.cached, len(scorer.calls)) == (5, 1)
+    assert first.met == second.met == {"turned": 1, "alpha": 1, "grey": 1}
+
+    # What lies on its side is as wide as high before the crop, and not after it.
+    upright = np.rot90(lying, -1)
+    Image.fromarray(upright).save(tmp_path / "upright.png")
+    sizes = [
+        score_folder(
+            {"jpeg_size": create("jpeg_size")}, {"jpeg_size": "sdpo"}, at, [PromptedImage(name, "x")], label=None
+        ).table["score"][0]
+        for at, name in ((folder, "0.png"), (tmp_path, "upright.png"))
+    ]
+    assert sizes[0] == sizes[1]
+
+    (tmp_path / "p.txt").write_text("\n".join(item.prompt for item in ITEMS))
+    command = ["score", "--scorers", "blank", "--images", folder, "--prompts", tmp_path / "p.txt", "--device", "cpu"]
+    assert run(*command, "--out", tmp_path / "o.parquet") == 0
+    assert (
+        "not plain RGB (docs/image-decoding.md): 1 turned upright as EXIF says, 1 with transparency, laid on white, "
+        "1 grey." in capsys.readouterr().out
+    )
+
+
+def test_a_rule_of_decoding_is_part_of_every_fingerprint(
+    monkeypatch: pytest.MonkeyPatch, aesthetic_folder: Path
+) -> None:
+    """Else scores that were kept by another rule would be taken for today's."""
+    given = {"blank": None, "jpeg_size": None, "aesthetic": aesthetic_folder}
+    before = {name: create(name, weights=weights).fingerprint for name, weights in given.items()}
+    monkeypatch.setattr("artifacts.image_decoding.VERSION", 99)
+    for name, weights in given.items():
+        assert create(name, weights=weights).fingerprint != before[name]

@@ -10,10 +10,13 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from PIL import Image
 
-from evals.image_folder import UnfinishedImages
+from artifacts.contracts import write_table
+from artifacts.errors import InputError
+from evals.image_folder import UnfinishedImages, collect, read_manifest, write_images
 
 # What the processes run needs nothing but files, so copies of this one will do.
 FORK = multiprocessing.get_context("fork")
@@ -148,3 +151,26 @@ def test_an_empty_share_makes_no_folder(tmp_path: Path) -> None:
         assert images.missing(range(4, 4)) == []
     images.forget(range(4, 4))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["../secret.png", "1.png"], r"'../secret\.png' is not the name of a file beside it"),
+        (["/etc/passwd", "1.png"], r"'/etc/passwd' is not the name of a file beside it"),
+        (["..", "1.png"], r"'\.\.' is not the name of a file beside it"),
+        (["a\0.png", "1.png"], r"'a\\x00\.png' is not the name of a file beside it"),
+        (["1.png", "1.png"], r"'1\.png' stands there twice"),
+    ],
+)
+def test_a_manifest_names_files_beside_it_and_each_once(tmp_path: Path, files: list[str], message: str) -> None:
+    """Whoever reads one: shares that are put together would else take files from elsewhere."""
+    prompts = pd.DataFrame({"prompt_id": ["s-0", "s-1"], "prompt": ["a", "b"], "category": "", "source": ""})
+    shard = tmp_path / "shards" / "0"
+    write_images(shard, prompts, [picture(0), picture(1)], [0, 1], {"spec": {}, "wall_seconds": 1})
+    collect(tmp_path / "whole", [shard], prompts)
+    manifest = read_manifest(shard)
+    write_table(shard / "manifest.parquet", manifest.assign(file=files), "manifest")
+    with pytest.raises(InputError, match=rf"manifest\.parquet: {message}; delete the image folder"):
+        collect(tmp_path / "other", [shard], prompts)
+    assert not (tmp_path / "other").exists()

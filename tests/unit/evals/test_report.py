@@ -463,6 +463,24 @@ def test_truncated_image_with_a_matching_digest(tmp_path: Path) -> None:
         open_image(replace(whole, sha256=hashlib.sha256(data).hexdigest()))
 
 
+def test_grids_show_what_scorers_see_and_open_nothing_else(tiny_benchmark: Comparison, tmp_path: Path) -> None:
+    hidden = tile(tmp_path / "hidden.png", Image.new("RGBA", (16, 16), (0, 0, 0, 0)))
+    decoded, _ = open_image(hidden)
+    assert decoded.image.getpixel((0, 0)) == (255, 255, 255)
+    # As it is it would show the page's own background.
+    assert data_uri(hidden)[0].startswith("data:image/jpeg;base64,")
+    postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
+    (tmp_path / "eps.png").write_bytes(postscript)
+    with pytest.raises(InputError, match=r"eps\.png: not a readable image \(not an image of a known format"):
+        open_image(Tile("a disc", tmp_path / "eps.png", hashlib.sha256(postscript).hexdigest(), 0))
+    path = next(tiny_benchmark.root.glob("images/**/seen/manifest.parquet"))
+    manifest = read_table(path, "manifest")
+    write_table(path, manifest.assign(file=["../x.png", *manifest["file"][1:]]), "manifest")
+    with pytest.raises(InputError, match=r"'\.\./x\.png' is not the name of a file beside it"):
+        for seed in (0, 1):
+            read_grid(tiny_benchmark, "seen", 2, seed)
+
+
 def test_large_images_are_scaled_and_small_ones_kept(tmp_path: Path) -> None:
     small = tile(tmp_path / "small.png", Image.new("RGB", (32, 16), "red"))
     uri, *size = data_uri(small)
