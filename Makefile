@@ -24,6 +24,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-18s %s\n", $$1, $$2 }'
 
 demo: $(STAMP) ## run the miniature benchmark, print its table and where the report is
+	@$(BIN)/sdpo-bench check $(CONFIG)
 	@$(BIN)/sdpo-bench unlock
 	@$(BIN)/snakemake --configfile $(CONFIG)
 	@$(BIN)/sdpo-bench show $(CONFIG)

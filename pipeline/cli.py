@@ -17,8 +17,8 @@ def _check(arguments: argparse.Namespace) -> None:
     from pipeline.config import load
     from pipeline.jobs import Plan
 
-    jobs = list(Plan(load(arguments.config)).jobs())
-    print(f"{arguments.config}: no errors; {len(jobs)} jobs")
+    benchmark = load(arguments.config, read_files=True)
+    print(f"{arguments.config}: no errors; {len(list(Plan(benchmark).jobs()))} jobs")
 
 
 def _spec(arguments: argparse.Namespace) -> None:
@@ -42,15 +42,21 @@ def _spec(arguments: argparse.Namespace) -> None:
 
 
 def _show(arguments: argparse.Namespace) -> None:
-    from evals.comparison import Comparison
-    from evals.tables import print_table
+    from evals.tables import made_with, print_table
+    from pipeline.changed import changed
     from pipeline.config import load
     from pipeline.jobs import Plan
 
     plan = Plan(load(arguments.config, check_files=False))
-    spec = plan.compare_spec()
-    print(print_table(Comparison.from_spec(spec), spec["generation"]))
+    # The config may have changed since, and says nothing of what the numbers come from.
+    made = made_with(plan.root)
+    print(print_table(made.comparison, made.generation, made.trained))
     print(f"\nReport: {plan.report_files()[0]}\nTables: {plan.root / 'tables'}/")
+    if keys := changed(plan, made):
+        print(
+            f"\nThe config says otherwise now ({', '.join(keys)}): to bring tables and report up to date, "
+            f"snakemake --configfile {arguments.config}"
+        )
 
 
 def _write(folder: str) -> Callable[[argparse.Namespace], None]:

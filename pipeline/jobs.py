@@ -282,6 +282,7 @@ class Plan(Chunks):
         return {
             **({"lower_is_better": lower} if lower else {}),
             **({"no_judges": describing} if describing else {}),
+            **({"comparisons": asked} if (asked := self.benchmark.comparisons) else {}),
             "benchmark": self.benchmark.benchmark,
             "root": self.root.as_posix(),
             "models": [asdict(model) for model in self.compared_models()],

@@ -59,6 +59,11 @@ class Benchmark(Block):
     scorers: Annotated[dict[Annotated[str, known("scorer", registries.scorers)], Scorer], Field(min_length=1)] = Field(
         description="Scorers by name."
     )
+    comparisons: list[Annotated[list[str], Field(min_length=2, max_length=2)]] = Field(
+        default=[],
+        description="Pairs of variants or models that the tables compare besides each with its base and its baseline, "
+        "`[[new, old], [new+sdpo, old+sdpo]]`; `base` is the untrained base.",
+    )
     statistics: Statistics = Field(default_factory=Statistics, description="Settings of the intervals.")
     published: Published | None = Field(default=None, description="Published figures to set beside ours.")
     report: Report = Field(default_factory=Report, description="What the page shows.")

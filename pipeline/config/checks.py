@@ -6,26 +6,31 @@ What has the wrong shape is reported by the models; here it is passed over, so t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from artifacts.errors import InputError
 from artifacts.hub import is_local
 from artifacts.validation import MISSING, Problem, check, one_of, unknown
-from evals.published_weights import WEIGHTS
 from pipeline.config import registries
 from pipeline.config.benchmark import RESERVED_BENCHMARKS, RESERVED_PROMPT_SET, RESERVED_VARIANT, Benchmark
 from pipeline.config.external_checks import CHECKS as ELSEWHERE
-from pipeline.config.external_checks import missing_sources
 from pipeline.config.training import Training
 from pipeline.config.variants import baselines
 from sdpo.micro_batches import expected_instead
 
 Raw = Mapping[str, Any]
 
+SOURCES: tuple[tuple[str, Callable[[], list[str]], Callable[[str], ModuleType]], ...] = (
+    ("pairs", registries.pair_sources, registries.pair_source),
+    ("prompt_sets", registries.prompt_sources, registries.prompt_source),
+)
+"""Blocks whose entries have a source: names of what there is, and how its module is loaded."""
+
 
 def cross_checks(data: Raw) -> Iterator[Problem]:
     """All errors that no single key shows."""
+    yield from (broken := list(_broken(data)))
     for find in (
         _reserved,
         _revisions,
@@ -43,38 +48,32 @@ def cross_checks(data: Raw) -> Iterator[Problem]:
         _grid_seed,
         _options,
         _audit,
+        _comparisons,
     ):
-        yield from find(data)
+        try:
+            yield from list(find(data))
+        except InputError:
+            # What a broken member lacks, checks miss; it is reported already.
+            if not broken:
+                raise
 
 
-def missing_files(data: Raw, folder: Path) -> Iterator[Problem]:
-    """Local weights and files that are named and not there.
-
-    Args:
-        folder: what relative paths are relative to.
-    """
-    for key in ("path", "vae"):
-        value = _block(data, "base").get(key)
-        if isinstance(value, str) and is_local(value) and not (folder / Path(value).expanduser()).exists():
-            yield Problem(("base", key), value, f"no such file or folder; {_remedy(value)}")
-    # These are never hub ids, though a relative path looks like one.
-    named: list[tuple[tuple[str | int, ...], Any]] = [
-        *((("scorers", name, "weights"), s.get("weights")) for name, s in _blocks(data, "scorers")),
-        (("report", "scorer_agreement"), _block(data, "report").get("scorer_agreement")),
-        (("published", "file"), _block(data, "published").get("file")),
+def _broken(data: Raw) -> Iterator[Problem]:
+    """Members of registries that the config uses and that cannot be imported, or are not what they must be."""
+    used: list[tuple[tuple[str | int, ...], Any, Callable[[], list[str]], Callable[[str], Any]]] = [
+        (("variants", i, "objective"), variant.get("objective"), registries.objectives, registries.objective)
+        for i, variant in _variant_blocks(data)
     ]
-    for path, value in named:
-        if isinstance(value, str) and not (folder / value).exists():
-            yield Problem(path, value, f"no such file or folder; {_remedy(value, str(path[1]))}")
-    yield from missing_sources(data, folder)
-
-
-def _remedy(path: str, scorer: str = "") -> str:
-    if scorer in WEIGHTS and Path(path).name == scorer and not path.startswith("resources/"):
-        return f"fetch it with `evals weights fetch {scorer} --to {Path(path).parent}`"
-    if path.startswith("resources/miniature/"):
-        return "restore it with `git checkout -- resources/miniature` or run `make miniature install-miniature`"
-    return "paths are relative to where snakemake is started"
+    used += [(("scorers", name), name, registries.scorers, registries.scorer) for name, _ in _blocks(data, "scorers")]
+    for key, names, load in SOURCES:
+        used += [((key, name, "source"), block.get("source"), names, load) for name, block in _blocks(data, key)]
+    used.append((("base", "family"), _block(data, "base").get("family"), registries.base_families, registries.family))
+    for path, name, names, load in used:
+        if isinstance(name, str) and name in names():
+            try:
+                load(name)
+            except InputError as error:
+                yield Problem(path, MISSING, str(error))
 
 
 def _reserved(data: Raw) -> Iterator[Problem]:
@@ -271,11 +270,7 @@ def _grid_seed(data: Raw) -> Iterator[Problem]:
 
 
 def _options(data: Raw) -> Iterator[Problem]:
-    sources: tuple[tuple[str, Callable[[], list[str]], Callable[[str], ModuleType]], ...] = (
-        ("pairs", registries.pair_sources, registries.pair_source),
-        ("prompt_sets", registries.prompt_sources, registries.prompt_source),
-    )
-    for key, names, load in sources:
+    for key, names, load in SOURCES:
         for name, block in _blocks(data, key):
             source, options = block.get("source"), _block(block, "options")
             if not isinstance(source, str) or source not in names():
@@ -311,6 +306,30 @@ def _audit(data: Raw) -> Iterator[Problem]:
     if objective in registries.objectives() and not registries.objective(str(objective)).HAS_LOSER:
         expected = f"objective '{objective}' has no loser to be safeguarded; expected a variant that has one"
         yield Problem(("audit", "variant"), chosen, expected)
+
+
+def _comparisons(data: Raw) -> Iterator[Problem]:
+    """Pairs that the tables are asked for: two different rows each, and each pair once."""
+    rows = [RESERVED_VARIANT, *(v["name"] for _, v in _variant_blocks(data) if isinstance(v.get("name"), str))]
+    for key in ("other_bases", "models"):
+        listed = data.get(key)
+        for block in listed if isinstance(listed, list) else []:
+            if isinstance(block, Mapping) and isinstance(block.get("name"), str):
+                rows.append(block["name"])
+    listed = data.get("comparisons")
+    seen: dict[tuple[Any, Any], int] = {}
+    for index, pair in enumerate(listed if isinstance(listed, list) else []):
+        if not isinstance(pair, list) or not all(isinstance(name, str) for name in pair) or len(pair) != 2:
+            continue
+        path: tuple[str | int, ...] = ("comparisons", index)
+        wrong = [(place, name) for place, name in enumerate(pair) if name not in rows]
+        for place, name in wrong:
+            yield Problem((*path, place), name, unknown("variant or model", name, rows))
+        if pair[0] == pair[1]:
+            yield Problem(path, pair, "expected two different variants or models")
+        first, second = sorted(pair)
+        if (before := seen.setdefault((first, second), index)) != index:
+            yield Problem(path, pair, f"comparisons[{before}] is the same; expected each pair once")
 
 
 def _block(data: Raw, key: str) -> Raw:

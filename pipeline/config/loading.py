@@ -10,15 +10,17 @@ from artifacts.errors import InputError
 from artifacts.validation import ConfigError, Problem, check
 from artifacts.yaml_files import read_yaml
 from pipeline.config.benchmark import Benchmark
-from pipeline.config.checks import cross_checks, missing_files
+from pipeline.config.checks import cross_checks
+from pipeline.config.named_files import missing_files, unreadable
 
 
-def load(path: str | Path, *, check_files: bool = True) -> Benchmark:
+def load(path: str | Path, *, check_files: bool = True, read_files: bool = False) -> Benchmark:
     """Read and check a config file.
 
     Args:
         path: YAML file.
-        check_files: whether the weights it names must be there.
+        check_files: whether the weights and files that it names must be there.
+        read_files: whether bases and prompts that need no download are read too, which takes a second.
 
     Raises:
         ConfigError: with all errors of the file, one line each.
@@ -27,7 +29,7 @@ def load(path: str | Path, *, check_files: bool = True) -> Benchmark:
         data, repeated = read_yaml(path)
     except InputError as error:
         raise ConfigError([str(error)]) from error
-    return validate(data, source=str(path), check_files=check_files, found=repeated)
+    return validate(data, source=str(path), check_files=check_files, read_files=read_files, found=repeated)
 
 
 def validate(
@@ -35,6 +37,7 @@ def validate(
     *,
     source: str | None = None,
     check_files: bool = True,
+    read_files: bool = False,
     folder: str | Path = ".",
     found: list[Problem] | None = None,
 ) -> Benchmark:
@@ -43,8 +46,9 @@ def validate(
     Args:
         data: the config as read from YAML.
         source: file it was read from, named in every line.
-        check_files: whether the weights it names must be there.
-        folder: what relative paths are relative to.
+        check_files: whether the weights and files that it names must be there.
+        read_files: whether bases and prompts that need no download are read too, relative to the working directory.
+        folder: what other relative paths are relative to.
         found: errors known already.
 
     Raises:
@@ -56,6 +60,8 @@ def validate(
     problems = [*(found or []), *wrong, *cross_checks(data)]
     if check_files:
         problems += missing_files(data, Path(folder))
+    if read_files and not wrong:
+        problems += unreadable(data)
     if problems or benchmark is None:
         lines = [problem.line(source=source, note=_variant(data, problem.path)) for problem in problems]
         raise ConfigError(list(dict.fromkeys(lines)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,11 @@ if TYPE_CHECKING:
 def base_families() -> list[str]:
     """Names of all base families."""
     return sdpo.bases.names()
+
+
+def family(name: str) -> ModuleType:
+    """Module of a base family."""
+    return sdpo.bases.REGISTRY.load(name)
 
 
 def weights_file(family: str) -> str:
@@ -80,6 +87,21 @@ def scorer_implementations(name: str) -> tuple[str, ...]:
 def scorer_options(name: str) -> dict[str, Any]:
     """A scorer's own settings and their defaults."""
     return evals.scorers.defaults(name)
+
+
+def read_prompts(name: str, source: str, *, limit: int | None, options: Mapping[str, Any]) -> list[str]:
+    """Texts of a prompt set, see :func:`evals.prompt_sets.read`."""
+    return [prompt.text for prompt in evals.prompt_sets.read(name, source, limit=limit, options=options)]
+
+
+def check_prompts(scorer: str, prompts: Sequence[str], owner: str, remedy: str) -> None:
+    """Whether a scorer can judge images of all these prompts, see :func:`evals.scorers.check_prompts`."""
+    evals.scorers.check_prompts(scorer, prompts, owner, remedy)
+
+
+def open_base(family: str, path: Path, **options: Any) -> None:
+    """Read the configuration of a base's folder, see :func:`sdpo.bases.open_base`."""
+    sdpo.bases.open_base(family, path, **options)
 
 
 def pair_source(name: str) -> ModuleType:

@@ -282,6 +282,24 @@ CASES: dict[str, tuple[Callable[[Config], None], str]] = {
         "variants[1].parameters.beta (variant 'dmpo'): missing: β > 0, for errors averaged over the latent's values "
         "and a logit with the factor ½. Published: 2000 (SD 1.5), 6000 (SDXL).",
     ),
+    "comparison with a row that is not there": (
+        _set("comparisons", to=[["sft", "base"], ["dmpo+sdpo", "dmp"]]),
+        'comparisons[1][1] = "dmp": unknown variant or model: expected one of base, sft, dmpo, dmpo+sdpo; did you mean '
+        "'dmpo'?",
+    ),
+    "comparison with itself": (
+        _set("comparisons", to=[["sft", "sft"]]),
+        'comparisons[0] = ["sft", "sft"]: expected two different variants or models',
+    ),
+    "one comparison twice": (
+        _set("comparisons", to=[["sft", "dmpo"], ["dmpo", "sft"]]),
+        'comparisons[1] = ["dmpo", "sft"]: comparisons[0] is the same; expected each pair once',
+    ),
+    "comparison of three": (
+        _set("comparisons", to=[["sft", "dmpo", "base"]]),
+        'comparisons[0] = ["sft", "dmpo", "base"]: expected at most 2',
+    ),
+    "comparison of a text": (_set("comparisons", to=["sft"]), 'comparisons[0] = "sft": expected a list'),
     "baseline that has a safeguard": (
         _set("variants", 2, "baseline", to="dmpo+sdpo"),
         "variants[2].baseline = \"dmpo+sdpo\" (variant 'dmpo+sdpo'): unknown variant without safeguard: "
@@ -327,6 +345,7 @@ def test_an_ambiguous_baseline_is_asked_for(config: Config) -> None:
 
 
 def test_weights_that_are_not_there(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").touch()
     config["base"]["path"] = "owner/model@main"
     config["scorers"]["pickscore"]["weights"] = "weights/pick/score"
     config["report"] = {"scorer_agreement": "resources/miniature/agreement.json"}
@@ -342,6 +361,7 @@ def test_weights_that_are_not_there(config: Config, tmp_path: Path) -> None:
 
 
 def test_a_relative_path_of_two_parts_is_no_hub_id_where_none_is_taken(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").touch()
     config["base"]["path"] = "owner/model@main"
     config["scorers"]["pickscore"]["weights"] = "weights/pickscore"
     config["report"] = {"scorer_agreement": "figures/agreement.json"}
@@ -358,6 +378,7 @@ def test_a_relative_path_of_two_parts_is_no_hub_id_where_none_is_taken(config: C
 def test_a_base_may_lie_in_the_home_folder(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     config["base"]["path"] = "~/bases/own"
+    del config["prompt_sets"]["own"]
     del config["scorers"]["pickscore"]
     line = 'base.path = "~/bases/own": no such file or folder; paths are relative to where snakemake is started'
     assert errors(config, check_files=True, folder=tmp_path / "work") == [line]

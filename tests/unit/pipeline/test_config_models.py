@@ -188,6 +188,7 @@ def test_family_with_a_generator_of_its_own(elsewhere: Config, monkeypatch: pyte
 def test_missing_local_weights(elsewhere: Config, tmp_path: Path) -> None:
     for path in ("resources/miniature/base", "resources/miniature/pickscore", "models/here"):
         (tmp_path / path).mkdir(parents=True)
+    (tmp_path / "prompts.txt").touch()
     elsewhere["models"][1]["source"] = "./models/gone.pth"
     elsewhere["models"][2].update(source="./models/here", file="unet")
     assert errors(elsewhere, tmp_path) == [

@@ -54,16 +54,23 @@ def test_nothing_is_trained() -> None:
 
 
 @pytest.mark.parametrize("name", ["published", "paper-sd15", "paper-sdxl"])
-def test_what_is_missing_is_the_weights_of_the_scorers(
+def test_what_is_missing_is_the_weights_of_the_scorers_and_the_pairs(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError) as caught:
         load(FOLDER / f"{name}.yaml")
     assert [line.rpartition("; ")[2] for line in caught.value.lines] == [
-        f"fetch it with `evals weights fetch {scorer} --to weights`"
-        for scorer in ("pickscore", "hpsv2", "aesthetic", "clip", "imagereward")
+        *(
+            f"fetch it with `evals weights fetch {scorer} --to weights`"
+            for scorer in ("pickscore", "hpsv2", "aesthetic", "clip", "imagereward")
+        ),
+        # The pairs of what is trained.
+        *(["paths are relative to where snakemake is started"] if name != "published" else []),
     ]
+    if name != "published":
+        pairs = caught.value.lines[-1].partition('"')[2].partition('"')[0]
+        (tmp_path / pairs).mkdir(parents=True)
     for scorer in ("pickscore", "hpsv2", "aesthetic", "clip", "imagereward"):
         (tmp_path / "weights" / scorer).mkdir(parents=True)
     assert load(FOLDER / f"{name}.yaml").benchmark

@@ -1,0 +1,79 @@
+"""Where a config says otherwise than the tables on disk were made with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from artifacts import layout
+from evals.comparison import Comparison
+from pipeline.jobs import Plan
+
+if TYPE_CHECKING:
+    from evals.tables.write import Made
+
+
+def changed(plan: Plan, made: Made) -> list[str]:
+    """Keys of the config that differ, as far as tables and prompt files show it; empty if none does."""
+    was, now = made.comparison, Comparison.from_spec(plan.compare_spec())
+    keys: list[str] = []
+    for key, before, after in (
+        ("seeds", _seeds(was), _seeds(now)),
+        ("prompt_sets", was.prompt_sets, now.prompt_sets),
+        ("scorers", dict(was.scorers), dict(now.scorers)),
+        ("comparisons", was.comparisons, now.comparisons),
+        ("generation", made.generation, plan.benchmark.generation.model_dump()),
+        ("statistics", asdict(was.statistics), asdict(now.statistics)),
+        ("models", _elsewhere(was), _elsewhere(now)),
+    ):
+        keys += _differing(key, before, after)
+    trained = {name: _settings(plan, name) for name in plan.variants}
+    # What was trained before these were recorded is not known.
+    keys += [key for key in _differing("variants", made.trained, trained) if made.trained]
+    return [*keys, *_limits(plan)]
+
+
+def _differing(key: str, before: Any, after: Any) -> Iterator[str]:
+    """The key, or those below it that differ; what only one of them has is named where it stands."""
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        for name in dict.fromkeys((*before, *after)):
+            if name in before and name in after:
+                yield from _differing(f"{key}.{name}", before[name], after[name])
+            else:
+                yield f"{key}.{name}"
+    elif before != after:
+        yield key
+
+
+def _seeds(comparison: Comparison) -> list[int]:
+    return sorted({model.seed for model in comparison.models if model.seed is not None})
+
+
+def _elsewhere(comparison: Comparison) -> dict[str, Any]:
+    """Models that nobody trained here, and what the tables say of them."""
+    return {model.variant: asdict(model) for model in comparison.models if model.seed is None}
+
+
+def _settings(plan: Plan, variant: str) -> dict[str, Any]:
+    """What :func:`evals.tables.trainings.trainings` records of a variant, as the config has it."""
+    from evals.tables.trainings import SETTINGS
+
+    own, training = plan.variants[variant], plan.training(variant).model_dump()
+    return {
+        "objective": own.objective,
+        "parameters": plan.parameters(variant),
+        "safeguard": {} if own.safeguard is None else own.safeguard.model_dump(mode="json"),
+        "pairs": own.pairs,
+        **{name: training[name] for name in SETTINGS},
+    }
+
+
+def _limits(plan: Plan) -> Iterator[str]:
+    """Prompt sets of which another number is asked for than the files hold."""
+    import pyarrow.parquet as pq
+
+    for name, block in plan.benchmark.prompt_sets.items():
+        file = layout.prompts(plan.root, name)
+        if block.limit is not None and file.is_file() and pq.read_metadata(file).num_rows != block.limit:
+            yield f"prompt_sets.{name}.limit"
