@@ -6,6 +6,7 @@ Every parameter must be there, in its shape, and nothing else. Pickles are read 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,8 @@ from artifacts.atomic import file_sha256
 from artifacts.errors import InputError
 from artifacts.hub import is_local
 from artifacts.parts import load_part
-from evals.scorers.weights import read_state_dict
+from evals import lora_files, lora_scale
+from evals.scorers.weights import read_json, read_state_dict
 
 if TYPE_CHECKING:
     import torch
@@ -24,9 +26,9 @@ if TYPE_CHECKING:
 
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 FOLDER_WEIGHTS = "diffusion_pytorch_model"
-COPIES = ("*.fp16.*", "*non_ema*")
-"""Copies of the same weights, in half precision or not averaged; taken only where a config names them."""
-LORA_FILE = "pytorch_lora_weights.safetensors"
+_PREFIXES = ("module.", "model.", "unet.", "diffusion_model.", "denoiser.")
+# Of the code of Stable Diffusion and SDXL.
+_ORIGINAL_NAMES = ("model.diffusion_model.", "diffusion_model.", "input_blocks.", "first_stage_model.")
 # Cross-attention width of the denoiser, by which families are told apart.
 _WIDTHS = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "SDXL"}
 
@@ -50,24 +52,34 @@ def locate(model: ExternalModel) -> Path:
     """The weight file, or the folder with ``config.json`` and weights; fetched if it is on the hub and not here.
 
     Raises:
-        InputError: there is none, it cannot be fetched, or its digest is another one.
+        InputError: there is none or more than one, it cannot be fetched, or its digest is another one.
     """
     root = Path(model.source).expanduser() if is_local(model.source) else _fetch(model.source, model.file)
     path = root / model.file if model.file else root
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; correct source and file of the model")
     if path.is_dir():
-        path = next((p for p in (path / "unet", path, path / LORA_FILE) if p.is_file() or _is_part(p)), path)
-        if path.is_dir() and not _is_part(path):
+        denoisers = [folder for folder in (path / "unet", path) if (folder / "config.json").is_file()]
+        found = [*denoisers[:1], *(path / name for name in lora_files.FILES if (path / name).is_file())]
+        if not found:
             raise InputError(
-                f"{path}: holds neither unet/config.json nor config.json nor {LORA_FILE}; name the weights with `file`"
+                f"{path}: holds neither unet/config.json nor config.json nor {' nor '.join(lora_files.FILES[:2])}; "
+                "name the weights with `file`"
             )
+        if len(found) > 1:
+            names = " and ".join(one.relative_to(path).as_posix() for one in found)
+            raise InputError(f"{path}: holds {names}; name the one that is meant with `file`")
+        path = found[0]
     elif path.suffix not in WEIGHT_SUFFIXES:
         raise InputError(f"{path}: not a weight file; expected one of {', '.join(WEIGHT_SUFFIXES)}")
     if model.sha256 is not None:
-        weights = weight_files(path)
-        digest = file_sha256(weights[0])
-        if len(weights) != 1 or digest != model.sha256:
+        weights = [file for file in weight_files(path) if file.suffix in WEIGHT_SUFFIXES]
+        if len(weights) > 1:
+            raise InputError(
+                f"{path}: its weights are in {len(weights)} files, {weights[0].name} …, and sha256 is of one; leave it "
+                "out, or join them"
+            )
+        if (digest := file_sha256(weights[0])) != model.sha256:
             raise InputError(
                 f"{weights[0]}: sha256 is {digest}, expected {model.sha256}; fetch it again, or correct the config"
             )
@@ -75,20 +87,29 @@ def locate(model: ExternalModel) -> Path:
 
 
 def weight_files(path: Path) -> list[Path]:
-    """Files of :func:`locate`'s path that hold weights, in the order in which they are preferred."""
+    """Files that :func:`load` reads weights from at a path of :func:`locate`; of PEFT's LoRA its settings, last.
+
+    In a folder they are those that diffusers takes: the shards of an index, else the one file; pickles where there is
+    nothing better. Copies (``.fp16.``, ``.bf16.``, ``.non_ema.``, whole or in shards) are none of them.
+
+    Raises:
+        InputError: the folder holds none, or not all of them.
+    """
     if path.is_file():
-        return [path]
-    if not (found := _weights_in(path)):
-        raise InputError(f"{path}: holds no {FOLDER_WEIGHTS}.safetensors; complete the folder")
-    return found
-
-
-def _weights_in(folder: Path) -> list[Path]:
-    for suffix in WEIGHT_SUFFIXES:
-        files = sorted(folder.glob(f"{FOLDER_WEIGHTS}*{suffix}"))
-        if found := [file for file in files if not any(file.match(pattern) for pattern in COPIES)]:
-            return found
-    return []
+        config = path.with_name(lora_scale.CONFIG)
+        return [path, config] if path.name.startswith("adapter_model") and config.is_file() else [path]
+    for suffix in (".safetensors", ".bin"):
+        index, whole = path / f"{FOLDER_WEIGHTS}{suffix}.index.json", path / f"{FOLDER_WEIGHTS}{suffix}"
+        if index.is_file():
+            shards = [path / name for name in sorted(set(read_json(index).get("weight_map", {}).values()))]
+            if missing := [shard for shard in shards if not shard.is_file()]:
+                raise InputError(f"{missing[0]}: no such file, but {index.name} names it; complete the folder")
+            return shards
+        if whole.is_file():
+            return [whole]
+    copies = sorted(file.name for file in path.glob(f"{FOLDER_WEIGHTS}*") if file.suffix in WEIGHT_SUFFIXES)
+    has = f", only {copies[0]}: name it with `file`" if copies else "; complete the folder"
+    raise InputError(f"{path}: cannot be loaded: it holds no {FOLDER_WEIGHTS}.safetensors{has}")
 
 
 def load(path: Path, pipeline: Pipeline) -> Any:
@@ -99,60 +120,94 @@ def load(path: Path, pipeline: Pipeline) -> Any:
         pipeline: of the base that it belongs to.
 
     Raises:
-        InputError: the weights cannot be read, or are of another architecture than the base.
+        InputError: the weights cannot be read, are not finite, or are of another architecture than the base.
     """
+    import torch
     from diffusers import UNet2DConditionModel
 
-    if path.is_dir():
-        unet = load_part(UNet2DConditionModel, path, torch_dtype=pipeline.dtype)
-        _check(path, unet.state_dict(), pipeline)
+    state: dict[str, torch.Tensor] = {}
+    for file in weight_files(path):
+        if file.suffix in WEIGHT_SUFFIXES:
+            state.update(read_state_dict(file))
+    if path.is_file() and lora_files.is_adapter(path, state):
+        # Merged in float32, whatever the precision to draw in.
+        unet = load_part(UNet2DConditionModel, pipeline.path / "unet", torch_dtype=torch.float32)
+        lora_files.merge(path, state, unet, pipeline.path)
     else:
-        state = read_state_dict(path)
-        if any("lora" in key for key in state):
-            unet = _with_lora(path, pipeline)
-        else:
-            _check(path, state, pipeline)
-            unet = _empty_unet(pipeline)
+        state = _in_diffusers_names(state)
+        _check(path, state, pipeline)
+        config = _own_config(path, pipeline) if path.is_dir() else pipeline.unet_config
+        try:
+            unet = _empty_unet(config)
             unet.load_state_dict(state, assign=True)
+        # Only of a folder's own configuration; what diffusers raises depends on the key that is wrong.
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"{path}: weights and config.json are of different architectures ({reason})") from error
     return unet.to(pipeline.device, pipeline.dtype).eval().requires_grad_(False)
 
 
-def _is_part(folder: Path) -> bool:
-    return (folder / "config.json").is_file()
+def _own_config(folder: Path, pipeline: Pipeline) -> dict[str, Any]:
+    """Configuration of a denoiser's folder, which may compute otherwise than the base with weights of the same shapes.
+
+    Its size of images does not count: all models of a base are drawn at one.
+    """
+    config = read_json(folder / "config.json")
+    if (size := config.get("sample_size")) != (ours := pipeline.unet_config.get("sample_size")):
+        print(
+            f"note: {folder / 'config.json'}: sample_size is {size}, the base's {ours}; drawn at the base's size",
+            file=sys.stderr,
+        )
+    return config
 
 
-def _empty_unet(pipeline: Pipeline) -> Any:
-    """The base's architecture without memory for its weights."""
+def _empty_unet(config: Mapping[str, Any]) -> Any:
+    """An architecture without memory for its weights."""
     import torch
     from diffusers import UNet2DConditionModel
 
     with torch.device("meta"):
-        return UNet2DConditionModel.from_config(pipeline.unet_config)
+        return UNet2DConditionModel.from_config(config)
+
+
+def _in_diffusers_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same without prefixes that all names share, as those of a pipeline or of a module that was trained."""
+    found = dict(state)
+    while prefix := next((p for p in _PREFIXES if found and all(key.startswith(p) for key in found)), ""):
+        found = {key.removeprefix(prefix): value for key, value in found.items()}
+    return found
 
 
 def _check(path: Path, state: Mapping[str, torch.Tensor], pipeline: Pipeline) -> None:
-    """Names and shapes must be those of the base."""
-    wanted = {name: tuple(tensor.shape) for name, tensor in _empty_unet(pipeline).state_dict().items()}
+    """Names, shapes and kinds of numbers must be those of the base."""
+    base = _empty_unet(pipeline.unet_config).state_dict()
+    wanted = {name: tuple(tensor.shape) for name, tensor in base.items()}
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    missing = [name for name in wanted if name not in found]
-    unknown = [name for name in found if name not in wanted]
-    shaped = [name for name, shape in wanted.items() if found.get(name, shape) != shape]
-    if not missing and not unknown and not shaped:
+    wrong = [
+        f"'{names[0]}' is {how} ({len(names)} in all)"
+        for how, names in (
+            ("missing", [name for name in wanted if name not in found]),
+            ("unknown", [name for name in found if name not in wanted]),
+        )
+        if names
+    ]
+    if not wrong and (shaped := [name for name in wanted if found[name] != wanted[name]]):
+        name = shaped[0]
+        wrong = [f"'{name}' has shape {found[name]}, expected {wanted[name]} ({len(shaped)} in all)"]
+    if not wrong:
+        if whole := [name for name, tensor in state.items() if not tensor.is_floating_point()]:
+            raise InputError(
+                f"{path}: '{whole[0]}' is of {state[whole[0]].dtype} ({len(whole)} in all), expected floating point; "
+                "give the weights before they were quantised"
+            )
         return
-    if any(name.startswith("model.diffusion_model.") for name in found):
+    if any(name.startswith(_ORIGINAL_NAMES) or ".input_blocks." in name for name in found):
         hint = "it is a whole checkpoint in the original layout: convert it with diffusers' single-file loader"
     elif (theirs := _text_width(found)) != (ours := _text_width(wanted)):
         hint = f"it takes text of width {_family(theirs)}, the base's text has {_family(ours)}: give its own base"
     else:
         hint = "give the base that it was trained from"
-    first = (
-        f"'{missing[0]}' is missing ({len(missing)} in all)"
-        if missing
-        else f"'{unknown[0]}' is unknown ({len(unknown)} in all)"
-        if unknown
-        else f"'{shaped[0]}' has shape {found[shaped[0]]}, expected {wanted[shaped[0]]} ({len(shaped)} in all)"
-    )
-    raise InputError(f"{path}: not a denoiser of the base {pipeline.path}: {first}; {hint}")
+    raise InputError(f"{path}: not a denoiser of the base {pipeline.path}: {', '.join(wrong)}; {hint}")
 
 
 def _text_width(shapes: Mapping[str, tuple[int, ...]]) -> int | None:
@@ -163,63 +218,24 @@ def _family(width: int | None) -> str:
     return f"{width} ({_WIDTHS[width]})" if width in _WIDTHS else str(width)
 
 
-def _with_lora(path: Path, pipeline: Pipeline) -> Any:
-    """The base's denoiser with a LoRA merged into its weights, in float32.
-
-    The formats of diffusers, PEFT and kohya are read by diffusers, which passes over what it does not know; so the
-    layers that came to be are counted.
-    """
-    import torch
-    from diffusers import UNet2DConditionModel
-    from diffusers.loaders.lora_pipeline import StableDiffusionLoraLoaderMixin, StableDiffusionXLLoraLoaderMixin
-
-    unet = load_part(UNet2DConditionModel, pipeline.path / "unet", torch_dtype=torch.float32)
-    reader = StableDiffusionXLLoraLoaderMixin if pipeline.two_encoders else StableDiffusionLoraLoaderMixin
-    try:
-        read, alphas = reader.lora_state_dict(str(path), unet_config=unet.config)
-        if any(key.startswith("text_encoder") for key in read):
-            raise InputError(
-                f"{path}: the LoRA changes text encoders too; only the denoiser of a model is exchanged here"
-            )
-        prefixed = {key if key.startswith("unet.") else f"unet.{key}": value for key, value in read.items()}
-        pairs = sum(
-            key.endswith((".lora_A.weight", ".lora_B.weight", ".down.weight", ".up.weight")) for key in prefixed
-        )
-        unet.load_lora_adapter(prefixed, network_alphas=alphas, prefix="unet", adapter_name="external")
-    except InputError:
-        raise
-    # What diffusers and peft raise for layers that do not fit depends on their versions.
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(f"{path}: not a LoRA of the base {pipeline.path} ({reason}); give its own base") from error
-    made = sum(".lora_A." in name or ".lora_B." in name for name, _ in unet.named_parameters())
-    if made != pairs or pairs == 0:
-        raise InputError(
-            f"{path}: {pairs - made} of {pairs} LoRA matrices have no place in the base {pipeline.path}; "
-            "give its own base"
-        )
-    unet.fuse_lora()
-    unet.unload_lora()
-    return unet
-
-
 def _fetch(source: str, file: str | None) -> Path:
     """The folder of a hub id's revision, with what is needed of it."""
     if file is not None and file.endswith(WEIGHT_SUFFIXES):
-        return _snapshot(source, file, [file])
+        return _snapshot(source, file, [file, Path(file).with_name(lora_scale.CONFIG).as_posix()])
     top = "" if file is None else f"{file.rstrip('/')}/"
     folders = (f"{top}unet/", top)
     # Pickles only where there is nothing better, so that each weight is fetched once.
     for suffix in (".safetensors", ".bin"):
-        names = ("config.json", f"{FOLDER_WEIGHTS}*{suffix}", f"{FOLDER_WEIGHTS}{suffix}.index.json", LORA_FILE)
-        wanted = [folder + name for folder in folders for name in names]
-        root = _snapshot(source, file, wanted, COPIES)
-        if any((root / folder / LORA_FILE).is_file() or _weights_in(root / folder) for folder in folders):
+        weights = [f"{FOLDER_WEIGHTS}{end}" for end in (suffix, f"-?????-of-?????{suffix}", f"{suffix}.index.json")]
+        weights += [name for name in lora_files.FILES if name.endswith(suffix)]
+        names = ("config.json", lora_scale.CONFIG, *weights)
+        root = _snapshot(source, file, [folder + name for folder in folders for name in names])
+        if any(next((root / folder).glob(name), None) for folder in folders for name in weights):
             break
     return root
 
 
-def _snapshot(source: str, file: str | None, wanted: Sequence[str], left_out: Sequence[str] = ()) -> Path:
+def _snapshot(source: str, file: str | None, wanted: Sequence[str]) -> Path:
     """Files of a hub id's revision, by patterns."""
     from huggingface_hub import snapshot_download
 
@@ -227,7 +243,7 @@ def _snapshot(source: str, file: str | None, wanted: Sequence[str], left_out: Se
     if not revision:
         raise InputError(f"{source}: no such file or folder; a hub id needs its revision: {name}@<commit>")
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=[*wanted], ignore_patterns=[*left_out]))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=[*wanted]))
     # What is raised without network, account or such a revision depends on the library's version.
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

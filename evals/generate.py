@@ -136,7 +136,8 @@ class _Job:
         """What the images of a model come from, for their provenance: ``inputs`` by digest, ``commits`` of the hub."""
         known = self.sources[model].sha256 if model in self.sources else None
         # A digest that the config gives has just been found to be the file's.
-        inputs = {file.name: known or file_sha256(file) for file in external_models.weight_files(weights)}
+        first, *others = external_models.weight_files(weights)
+        inputs = {first.name: known or file_sha256(first), **{file.name: file_sha256(file) for file in others}}
         commits = {"model": found} if model in self.sources and (found := commit_of(weights)) else {}
         return {
             "inputs": {**inputs, **self._base_origin["inputs"]},
@@ -200,7 +201,7 @@ class _Job:
             **described,
             "prompts": [ids, table["prompt"].tolist()],
             "base": self._base_fingerprint,
-            "weights": fingerprint(weights),
+            "weights": fingerprint(weights, *external_models.weight_files(weights)),
         }
         unfinished = UnfinishedImages(layout.unfinished_images(self.root, model, prompt_set, json_sha256(shaping)))
         with unfinished.owned(rows):

@@ -13,7 +13,7 @@ VERSIONS: Final = {
     "prompts": 3,
     "pairs": 4,
     "train": 3,
-    "generate": 2,
+    "generate": 3,
     "collect": 1,
     "score": 4,
     "compare": 2,

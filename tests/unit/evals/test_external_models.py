@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +15,6 @@ from artifacts.atomic import file_sha256
 from artifacts.errors import InputError
 from evals.external_models import ExternalModel, load, locate, weight_files
 from evals.text_to_image import Pipeline
-
-LAYER = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"
 
 
 @pytest.fixture(scope="module")
@@ -77,55 +76,95 @@ def test_folder_with_and_without_a_pipeline_around_it(
     assert same(opened(pipeline, tmp_path, file="whole/unet"), trained)
 
 
-def lora(prefix: str, down: str, up: str, rank: int = 2) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    return {
-        f"{prefix}.{down}.weight": torch.randn(rank, 16, generator=generator),
-        f"{prefix}.{up}.weight": torch.randn(16, rank, generator=generator),
-    }
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda state: {"unet": state},
+        lambda state: {"state_dict": state, "epoch": 3, "lr": 1e-5},
+        lambda state: {"module": {"unet": state}},
+        lambda state: {"model": {f"_orig_mod.{name}": value for name, value in state.items()}},
+        lambda state: {f"module._orig_mod.{name}": value for name, value in state.items()},
+        lambda state: {f"unet.{name}": value for name, value in state.items()},
+        lambda state: {name.replace("mid_block.", "mid_block._orig_mod."): value for name, value in state.items()},
+        # An average over steps counts them.
+        lambda state: {"n_averaged": torch.tensor(7), **{f"module.{name}": value for name, value in state.items()}},
+        # The optimizer's tensors lie under numbers, as torch saves them.
+        lambda state: {"model": state, "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": []}},
+    ],
+)
+def test_wrapped_state_dicts_are_read(
+    base: Path, trained: dict[str, torch.Tensor], tmp_path: Path, wrapped: Callable[[Any], Any]
+) -> None:
+    torch.save(wrapped(trained), tmp_path / "unet.pt")
+    assert same(opened(Pipeline(base), tmp_path / "unet.pt"), trained)
 
 
-@pytest.mark.parametrize("layout", ["peft", "diffusers", "kohya"])
-def test_lora_is_added_to_the_base(base: Path, tmp_path: Path, layout: str) -> None:
-    prefix, down, up, scale = {
-        "peft": (f"unet.{LAYER}", "lora_A", "lora_B", 1.0),
-        "diffusers": (f"unet.{LAYER}", "lora.down", "lora.up", 1.0),
-        # A LoRA counts by alpha over rank.
-        "kohya": (f"lora_unet_{LAYER.replace('.', '_')}", "lora_down", "lora_up", 3.0 / 2),
-    }[layout]
-    matrices = lora(prefix, down, up)
-    first, second = matrices.values()
-    if layout == "kohya":
-        matrices[f"{prefix}.alpha"] = torch.tensor(3.0)
-    save_file(matrices, tmp_path / "pytorch_lora_weights.safetensors")
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (lambda state: {"ema": state}, r"expected tensors by name, found 1 entries that hold some: 'ema'"),
+        (lambda state: {"unet": state, "text_encoder": {"a": torch.ones(2)}}, r"2 entries .*'unet', 'text_encoder'"),
+        (lambda state: {"unet": state, "model": state}, r"2 entries that hold some: 'model', 'unet'"),
+        (lambda state: {"state_dict": state, "token": torch.ones(4)}, r"2 entries .*'state_dict', 'token'"),
+        (
+            lambda state: {**state, "_orig_mod.conv_in.bias": state["conv_in.bias"]},
+            r"'conv_in\.bias' is there twice, once as '_orig_mod\.conv_in\.bias'",
+        ),
+        (lambda state: [*state.values()], "expected tensors by name, found something else"),
+        (
+            lambda state: {f"model.diffusion_model.{name}": value for name, value in LDM.items()},
+            r"'input_blocks\.0\.0\.weight' is unknown \(2 in all\); it is a whole checkpoint in the original layout",
+        ),
+        (
+            lambda state: {**state, "conv_in.weight": state["conv_in.weight"].to(torch.int8)},
+            r"'conv_in\.weight' is of torch\.int8 \(1 in all\), expected floating point",
+        ),
+    ],
+)
+def test_what_holds_more_or_something_else_is_named(
+    base: Path, trained: dict[str, torch.Tensor], tmp_path: Path, content: Callable[[Any], Any], message: str
+) -> None:
+    torch.save(content(trained), tmp_path / "unet.pt")
+    with pytest.raises(InputError, match=rf"unet\.pt: .*{message}"):
+        load(tmp_path / "unet.pt", Pipeline(base))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_values_that_are_not_finite_are_refused(
+    base: Path, trained: dict[str, torch.Tensor], tmp_path: Path, value: float, dtype: torch.dtype
+) -> None:
+    trained = {name: tensor.to(dtype) for name, tensor in trained.items()}
+    trained["conv_out.weight"][0, 0, 0, 0] = trained["conv_in.bias"][-1] = value
+    save_file(trained, tmp_path / "unet.safetensors")
+    message = r"unet\.safetensors: 'conv_(in|out)\.\w+' has values that are not finite \(2 such tensors in all\)"
+    with pytest.raises(InputError, match=message):
+        load(tmp_path / "unet.safetensors", Pipeline(base))
+
+
+def test_half_precision_is_widened(base: Path, trained: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    for dtype in (torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn):
+        narrow = {name: tensor.to(dtype) for name, tensor in trained.items()}
+        save_file(narrow, tmp_path / "unet.safetensors")
+        found = opened(Pipeline(base), tmp_path / "unet.safetensors")
+        assert same(found, {name: tensor.float() for name, tensor in narrow.items()}), dtype
+
+
+def test_own_configuration_of_a_folder_counts_but_for_the_size(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Weights of the same shapes may be meant for another computation."""
+    shutil.copytree(base / "unet", tmp_path / "unet")
+    config = json.loads((tmp_path / "unet/config.json").read_text())
+    (tmp_path / "unet/config.json").write_text(json.dumps({**config, "norm_eps": 0.5, "sample_size": 4}))
     pipeline = Pipeline(base)
-    found = opened(pipeline, tmp_path)
-    expected = {name: tensor.clone() for name, tensor in pipeline.unet.state_dict().items()}
-    expected[f"{LAYER}.weight"] += scale * second @ first
-    assert found.keys() == expected.keys()
-    for name in expected:
-        torch.testing.assert_close(found[name], expected[name], atol=1e-5, rtol=1e-5)
-
-
-def test_lora_of_another_base(base: Path, tmp_path: Path) -> None:
-    matrices = lora(f"unet.{LAYER.replace('down_blocks.1', 'down_blocks.7')}", "lora_A", "lora_B")
-    save_file({**matrices, **lora(f"unet.{LAYER}", "lora_A", "lora_B")}, tmp_path / "other.safetensors")
-    with pytest.raises(InputError, match=r"other\.safetensors: 2 of 4 LoRA matrices have no place in the base"):
-        load(tmp_path / "other.safetensors", Pipeline(base))
-    wide = {
-        key: torch.zeros(2, 24) if "lora_A" in key else value
-        for key, value in lora(f"unet.{LAYER}", "lora_A", "lora_B").items()
-    }
-    save_file(wide, tmp_path / "wide.safetensors")
-    with pytest.raises(InputError, match=r"wide\.safetensors: not a LoRA of the base .*size mismatch"):
-        load(tmp_path / "wide.safetensors", Pipeline(base))
-
-
-def test_lora_of_text_encoders_is_refused(base: Path, tmp_path: Path) -> None:
-    matrices = lora("text_encoder.text_model.encoder.layers.0.self_attn.q_proj", "lora_A", "lora_B")
-    save_file({**matrices, **lora(f"unet.{LAYER}", "lora_A", "lora_B")}, tmp_path / "both.safetensors")
-    with pytest.raises(InputError, match="the LoRA changes text encoders too"):
-        load(tmp_path / "both.safetensors", Pipeline(base))
+    unet = load(locate(ExternalModel(str(tmp_path))), pipeline)
+    assert unet.config.norm_eps == 0.5
+    assert pipeline.image_size == [16, 16]
+    assert "sample_size is 4, the base's 8; drawn at the base's size" in capsys.readouterr().err
+    (tmp_path / "unet/config.json").write_text(json.dumps({**config, "block_out_channels": [8, 24]}))
+    with pytest.raises(InputError, match=r"unet: weights and config\.json are of different architectures"):
+        load(tmp_path / "unet", pipeline)
 
 
 def test_checkpoint_of_another_architecture_is_one_error(base: Path, larger: Path, tmp_path: Path) -> None:
@@ -217,9 +256,9 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Path]:
         cache = tmp_path / "snapshots" / ("0123456789" * 4)
         cache.mkdir(parents=True)
 
-        def download(name: str, *, revision: str, allow_patterns: list[str], ignore_patterns: list[str]) -> str:
+        def download(name: str, *, revision: str, allow_patterns: list[str]) -> str:
             assert (name, revision) == ("owner/name", "abc")
-            for file in filter_repo_objects(files, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns):
+            for file in filter_repo_objects(files, allow_patterns=allow_patterns):
                 (cache / file).parent.mkdir(parents=True, exist_ok=True)
                 (cache / file).touch()
             return str(cache)
@@ -230,8 +269,59 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
+def test_sharded_folder_is_read_by_its_index(base: Path, trained: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    pipeline = Pipeline(base)
+    unet = pipeline.load_unet(base)
+    unet.load_state_dict(trained)
+    unet.save_pretrained(tmp_path / "unet", max_shard_size="20KB")
+    shards = sorted((tmp_path / "unet").glob("*.safetensors"))
+    assert len(shards) > 1
+    assert weight_files(tmp_path / "unet") == shards
+    assert same(opened(pipeline, tmp_path), trained)
+    with pytest.raises(InputError, match=rf"its weights are in {len(shards)} files, .* and sha256 is of one"):
+        locate(ExternalModel(str(tmp_path), sha256=file_sha256(shards[0])))
+    shards[1].unlink()
+    with pytest.raises(InputError, match=rf"{shards[1].name}: no such file, but .*index\.json names it"):
+        load(tmp_path / "unet", pipeline)
+
+
+@pytest.mark.parametrize(
+    "copy", ["bf16.safetensors", "fp16-00001-of-00002.safetensors", "non_ema.safetensors", "ema.fp16.safetensors"]
+)
+def test_copy_beside_the_file_is_not_loaded_and_not_digested(
+    base: Path, trained: dict[str, torch.Tensor], tmp_path: Path, copy: str
+) -> None:
+    shutil.copytree(base / "unet", tmp_path / "unet")
+    whole = tmp_path / "unet" / f"{WEIGHTS}.safetensors"
+    save_file({name: value.half() for name, value in trained.items()}, tmp_path / "unet" / f"{WEIGHTS}.{copy}")
+    pipeline = Pipeline(base)
+    assert same(opened(pipeline, tmp_path, sha256=file_sha256(whole)), pipeline.unet.state_dict())
+    assert weight_files(tmp_path / "unet") == [whole]
+    right = file_sha256(whole)
+    with pytest.raises(InputError, match=rf"{WEIGHTS}\.safetensors: sha256 is {right}, expected {'0' * 64}"):
+        locate(ExternalModel(str(tmp_path), sha256="0" * 64))
+    whole.unlink()
+    with pytest.raises(InputError, match=rf"holds no {WEIGHTS}\.safetensors, only {WEIGHTS}\.{copy}: name it with"):
+        weight_files(tmp_path / "unet")
+    named = tmp_path / "unet" / f"{WEIGHTS}.{copy}"
+    found = opened(pipeline, tmp_path, file=f"unet/{named.name}", sha256=file_sha256(named))
+    assert same(found, {name: value.half().float() for name, value in trained.items()})
+
+
+def test_folder_that_holds_a_denoiser_and_a_lora_is_ambiguous(base: Path, tmp_path: Path) -> None:
+    shutil.copytree(base / "unet", tmp_path / "unet")
+    save_file({"a": torch.ones(1)}, tmp_path / LORA)
+    with pytest.raises(InputError, match=rf"holds unet and {LORA}; name the one that is meant with `file`"):
+        locate(ExternalModel(str(tmp_path)))
+
+
 WEIGHTS, UNET, LORA = "diffusion_pytorch_model", "unet/config.json", "pytorch_lora_weights.safetensors"
-COPIES = [f"unet/{WEIGHTS}.fp16.safetensors", f"unet/{WEIGHTS}.non_ema.safetensors"]
+ADAPTER = "adapter_model.safetensors"
+COPIES = [
+    *(f"unet/{WEIGHTS}.{kind}.safetensors" for kind in ("fp16", "non_ema", "bf16", "fp16-00001-of-00002")),
+    f"unet/{WEIGHTS}.safetensors.index.fp16.json",
+]
+LDM = {"input_blocks.0.0.weight": torch.zeros(8, 4, 3, 3), "out.2.bias": torch.zeros(4)}
 # Whole pipelines in one file, and parts that the base has.
 REST = ["v1-5.safetensors", "vae/diffusion_pytorch_model.safetensors", "model_index.json"]
 
@@ -245,6 +335,9 @@ REST = ["v1-5.safetensors", "vae/diffusion_pytorch_model.safetensors", "model_in
         ([f"sd/{UNET}", f"sd/unet/{WEIGHTS}.safetensors"], "sd", "sd/unet", f"sd/unet/{WEIGHTS}.safetensors"),
         (["config.json", f"{WEIGHTS}.safetensors", f"{WEIGHTS}.bin"], None, ".", f"{WEIGHTS}.safetensors"),
         ([LORA], None, LORA, LORA),
+        ([ADAPTER], None, ADAPTER, ADAPTER),
+        (["lora/" + ADAPTER], "lora/" + ADAPTER, "lora/" + ADAPTER, "lora/" + ADAPTER),
+        (["pytorch_lora_weights.bin"], None, "pytorch_lora_weights.bin", "pytorch_lora_weights.bin"),
         # What is named is taken, also a copy.
         ([], COPIES[0], COPIES[0], COPIES[0]),
         ([], COPIES[1], COPIES[1], COPIES[1]),
