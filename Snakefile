@@ -70,6 +70,15 @@ onstart:
         )
 
 
+# Called after a failure and after Ctrl-C, below all that Snakemake says of rules.
+onerror:
+    print(
+        "The line that begins with `error:` says what is wrong. Type the same command again to go on: "
+        "what is finished is kept, and a training goes on from its last checkpoint.",
+        file=sys.stderr,
+    )
+
+
 localrules:
     all,
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import select
 import sys
 from collections.abc import Callable
 
@@ -14,14 +16,36 @@ class InputError(ValueError):
 def run_command(main: Callable[[], int | None]) -> int:
     """Run a command-line entry point: an :class:`InputError` becomes one line and exit status 2.
 
-    Otherwise the status is what ``main`` returns, 0 for ``None``. Every other exception is a defect of the program and
-    keeps its traceback.
+    Otherwise the status is what ``main`` returns, 0 for ``None``. Ctrl-C is one line and 130; where the reader of the
+    output has left, as ``head`` does, it is 141 and no line: what shells make of the two signals. Every other exception
+    is a defect of the program and keeps its traceback.
     """
     # Importing torch, diffusers and transformers makes millions of objects that live to the end; looking for garbage
     # among them after every 700 takes a seventh of a job's start-up.
     gc.set_threshold(100_000, 20, 100)
     try:
-        return main() or 0
+        status = main() or 0
+        sys.stdout.flush()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where it can", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        if not _output_is_closed():
+            raise
+        return 141
+    return status
+
+
+def _output_is_closed() -> bool:
+    """Whether nobody reads standard output any more; if so, nothing is written to it from now on."""
+    output = sys.stdout.fileno()
+    poll = select.poll()
+    poll.register(output, 0)
+    closed = any(event & select.POLLERR for _, event in poll.poll(0))
+    if closed:
+        # Or Python would try again at its end, and say so.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return closed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,17 @@ from artifacts.errors import InputError
 def add_spec(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """Add the option ``--spec``."""
     parser.add_argument(
-        "--spec", required=required, metavar="JSON", help="job: inline JSON, a JSON file, or - for stdin"
+        "--spec",
+        required=required,
+        metavar="JSON",
+        help="job: inline JSON, a JSON file, or - for stdin; `sdpo-bench spec CONFIG --stage STAGE` lists those of a "
+        "config, and with --job NAME prints one",
     )
+
+
+def add_version(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--version``."""
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('sdpo-bench')}")
 
 
 def read_spec(text: str, option: str = "--spec") -> dict[str, Any]:

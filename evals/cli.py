@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from artifacts.errors import InputError, run_command
-from artifacts.job import add_spec, read_spec
+from artifacts.job import add_spec, add_version, read_spec
 
 
 def _prompts(spec: Mapping[str, Any]) -> None:
@@ -181,6 +181,7 @@ def _add_prompts(parser: argparse.ArgumentParser) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="evals", description="Evaluate text-to-image models.")
+    add_version(parser)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, (summary, stage) in STAGES.items():
         command = commands.add_parser(name, help=summary, description=summary)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from artifacts.errors import InputError, run_command
+from artifacts.job import add_version
 
 DEFAULT_CONFIG = "config/miniature.yaml"
 
@@ -75,8 +76,7 @@ def _write(folder: str) -> Callable[[argparse.Namespace], None]:
 def _unlock(arguments: argparse.Namespace) -> None:
     from pipeline.unlock import unlock
 
-    for line in unlock(arguments.folder):
-        print(line)
+    print("\n".join(unlock(arguments.folder) or ["nothing to clean up: no lock, and no job of a killed workflow"]))
 
 
 def _install(arguments: argparse.Namespace) -> None:
@@ -104,6 +104,8 @@ def _install(arguments: argparse.Namespace) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="sdpo-bench", description="Commands around the benchmark's workflow.")
+    add_version(parser)
+    config_help = f"config of a benchmark, config/README.md (default: {DEFAULT_CONFIG})"
     commands = parser.add_subparsers(dest="command", required=True)
 
     def add(name: str, summary: str, run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
@@ -112,16 +114,16 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     check = add("check", "check a config and print every error in it", _check)
-    check.add_argument("config", nargs="?", default=DEFAULT_CONFIG)
+    check.add_argument("config", nargs="?", default=DEFAULT_CONFIG, metavar="CONFIG", help=config_help)
 
     spec = add("spec", "list the jobs of a config, or print the spec of one", _spec)
-    spec.add_argument("config", nargs="?", default=DEFAULT_CONFIG)
+    spec.add_argument("config", nargs="?", default=DEFAULT_CONFIG, metavar="CONFIG", help=config_help)
     spec.add_argument("--stage", help="only jobs of this stage, e.g. train")
     spec.add_argument("--job", help="print the spec of the job of this name")
     spec.add_argument("--commands", action="store_true", help="print commands that can be run by hand")
 
     show = add("show", "print the main table and where the report is", _show)
-    show.add_argument("config", nargs="?", default=DEFAULT_CONFIG)
+    show.add_argument("config", nargs="?", default=DEFAULT_CONFIG, metavar="CONFIG", help=config_help)
 
     for name, folder, summary in (
         ("schemas", "workflow/schemas", "write the JSON schemas of config and files"),
@@ -130,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
         add(name, summary, _write(folder)).add_argument("--repository", default=".", help="root of the repository")
 
     unlock = add("unlock", "clean up after a killed workflow: its lock and its jobs", _unlock)
-    unlock.add_argument("folder", nargs="?", default=".")
+    unlock.add_argument("folder", nargs="?", default=".", help="where snakemake was started (default: here)")
 
     install = add("install-miniature", "put newly built miniature weights in place of the shipped ones", _install)
     install.add_argument("--built", default="results/build/miniature")

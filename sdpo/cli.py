@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from artifacts.errors import run_command
-from artifacts.job import add_spec, read_spec
+from artifacts.job import add_spec, add_version, read_spec
 
 
 def _pairs(chosen: argparse.Namespace, arguments: Sequence[str]) -> None:
@@ -104,6 +104,7 @@ def _add_checksum_commands(parser: argparse.ArgumentParser) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     parser = argparse.ArgumentParser(prog="sdpo", description="Train preference-aligned diffusion models.")
+    add_version(parser)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, (summary, _) in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=summary)

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,3 +78,39 @@ def test_defect_keeps_its_traceback() -> None:
 
     with pytest.raises(ValueError, match="not the user's fault"):
         run_command(fails)
+
+
+CLOSED = (
+    "import sys; from artifacts.errors import run_command; sys.exit(run_command(lambda: [print(x) for x in {}] and 0))"
+)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("items", ["range(100000)", "'ab'"])
+def test_a_reader_that_leaves_is_no_traceback(items: str, unbuffered: str) -> None:
+    reader = subprocess.Popen(["true"], stdin=subprocess.PIPE)
+    reader.wait()
+    assert reader.stdin is not None
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    command = [sys.executable, "-c", CLOSED.format(items)]
+    done = subprocess.run(command, stdout=reader.stdin, stderr=subprocess.PIPE, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_another_broken_pipe_is_a_defect() -> None:
+    code = (
+        "import sys; from artifacts.errors import run_command\n"
+        "def fails(): raise BrokenPipeError\n"
+        "sys.exit(run_command(fails))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.endswith("BrokenPipeError\n")
+
+
+def test_ctrl_c_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    assert run_command(interrupted) == 130
+    assert capsys.readouterr().err == "interrupted; the same command goes on where it can\n"
