@@ -2,7 +2,6 @@
 #   snakemake --configfile config/miniature.yaml
 # The config is checked as a whole before the first job; every job gets only what its command needs.
 import os
-import re
 import sys
 
 from snakemake.utils import min_version
@@ -10,11 +9,10 @@ from snakemake.utils import min_version
 from artifacts.errors import InputError
 from pipeline.cli import DEFAULT_CONFIG
 from pipeline.config import load
-from pipeline.chunks import label, shard_label, shard_title
-from pipeline.jobs import Plan, encode
+from pipeline.jobs import Plan
 from pipeline.job_environment import prepare_jobs
+from pipeline.rule_functions import RuleFunctions
 from pipeline.stages import VERSIONS
-from pipeline.wildcards import named, threads_of, title
 from pipeline.workflow_process import record
 
 min_version("9.27")
@@ -50,13 +48,11 @@ if workflow.is_main_process:
             file=sys.stderr,
         )
 EXECUTION = PLAN.benchmark.execution
-
-
-wildcard_constraints:
-    variant="|".join(map(re.escape, PLAN.variants)),
-    model="|".join(map(re.escape, PLAN.external_models)),
-    prompt_set="|".join(map(re.escape, PLAN.benchmark.prompt_sets)),
-    dataset="|".join(map(re.escape, PLAN.benchmark.pairs)),
+# There is a DAG when input functions are called.
+RULES = RuleFunctions(
+    PLAN,
+    forced=(lambda: workflow.dag.forcefiles) if workflow.is_main_process else None,
+)
 
 
 # Not called by a dry run.

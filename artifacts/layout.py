@@ -8,6 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+PAIR_FILES = ("cache.json", "index.parquet")
+"""Files of a pair cache beside its shards."""
+MODEL_FILES = ("provenance.json", "training.parquet", "drift.parquet")
+"""Files of a trained model beside its weights."""
+
 
 def model_name(base: str, variant: str, seed: int) -> str:
     """Name of a trained model."""
@@ -22,6 +27,11 @@ def base_model_name(base: str) -> str:
 def external_model_name(base: str, name: str) -> str:
     """Name of a model from elsewhere as a model of the table."""
     return f"{base}/{name}"
+
+
+def job_manifest(root: str | Path, stage: str, job: str) -> Path:
+    """What a job has written: :mod:`artifacts.job_manifest`."""
+    return Path(root) / "jobs" / stage / f"{job}.json"
 
 
 def prompts(root: str | Path, prompt_set: str) -> Path:

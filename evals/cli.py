@@ -16,8 +16,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from artifacts import layout
 from artifacts.errors import InputError, run_command
 from artifacts.job import add_spec, add_version, read_spec
+from artifacts.job_manifest import add_manifest, write_manifest
 
 
 def _prompts(spec: Mapping[str, Any]) -> None:
@@ -78,6 +80,9 @@ def _track(spec: Mapping[str, Any]) -> None:
     write_json(spec["marker"], {"database": spec["database"], "experiment": spec["benchmark"]})
 
 
+WITH_MANIFEST = ("prompts", "generate", "collect", "score")
+"""Stages of several jobs, which say what they have written."""
+
 THREADED = ("generate", "score")
 """Stages with an option for the number of threads, which changes no result and is in no spec."""
 
@@ -91,6 +96,18 @@ STAGES: dict[str, tuple[str, Callable[[Mapping[str, Any]], None]]] = {
     "report": ("write the report page of a benchmark", _report),
     "track": ("import a benchmark into MLflow", _track),
 }
+
+
+def written(stage: str, spec: Mapping[str, Any]) -> list[Path]:
+    """Files and folders of images that a stage with a manifest writes."""
+    if stage == "prompts":
+        return [Path(spec["out"])]
+    root, drawn = spec["root"], [(model, name) for model in spec["models"] for name in spec["prompt_sets"]]
+    if stage == "score":
+        return [layout.scores(root, scorer, model, name) for scorer in spec["scorers"] for model, name in drawn]
+    if "shard" in spec:
+        return [layout.image_shard(root, model, name, spec["shard"]) for model, name in drawn]
+    return [layout.images(root, model, name) for model, name in drawn]
 
 
 def _folder_score(arguments: argparse.Namespace) -> None:
@@ -191,6 +208,8 @@ def _parser() -> argparse.ArgumentParser:
             "compare": (_add_compare, _folder_compare),
         }.get(name)
         add_spec(command, required=alone is None)
+        if name in WITH_MANIFEST:
+            add_manifest(command)
         if name in THREADED:
             command.add_argument("--threads", type=int, metavar="N", help="CPU threads of a job (1)")
         command.set_defaults(run=None if alone is None else alone[1], stage=stage)
@@ -242,10 +261,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _run_stage(chosen: argparse.Namespace, extra: Mapping[str, Any]) -> None:
+    spec = read_spec(chosen.spec)
+    chosen.stage({**spec, **extra})
+    if getattr(chosen, "manifest", None):
+        write_manifest(chosen.manifest, written(chosen.command, spec))
+
+
 def _run(chosen: argparse.Namespace) -> int | None:
     extra = {"threads": threads} if (threads := getattr(chosen, "threads", None)) else {}
     if chosen.run is None:
-        chosen.stage({**read_spec(chosen.spec), **extra})
+        _run_stage(chosen, extra)
         return None
     alone = [f"--{name}" for name in ("images", "prompts", "out") if hasattr(chosen, name)]
     given = [option for option in alone if getattr(chosen, option[2:])] + list(getattr(chosen, "files", []))
@@ -254,8 +280,10 @@ def _run(chosen: argparse.Namespace) -> int | None:
     if chosen.spec is not None:
         if given:
             raise InputError(f"evals {chosen.command}: --spec describes the whole job; leave {given[0]} out")
-        chosen.stage({**read_spec(chosen.spec), **extra})
+        _run_stage(chosen, extra)
         return None
+    if getattr(chosen, "manifest", None):
+        raise InputError(f"evals {chosen.command}: --manifest goes with --spec; leave it out")
     if extra:
         raise InputError("evals score: --threads goes with --spec; for a folder of images there is --workers")
     if chosen.command == "prompts" and not given:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -55,7 +56,7 @@ def generate(spec: Mapping[str, Any]) -> None:
 
 
 def collect_shards(spec: Mapping[str, Any]) -> None:
-    """Stage ``collect``: put together what several jobs have drawn.
+    """Stage ``collect``: put together what several jobs have drawn, and remove their folders.
 
     Args:
         spec: ``root``, ``models``, ``prompt_sets``, ``shards`` (how many jobs).
@@ -68,6 +69,10 @@ def collect_shards(spec: Mapping[str, Any]) -> None:
         for name in spec["prompt_sets"]:
             shards = [layout.image_shard(root, model, name, (index, count)) for index in range(count)]
             collect(layout.images(root, model, name), shards, read_table(layout.prompts(root, name), "prompts"))
+    # Not before: a job that is killed starts again, and needs them all.
+    for model in spec["models"]:
+        for name in spec["prompt_sets"]:
+            shutil.rmtree(layout.image_shard(root, model, name, (0, count)).parent)
 
 
 def share(rows: int, batch_size: int, shard: Sequence[int]) -> range:

@@ -1,4 +1,4 @@
-"""How the work of a benchmark is cut into jobs, and what their rules are called."""
+"""How the work of a benchmark is cut into jobs, and what these are called."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
-from pipeline.drawn_models import DrawnModels
 from pipeline.variant_settings import VariantSettings
 
 T = TypeVar("T")
@@ -19,8 +18,23 @@ def chunks(items: Sequence[T], size: int) -> list[tuple[T, ...]]:
 
 
 @dataclass(frozen=True)
+class DrawnModels:
+    """Models of one base that a job draws and scores.
+
+    Attributes:
+        name: in the names of its jobs.
+        models: their names.
+        trained_by: name of the job that trains them; ``None`` for a base or a model from elsewhere.
+    """
+
+    name: str
+    models: tuple[str, ...]
+    trained_by: str | None = None
+
+
+@dataclass(frozen=True)
 class Chunks(VariantSettings):
-    """The pieces of one benchmark's work, and their files."""
+    """The pieces of one benchmark's work."""
 
     @property
     def seed_chunks(self) -> list[tuple[int, ...]]:
@@ -45,10 +59,9 @@ class Chunks(VariantSettings):
         return [tuple(group) for group in groups.values()]
 
     @property
-    def variant_chunks(self) -> list[tuple[str, ...]]:
-        """As :attr:`variant_groups`; if all are single, the wildcard that stands for each of them."""
-        groups = self.variant_groups
-        return [("{variant}",)] if all(len(group) == 1 for group in groups) else groups
+    def training_chunks(self) -> list[tuple[tuple[str, ...], tuple[int, ...]]]:
+        """Variants and seeds that one job trains."""
+        return [(variants, seeds) for variants in self.variant_groups for seeds in self.seed_chunks]
 
     @property
     def prompt_set_chunks(self) -> list[tuple[str, ...]]:
@@ -73,75 +86,28 @@ class Chunks(VariantSettings):
 
     @cached_property
     def drawn(self) -> list[DrawnModels]:
-        """Models by the rules that draw and score them: the base, those from elsewhere, each chunk of trained ones."""
-        groups = [DrawnModels("_base", (self.base_model,), "base", "the base")]
-        if self.external_models:
-            groups.append(DrawnModels("_model", ("{model}",), "{model}", "{wildcards.model}"))
-        for variants in self.variant_chunks:
-            words = ", ".join(variants).replace("{variant}", "{wildcards.variant}")
-            for seeds in self.seed_chunks:
-                groups.append(
-                    DrawnModels(
-                        kind="",
-                        models=tuple(self.models_of(variants, seeds)),
-                        label=label(variants, seeds),
-                        title=f"{words}, seeds {', '.join(map(str, seeds))},",
-                        variants=variants,
-                        seeds=seeds,
-                    )
-                )
-        return groups
-
-    def drawn_rule_name(
-        self,
-        stage: str,
-        group: DrawnModels,
-        prompt_sets: tuple[str, ...],
-        *,
-        scorers: tuple[str, ...] | None = None,
-        shard: tuple[int, int] = (0, 1),
-    ) -> str:
-        """Name of the rule that draws or scores a group of models."""
-        name = self.rule_name(
-            stage + group.kind, variants=group.variants, seeds=group.seeds, prompt_sets=prompt_sets, scorers=scorers
-        )
-        return name if shard[1] == 1 else f"{name}_shard{shard[0]}"
-
-    def rule_name(
-        self,
-        stage: str,
-        *,
-        variants: tuple[str, ...] | None = None,
-        seeds: tuple[int, ...] | None = None,
-        prompt_sets: tuple[str, ...] | None = None,
-        scorers: tuple[str, ...] | None = None,
-    ) -> str:
-        """Name of the rule that handles these chunks: the stage, and a number wherever there is more than one."""
-        name = stage
-        for kind, chunk, all_chunks in (
-            ("variants", variants, self.variant_chunks),
-            ("seeds", seeds, self.seed_chunks),
-            ("prompts", prompt_sets, self.prompt_set_chunks),
-            ("scorers", scorers, self.scorer_chunks),
-        ):
-            if chunk is not None and len(all_chunks) > 1:
-                name += f"_{kind}{[tuple(map(str, c)) for c in all_chunks].index(tuple(map(str, chunk)))}"
-        return name
+        """Models by the jobs that draw and score them: the base, those from elsewhere, each chunk of trained ones."""
+        found = [DrawnModels("base", (self.base_model,))]
+        found += [DrawnModels(name, (name,)) for name in self.external_models]
+        for variants, seeds in self.training_chunks:
+            name = label(variants, seeds)
+            found.append(DrawnModels(name, tuple(self.models_of(variants, seeds)), trained_by=name))
+        return found
 
 
 def label(*parts: str | Sequence[object]) -> str:
-    """Name of a piece of work: single items as they are, several as first and last."""
-    words = [
-        part if isinstance(part, str) else str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts
-    ]
-    return "/".join(words)
+    """Name of a piece of work: single items as they are, several as first and last.
+
+    It holds names and no running numbers, so what is added elsewhere leaves it as it is. No name has a ``~``.
+    """
+    return "/".join(part if isinstance(part, str) else _span(part) for part in parts)
+
+
+def _span(items: Sequence[object]) -> str:
+    between = "~" if isinstance(items[0], str) else "-"
+    return str(items[0]) if len(items) == 1 else f"{items[0]}{between}{items[-1]}"
 
 
 def shard_label(name: str, shard: tuple[int, int]) -> str:
     """Name of one share of a piece of work."""
     return name if shard[1] == 1 else f"{name}.{shard[0]}"
-
-
-def shard_title(text: str, shard: tuple[int, int]) -> str:
-    """Message of one share of a piece of work."""
-    return text if shard[1] == 1 else f"{text}, share {shard[0] + 1} of {shard[1]}"

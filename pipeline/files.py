@@ -1,10 +1,11 @@
-"""Where the files of one benchmark lie, as the rules declare them."""
+"""Which files one benchmark reads, and which its rules declare."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from artifacts import layout
 from artifacts.hub import is_local
@@ -12,8 +13,6 @@ from pipeline.config import Benchmark, registries
 from pipeline.config.base import Base
 from pipeline.config.models import Model
 
-PAIR_FILES = ("cache.json", "index.parquet")
-MODEL_FILES = ("provenance.json", "training.parquet", "drift.parquet")
 TABLE_FILES = (
     *("scores.csv", "win_rates.csv", "differences.csv", "drift.csv"),
     *("main.md", "main.tex", "main.html", "comparison.json"),
@@ -63,48 +62,17 @@ class Files:
         return found
 
     def models(self, variant: str, seeds: Sequence[int]) -> list[str]:
-        """Models of one variant; ``variant`` may be a wildcard."""
+        """Models of one variant."""
         return [layout.model_name(self.benchmark.base.name, variant, seed) for seed in seeds]
 
     def models_of(self, variants: Sequence[str], seeds: Sequence[int]) -> list[str]:
         """Models of several variants."""
         return [model for variant in variants for model in self.models(variant, seeds)]
 
-    def prompt_files(self, prompt_sets: Sequence[str]) -> list[str]:
-        """Prompt sets."""
-        return [layout.prompts(self.root, name).as_posix() for name in prompt_sets]
-
-    def pair_files(self, dataset: str) -> list[str]:
-        """Files that say that a pair cache is complete."""
-        folder = layout.pairs(self.root, dataset, self.benchmark.base.name)
-        return [(folder / name).as_posix() for name in PAIR_FILES]
-
-    def model_files(self, models: Sequence[str]) -> list[str]:
-        """Files of trained models."""
-        names = (*MODEL_FILES, registries.weights_file(self.benchmark.base.family))
-        return [(layout.model(self.root, m) / name).as_posix() for m in models for name in names]
-
-    def trained_model_files(self) -> list[str]:
-        """Files of all trained models."""
-        models = [m for v in self.benchmark.variants for m in self.models(v.name, self.benchmark.seeds)]
-        return self.model_files(models)
-
-    def manifest_files(self, models: Sequence[str], prompt_sets: Sequence[str]) -> list[str]:
-        """Manifests of generated images."""
-        return [(layout.images(self.root, m, p) / "manifest.parquet").as_posix() for m in models for p in prompt_sets]
-
-    def score_files(self, models: Sequence[str], prompt_sets: Sequence[str], scorers: Sequence[str]) -> list[str]:
-        """Scores."""
-        return [layout.scores(self.root, s, m, p).as_posix() for s in scorers for m in models for p in prompt_sets]
-
     def table_files(self) -> list[str]:
         """Tables."""
         names = (*TABLE_FILES, *(PUBLISHED_FILES if self.benchmark.published else ()))
         return [(self.root / "tables" / name).as_posix() for name in names]
-
-    def published_files(self) -> list[str]:
-        """The file of published figures, if the config names one."""
-        return [] if self.benchmark.published is None else [self.benchmark.published.file]
 
     def report_files(self) -> list[str]:
         """The report page and its figures."""
@@ -123,57 +91,47 @@ class Files:
         """Rows, figures and picture of the audit."""
         return [(self.root / "audit" / name).as_posix() for name in AUDIT_FILES]
 
-    def base_files(self, name: str | None = None) -> list[str]:
-        """Small files of a base, by default of the one that is trained from, that change whenever its weights do."""
+    def base_paths(self, name: str | None = None) -> list[str]:
+        """Local files and folders of a base, by default of the one that is trained from."""
         base = self.bases[name or self.benchmark.base.name]
-        return [file for path in (base.path, base.vae) if path is not None for file in tracked_files(path)]
+        return [path for path in (base.path, base.vae) if path is not None and is_local(path)]
 
-    def drawn_inputs(self, models: Sequence[str]) -> list[str]:
-        """Files that models of one base are drawn from."""
-        files = self.base_files(models[0].partition("/")[0])
-        for name in models:
-            if name == self.base_model:
-                continue
-            if name not in self.external_models:
-                files += self.model_files([name])
-            elif (model := self.external_models[name]) is not None:
-                files += source_files(model)
-        return files
+    def source_paths(self, models: Sequence[str]) -> list[str]:
+        """Local files and folders of the weights of models from elsewhere; a hub id has a revision instead."""
+        blocks = [block for name in models if (block := self.external_models.get(name)) is not None]
+        return [_source_path(block) for block in blocks if is_local(block.source)]
 
-    def shard_folders(self, models: Sequence[str], prompt_sets: Sequence[str], shard: tuple[int, int]) -> list[str]:
-        """Folders of one job's share of the images of models."""
-        return [layout.image_shard(self.root, m, p, shard).as_posix() for m in models for p in prompt_sets]
-
-    def agreement_files(self) -> list[str]:
-        """The file that says how often scorers agree with an oracle, if the report shows it."""
-        path = self.benchmark.report.scorer_agreement
-        return [] if path is None else [path]
-
-    def weight_files(self, scorers: Sequence[str]) -> list[str]:
-        """Small files of the scorers' weights that change whenever the weights do."""
-        weights = [self.benchmark.scorers[name].weights for name in scorers]
-        return [file for path in weights if path is not None for file in tracked_files(path)]
+    def scorer_paths(self, scorers: Sequence[str]) -> list[str]:
+        """Local files and folders that scorers read."""
+        blocks = [self.benchmark.scorers[name] for name in scorers]
+        weights = [block.weights for block in blocks if block.weights is not None and is_local(block.weights)]
+        return [*weights, *(path for block in blocks for path in option_paths(block.options))]
 
 
-def source_files(model: Model) -> list[str]:
-    """Local files that say what the weights of a model from elsewhere are; a hub id has a revision instead."""
-    if not is_local(model.source):
-        return []
+def _source_path(model: Model) -> str:
+    """What of a model's source is read: the denoiser's folder, if it is that of a whole pipeline."""
     path = Path(model.source).expanduser() / (model.file or "")
-    if path.is_file():
-        return [path.as_posix()]
-    return [*tracked_files(path.as_posix()), *tracked_files((path / "unet").as_posix())]
+    return ((path / "unet") if (path / "unet").is_dir() else path).as_posix()
 
 
-def tracked_files(path: str) -> list[str]:
-    """Files that say what lies in a folder of weights.
+def option_paths(options: Mapping[str, Any]) -> list[str]:
+    """Files that the options of a source name, and folders by an option whose name says so."""
+    return [path for key, value in options.items() for path in _paths(key, value)]
 
-    Weights are megabytes to gigabytes, and Snakemake compares large files by time stamp, which a fresh checkout
-    changes; files up to 1 MB it compares by content. The provenance records the digest of the weights. Hub ids have
-    a revision instead.
-    """
-    folder = Path(path).expanduser()
-    if not is_local(path):
-        return []
-    found = [folder / name for name in ("provenance.json", "model_index.json", "config.json")]
-    return [file.as_posix() for file in found if file.is_file()]
+
+def _paths(key: str, value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        yield from option_paths(value)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _paths(key, item)
+    elif isinstance(value, str):
+        path = Path(value).expanduser()
+        # What is downloaded there later is no input, and a word such as `train` is no folder by chance.
+        folder = key.endswith(("path", "paths", "folder", "folders", "dir", "directory")) and "cache" not in key
+        try:
+            if path.is_file() or (folder and path.is_dir()):
+                yield value
+        except (OSError, ValueError):
+            # A text too long to be a name, or with a null character.
+            return

@@ -10,15 +10,22 @@ import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 from artifacts import layout
+from artifacts.errors import InputError
+from artifacts.plugins import nearest
 from evals.comparison import ComparedModel
-from pipeline.chunks import Chunks, label, shard_label
+from pipeline.chunks import Chunks, DrawnModels, label, shard_label
 from pipeline.config import registries
+from pipeline.files import option_paths
 from pipeline.stages import VERSIONS
 
 Spec = dict[str, Any]
+
+CUT_STAGES = ("prompts", "pairs", "train", "generate", "collect", "score")
+"""Stages whose work is cut into jobs, each with a manifest of what it has written."""
 
 
 def encode(spec: Mapping[str, Any]) -> str:
@@ -28,34 +35,45 @@ def encode(spec: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Job:
-    """One job: the command that runs it and its spec; options are settings that no result depends on."""
+    """One job: what it reads and writes, and the command that runs it.
+
+    Attributes:
+        stage: of the benchmark, which is the name of its rule and of its command.
+        name: among the jobs of its stage.
+        spec: what the command is told.
+        inputs: files of the jobs before it.
+        outputs: files that its rule declares: its manifest, or all that it writes.
+        sources: files and folders that the config names; they count by content.
+        options: settings that no result depends on.
+        threads: of a training job, in all its processes.
+    """
 
     stage: str
     name: str
     spec: Spec
+    inputs: Sequence[str]
+    outputs: Sequence[str]
+    sources: Sequence[str] = ()
     options: Mapping[str, int] = field(default_factory=dict)
+    threads: int = 1
+
+    @property
+    def manifest(self) -> str | None:
+        """The file that lists what it has written; ``None`` where the rule declares all of it."""
+        return self.outputs[0] if self.stage in CUT_STAGES else None
 
     @property
     def command(self) -> str:
         """The command line, for running it by hand."""
-        program = "sdpo" if self.stage in ("pairs", "train") else "evals"
+        program = "sdpo" if self.stage in ("pairs", "train", "audit") else "evals"
         options = "".join(f" --{name} {value}" for name, value in self.options.items() if value > 1)
-        return f"{program} {self.stage}{options} --spec {shlex.quote(encode(self.spec))}"
+        manifest = f" --manifest {shlex.quote(self.manifest)}" if self.manifest else ""
+        return f"{program} {self.stage}{options} --spec {shlex.quote(encode(self.spec))}{manifest}"
 
 
 @dataclass(frozen=True)
 class Plan(Chunks):
     """The jobs of one benchmark, and their files."""
-
-    def training_threads(self, variants: Sequence[str]) -> int:
-        """Threads of a job that trains some variants: the most that one of them asks for."""
-        return max(self.training(variant).threads for variant in variants)
-
-    def pair_files_of(self, variants: Sequence[str]) -> list[str]:
-        """Pair caches of some variants."""
-        return [
-            file for name in dict.fromkeys(self.variants[v].pairs for v in variants) for file in self.pair_files(name)
-        ]
 
     def prompts_spec(self, prompt_set: str) -> Spec:
         """Spec of ``evals prompts``."""
@@ -241,36 +259,146 @@ class Plan(Chunks):
         """Names of all models."""
         return [model.name for model in self.compared_models()]
 
+    def manifest(self, stage: str, name: str) -> str:
+        """Manifest of a job."""
+        return layout.job_manifest(self.root, stage, name).as_posix()
+
+    def job(self, stage: str, name: str) -> Job:
+        """A job by its stage and name.
+
+        Raises:
+            InputError: the benchmark has no such job.
+        """
+        jobs = self._by_stage.get(stage, {})
+        if name not in jobs:
+            raise InputError(
+                f"no job '{name}' of stage '{stage}'{nearest(name, list(jobs))}; sdpo-bench spec lists all"
+            )
+        return jobs[name]
+
     def jobs(self) -> Iterator[Job]:
         """All jobs of the benchmark, in the order of the stages."""
+        yield from self._jobs_before_tables()
+        yield from self._jobs_from_tables_on()
+
+    def _jobs_before_tables(self) -> Iterator[Job]:
         execution = self.benchmark.execution
-        threads = {"threads": execution.threads}
+        for name, prompt_set in self.benchmark.prompt_sets.items():
+            yield self._cut("prompts", name, self.prompts_spec(name), sources=option_paths(prompt_set.options))
         used = {variant.pairs for variant in self.variants.values()}
-        for name in self.benchmark.prompt_sets:
-            yield Job("prompts", name, self.prompts_spec(name))
-        for name in (name for name in self.benchmark.pairs if name in used):
-            yield Job("pairs", name, self.pairs_spec(name), {"processes": execution.encoding_processes})
-        shared = [(variants, seeds) for variants in self.variant_groups for seeds in self.seed_chunks]
-        for variants, seeds in shared:
-            spec = self.joint_train_spec(variants, seeds)
-            yield Job("train", label(variants, seeds), spec, {"processes": execution.processes})
-        drawn = [("base", [self.base_model]), *((name, [name]) for name in self.external_models)]
-        drawn += [(label(v, s), self.models_of(v, s)) for v, s in shared]
-        for name, models in drawn:
+        for name, dataset in self.benchmark.pairs.items():
+            if name in used:
+                sources = [*self.base_paths(), *option_paths(dataset.options)]
+                processes = {"processes": execution.encoding_processes}
+                yield self._cut("pairs", name, self.pairs_spec(name), sources=sources, options=processes)
+        for variants, seeds in self.training_chunks:
+            yield self._cut(
+                "train",
+                label(variants, seeds),
+                self.joint_train_spec(variants, seeds),
+                [self.manifest("pairs", name) for name in dict.fromkeys(self.variants[v].pairs for v in variants)],
+                sources=self.base_paths(),
+                options={"processes": execution.processes},
+                threads=execution.processes * max(self.training(variant).threads for variant in variants),
+            )
+        for models in self.drawn:
             for sets in self.prompt_set_chunks:
-                for shard in self.shards:
-                    spec = self.generate_spec(models, sets, shard)
-                    yield Job("generate", shard_label(label(name, sets), shard), spec, threads)
-                if self.sharded:
-                    yield Job("collect", label(name, sets), self.collect_spec(models, sets))
-        for name, models in drawn:
-            for sets in self.prompt_set_chunks:
-                for scorers in self.scorer_chunks:
-                    spec = self.score_spec(models, sets, scorers)
-                    yield Job("score", label(name, sets, scorers), spec, threads)
-        yield Job("compare", "tables", self.compare_spec())
-        yield Job("report", "page", self.report_spec())
-        yield Job("track", "mlflow", self.track_spec())
+                yield from self._drawing_and_scoring(models, sets)
+
+    def _drawing_and_scoring(self, drawn: DrawnModels, sets: Sequence[str]) -> Iterator[Job]:
+        """Jobs that draw and score some models on some prompt sets."""
+        name, models, threads = label(drawn.name, sets), drawn.models, {"threads": self.benchmark.execution.threads}
+        prompts = self._prompt_manifests(sets)
+        trained = [] if drawn.trained_by is None else [self.manifest("train", drawn.trained_by)]
+        sources = [*self.base_paths(models[0].partition("/")[0]), *self.source_paths(models)]
+        shares: list[str] = []
+        for shard in self.shards:
+            spec = self.generate_spec(models, sets, shard)
+            job = self._cut(
+                "generate", shard_label(name, shard), spec, [*trained, *prompts], sources=sources, options=threads
+            )
+            shares += job.outputs
+            yield job
+        if self.sharded:
+            yield self._cut("collect", name, self.collect_spec(models, sets), [*shares, *prompts])
+        for scorers in self.scorer_chunks:
+            yield self._cut(
+                "score",
+                label(name, scorers),
+                self.score_spec(models, sets, scorers),
+                [self._images(name), *prompts],
+                sources=self.scorer_paths(scorers),
+                options=threads,
+            )
+
+    def _jobs_from_tables_on(self) -> Iterator[Job]:
+        sets = list(self.benchmark.prompt_sets)
+        drawn = [label(models.name, chunk) for models in self.drawn for chunk in self.prompt_set_chunks]
+        scores = [self.manifest("score", label(name, scorers)) for name in drawn for scorers in self.scorer_chunks]
+        trained = [self.manifest("train", label(*chunk)) for chunk in self.training_chunks]
+        images = [self._images(name) for name in drawn]
+        published, report = self.benchmark.published, self.benchmark.report
+        yield Job(
+            "compare",
+            "tables",
+            self.compare_spec(),
+            inputs=[*self._prompt_manifests(sets), *trained, *scores],
+            outputs=self.table_files(),
+            sources=[] if published is None else [published.file],
+        )
+        yield Job(
+            "report",
+            "page",
+            self.report_spec(),
+            inputs=[*self.table_files(), *trained, *images],
+            outputs=self.report_files(),
+            sources=[] if report.scorer_agreement is None else [report.scorer_agreement],
+        )
+        yield Job(
+            "track",
+            "mlflow",
+            self.track_spec(),
+            inputs=[*self.table_files(), *self.report_files(), *trained, *images],
+            outputs=[self.tracking_marker()],
+        )
+
+    def audit_job(self) -> Job | None:
+        """The audit, which is a target of its own; ``None`` without an objective that has a loser."""
+        if self.audited_variant is None:
+            return None
+        trained = {model: label(*chunk) for chunk in self.training_chunks for model in self.models_of(*chunk)}
+        return Job(
+            "audit",
+            "audit",
+            self.audit_spec(self.audited_variant),
+            inputs=[
+                self.manifest("pairs", self.variants[self.audited_variant].pairs),
+                *dict.fromkeys(self.manifest("train", trained[model]) for model in self.audited_models),
+            ],
+            outputs=self.audit_files(),
+            sources=self.base_paths(),
+        )
+
+    @cached_property
+    def _by_stage(self) -> dict[str, dict[str, Job]]:
+        found: dict[str, dict[str, Job]] = {}
+        audit = self.audit_job()
+        for job in (*self.jobs(), *([] if audit is None else [audit])):
+            jobs = found.setdefault(job.stage, {})
+            if job.name in jobs:
+                raise InputError(f"two jobs of stage '{job.stage}' are called '{job.name}'; rename a model")
+            jobs[job.name] = job
+        return found
+
+    def _cut(self, stage: str, name: str, spec: Spec, inputs: Sequence[str] = (), **more: Any) -> Job:
+        return Job(stage, name, spec, inputs=inputs, outputs=[self.manifest(stage, name)], **more)
+
+    def _prompt_manifests(self, sets: Sequence[str]) -> list[str]:
+        return [self.manifest("prompts", name) for name in sets]
+
+    def _images(self, name: str) -> str:
+        """Manifest of the job that completes the images of some models."""
+        return self.manifest("collect" if self.sharded else "generate", name)
 
     @property
     def _base(self) -> Spec:

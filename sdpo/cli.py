@@ -11,18 +11,38 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from artifacts import layout
 from artifacts.errors import run_command
 from artifacts.job import add_spec, add_version, read_spec
+from artifacts.job_manifest import add_manifest, write_manifest
+
+
+def written(stage: str, spec: Mapping[str, Any]) -> list[Path]:
+    """Files and folders that a stage with a manifest writes."""
+    from sdpo.bases import weights_file
+
+    if stage == "pairs":
+        cache = Path(spec["out"])
+        return [cache, *(cache / name for name in layout.PAIR_FILES)]
+    return [
+        layout.model(part["root"], layout.model_name(part["base"]["name"], part["variant"], seed)) / name
+        for part in spec.get("together", [spec])
+        for seed in part["seeds"]
+        for name in (*layout.MODEL_FILES, weights_file(part["base"]["family"]))
+    ]
 
 
 def _pairs(chosen: argparse.Namespace, arguments: Sequence[str]) -> None:
     from sdpo.pairs.cache import build
 
-    build({**read_spec(chosen.spec), "processes": chosen.processes})
+    spec = read_spec(chosen.spec)
+    build({**spec, "processes": chosen.processes})
+    if chosen.manifest:
+        write_manifest(chosen.manifest, written("pairs", spec))
 
 
 def _train(chosen: argparse.Namespace, arguments: Sequence[str]) -> int:
@@ -35,6 +55,8 @@ def _train(chosen: argparse.Namespace, arguments: Sequence[str]) -> int:
     status = 0
     try:
         train_together(spec.get("together", [spec]), TimeBudget(chosen.minutes, started=process_start()))
+        if chosen.manifest and processes.is_main():
+            write_manifest(chosen.manifest, written("train", spec))
     except StoppedEarly as stopped:
         print(stopped, file=sys.stderr)
         status = EXIT_STATUS
@@ -109,6 +131,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, (summary, _) in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=summary)
         add_spec(command, required=name != "pairs")
+        if name != "audit":
+            add_manifest(command)
         if name == "pairs":
             command.add_argument("--processes", type=int, default=1, metavar="N", help="processes that encode (1)")
             _add_checksum_commands(command)

@@ -141,6 +141,15 @@ def join(device: str) -> Processes:
     return Processes(state.process_index, state.num_processes, state.local_process_index)
 
 
+def is_main() -> bool:
+    """Whether this process is the only one, or the one that writes files, of those that have joined."""
+    if not _joined():
+        return True
+    import torch.distributed as dist
+
+    return dist.get_rank() == 0
+
+
 def leave() -> None:
     """Part with the other processes, at the end."""
     if _joined():

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.files import MODEL_FILES, PAIR_FILES, TABLE_FILES
+from artifacts.layout import MODEL_FILES, PAIR_FILES
+from pipeline.files import TABLE_FILES
 from sdpo.bases import WEIGHTS
 
 HERE = Path(__file__).parent
@@ -55,7 +56,13 @@ class Workflow:
         # The interpreter's own folder is in PATH, behind the stubs, so that the workflow does not put it in front.
         paths = [str(self.folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]]
         report = ["report/index.html", *(f"figures/{name}.png" for name in ("grid", "drift", "win_rates"))]
-        names = {"pairs": PAIR_FILES, "train": (*MODEL_FILES, WEIGHTS), "compare": TABLE_FILES, "report": report}
+        names = {
+            "pairs": PAIR_FILES,
+            "train": (*MODEL_FILES, WEIGHTS),
+            "generate": ("00000.png", "manifest.parquet"),
+            "compare": TABLE_FILES,
+            "report": report,
+        }
         return {**os.environ, "PATH": os.pathsep.join(paths), "STUB_FILES": json.dumps(names)}
 
     def run(self, *arguments: str, fails: bool = False) -> str:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from artifacts import layout
+from artifacts.job_manifest import write_manifest
 
 
 def outputs(stage: str, spec: dict) -> list[Path]:
@@ -24,14 +27,13 @@ def outputs(stage: str, spec: dict) -> list[Path]:
     if stage == "pairs":
         return [Path(spec["out"]) / name for name in names["pairs"]]
     if stage == "train":
-        models = [layout.model_name(spec["base"]["name"], spec["variant"], seed) for seed in spec["seeds"]]
+        parts = spec.get("together", [spec])
+        root = Path(parts[0]["root"])
+        models = [layout.model_name(part["base"]["name"], part["variant"], s) for part in parts for s in part["seeds"]]
         return [layout.model(root, model) / name for model in models for name in names["train"]]
-    if stage == "generate" and "shard" in spec:
-        return [
-            layout.image_shard(root, m, s, spec["shard"]) / "manifest.parquet" for m in spec["models"] for s in sets
-        ]
     if stage in ("generate", "collect"):
-        return [layout.images(root, m, s) / "manifest.parquet" for m in spec["models"] for s in sets]
+        folder = partial(layout.image_shard, shard=spec["shard"]) if "shard" in spec else layout.images
+        return [folder(root, m, s) / name for m in spec["models"] for s in sets for name in names["generate"]]
     if stage == "score":
         return [layout.scores(root, x, m, s) for x in spec["scorers"] for m in spec["models"] for s in sets]
     if stage == "track":
@@ -45,10 +47,22 @@ def main() -> None:
     if stage == "train" and Path("slow").exists():
         Path("started").touch()
         time.sleep(60)
-    for file in outputs(stage, spec):
+    if stage == "train" and Path("fails").exists():
+        sys.exit("failed")
+    written = outputs(stage, spec)
+    for file in written:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    of = [spec["variant"]] if stage == "train" else spec["models"] if stage in ("generate", "score") else []
+    if stage == "collect":
+        for model in spec["models"]:
+            for name in spec["prompt_sets"]:
+                shutil.rmtree(layout.image_shard(spec["root"], model, name, (0, spec["shards"])).parent)
+    if "--manifest" in sys.argv:
+        folders = stage in ("generate", "collect")
+        whole = sorted({file.parent for file in written}) if folders else written
+        write_manifest(sys.argv[sys.argv.index("--manifest") + 1], whole)
+    of = [part["variant"] for part in spec.get("together", [spec])] if stage == "train" else spec.get("models", [])
+    of = of if stage in ("train", "generate", "score") else [spec["prompt_set"]] if stage == "prompts" else []
     with open("commands", "a") as log:
         log.write(" ".join([stage, *of]) + "\n")
     print(stage, "done")

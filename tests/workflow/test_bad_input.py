@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 import pytest
 
+from evals.cli import written
 from pipeline.config import load
 from pipeline.jobs import Plan, encode
 
@@ -65,7 +66,8 @@ def without_column(path: Path, column: str) -> None:
 def scores(plan: Plan) -> tuple[dict[str, Any], list[str]]:
     """A spec that scores one model, and the files it would write."""
     sets, scorers = list(plan.benchmark.prompt_sets), list(plan.benchmark.scorers)
-    return plan.score_spec([MODEL], sets, scorers), plan.score_files([MODEL], sets, scorers)
+    spec = plan.score_spec([MODEL], sets, scorers)
+    return spec, [file.as_posix() for file in written("score", spec)]
 
 
 def test_truncated_png(plan: Plan, refused: Callable[..., None]) -> None:

@@ -12,33 +12,22 @@ import pytest
 if TYPE_CHECKING:
     from conftest import Workflow
 
+TABLES = {"compare": 1, "report": 1, "track": 1, "all": 1}
 WHOLE = {
     "prompts": 2,
     "pairs": 1,
     "train": 2,
-    "generate_base": 1,
-    "generate": 2,
-    "score_base": 1,
-    "score": 2,
-    "compare": 1,
-    "report": 1,
-    "track": 1,
-    "all": 1,
+    "generate": 3,
+    "score": 3,
+    **TABLES,
 }
-# Rules by what they draw, and their jobs: the base; two models and another base; two variants.
-KINDS = {"_base": 1, "_model": 3, "": 2}
 
 
 def test_job_counts_follow_the_chunks(workflow: Workflow) -> None:
     assert workflow.planned() == WHOLE
     workflow.config["execution"] = {"seeds_per_job": 1, "prompt_sets_per_job": 1, "scorers_per_job": 1}
-    counts = workflow.planned()
-    assert {counts[f"train_seeds{i}"] for i in (0, 1)} == {2}
-    assert counts["generate_seeds1_prompts0"] == 2
-    assert counts["generate_base_prompts1"] == 1
-    assert counts["score_seeds0_prompts1_scorers1"] == 2
-    # 2 prompt sets, 1 pair set; 4 models to train; 5 models x 2 sets; x 2 scorers; 3 on tables and 1 for all.
-    assert sum(counts.values()) == 2 + 1 + 4 + 10 + 20 + 3 + 1
+    # 4 models to train; 5 models x 2 sets; x 2 scorers.
+    assert workflow.planned() == {**WHOLE, "train": 4, "generate": 10, "score": 20}
 
 
 def test_the_miniature_target_needs_no_weights_and_no_benchmark(workflow: Workflow) -> None:
@@ -88,7 +77,7 @@ def test_a_run_is_complete_and_only_what_changed_runs_again(workflow: Workflow) 
 
     # Weights of another provenance are other weights.
     (workflow.folder / "resources/miniature/pickscore/provenance.json").write_text('{"wall_seconds": 3}')
-    assert workflow.planned() == {"score_base": 1, "score": 3, "compare": 1, "report": 1, "track": 1, "all": 1}
+    assert workflow.planned() == {"score": 4, **TABLES}
 
 
 def test_models_from_elsewhere_and_shared_images(workflow: Workflow) -> None:
@@ -100,12 +89,9 @@ def test_models_from_elsewhere_and_shared_images(workflow: Workflow) -> None:
         {"name": "large-dpo", "base": "large", "source": "owner/dpo@1", "file": "unet.pth"},
     ]
     # The two models and the other base: each is drawn on both prompt sets by one job, and scored by another.
-    assert workflow.planned() == {**WHOLE, "generate_model": 3, "score_model": 3}
+    assert workflow.planned() == {**WHOLE, "generate": 6, "score": 6}
     workflow.config["execution"]["generation_shards"] = 2
-    shared = {f"generate{kind}_shard{index}": n for kind, n in KINDS.items() for index in (0, 1)}
-    collected = {f"collect{kind}": n for kind, n in KINDS.items()}
-    drawn = {name: count for name, count in WHOLE.items() if not name.startswith("generate")}
-    assert workflow.planned() == {**drawn, **shared, **collected, "score_model": 3}
+    assert workflow.planned() == {**WHOLE, "generate": 12, "collect": 6, "score": 6}
     workflow.run()
     images = workflow.folder / "results/tiny/images"
     assert (images / "large/large-dpo/held-out/manifest.parquet").exists()
@@ -115,13 +101,7 @@ def test_models_from_elsewhere_and_shared_images(workflow: Workflow) -> None:
 
     # Other weights in the same place: that model is drawn again, and nothing else.
     (workflow.folder / "released.pth").write_text("other weights")
-    counts = workflow.planned()
-    assert {name: n for name, n in counts.items() if name.startswith(("generate", "collect", "score", "train"))} == {
-        "generate_model_shard0": 1,
-        "generate_model_shard1": 1,
-        "collect_model": 1,
-        "score_model": 1,
-    }
+    assert workflow.planned() == {"generate": 2, "collect": 1, "score": 1, **TABLES}
 
 
 def test_nothing_needs_to_be_trained(workflow: Workflow) -> None:
@@ -130,14 +110,9 @@ def test_nothing_needs_to_be_trained(workflow: Workflow) -> None:
     workflow.config["models"] = [{"name": "released", "source": "owner/released@1"}]
     assert workflow.planned() == {
         "prompts": 2,
-        "generate_base": 1,
-        "generate_model": 1,
-        "score_base": 1,
-        "score_model": 1,
-        "compare": 1,
-        "report": 1,
-        "track": 1,
-        "all": 1,
+        "generate": 2,
+        "score": 2,
+        **TABLES,
     }
 
 
@@ -166,7 +141,7 @@ def test_processes_threads_and_time_limits_reach_the_command_and_run_nothing_aga
     execution = {"processes": 2, "encoding_processes": 2, "threads": 2, "runtime_minutes": 90}
     workflow.config["execution"] = {**workflow.config.get("execution", {}), **execution}
     assert "Nothing to be done" in workflow.run()
-    text = workflow.run("--dry-run", "--printshellcmds", "--forcerun", "pairs", "train", "generate_base", "score_base")
+    text = workflow.run("--dry-run", "--printshellcmds", "--forcerun", "pairs", "train", "generate", "score")
     for command in ("sdpo pairs --processes 2", "evals generate --threads 2", "evals score --threads 2"):
         assert f"Shell command: {command} --spec" in text
     commands = [line for line in text.splitlines() if line.startswith("Shell command: sdpo train")]

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+from artifacts.contents import Contents
+from artifacts.job_manifest import missing_from
 from evals.cli import main
 from evals.comparison import Comparison
 from evals.tracked_runs import model_contents
@@ -51,21 +53,24 @@ def finished(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
         plan = Plan(validate(config))
         for job in plan.jobs():
             if job.stage != "track":
-                assert main([job.stage, "--spec", encode(job.spec)]) == 0
+                manifest = [] if job.manifest is None else ["--manifest", job.manifest]
+                assert main([job.stage, "--spec", encode(job.spec), *manifest]) == 0
     return plan, folder
 
 
-def test_every_declared_file_is_there(finished: tuple[Plan, Path]) -> None:
+def test_every_declared_file_is_there(finished: tuple[Plan, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     plan, folder = finished
-    sets = list(plan.benchmark.prompt_sets)
-    declared = [
-        *plan.manifest_files(plan.all_models(), sets),
-        *plan.score_files(plan.all_models(), sets, ["oracle"]),
-        *plan.table_files(),
-        *plan.report_files(),
-    ]
+    monkeypatch.chdir(folder)
+    contents = Contents()
     assert len(plan.all_models()) == 5
-    assert [file for file in declared if not (folder / file).is_file()] == []
+    for job in plan.jobs():
+        if job.manifest is None:
+            declared = [] if job.stage == "track" else job.outputs
+            assert [file for file in declared if not (folder / file).is_file()] == []
+        elif job.stage != "generate":
+            assert missing_from(job.manifest, contents) == []
+    # Shares of images are put together and removed.
+    assert not any((folder / plan.root / "image_shards").rglob("*.png"))
 
 
 def test_models_stand_in_the_table_beside_their_bases(finished: tuple[Plan, Path]) -> None:

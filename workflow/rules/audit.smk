@@ -3,9 +3,7 @@ if PLAN.audited_variant is not None:
 
     rule audit:
         input:
-            PLAN.base_files(),
-            PLAN.pair_files(PLAN.variants[PLAN.audited_variant].pairs),
-            PLAN.model_files(PLAN.audited_models),
+            RULES.inputs("audit", "audit"),
         output:
             PLAN.audit_files(),
         log:
@@ -20,7 +18,8 @@ if PLAN.audited_variant is not None:
             runtime=EXECUTION.runtime_minutes,
             gpu=EXECUTION.gpu,
         params:
-            spec=encode(PLAN.audit_spec(PLAN.audited_variant)),
+            spec=RULES.spec("audit", "audit"),
+            sources=RULES.sources("audit", "audit"),
         message:
             "Audit of the safeguard"
         shell:

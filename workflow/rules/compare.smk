@@ -4,14 +4,7 @@ localrules:
 
 rule compare:
     input:
-        PLAN.prompt_files(list(PLAN.benchmark.prompt_sets)),
-        PLAN.trained_model_files(),
-        PLAN.published_files(),
-        PLAN.score_files(
-            PLAN.all_models(),
-            list(PLAN.benchmark.prompt_sets),
-            list(PLAN.benchmark.scorers),
-        ),
+        RULES.inputs("compare", "tables"),
     output:
         PLAN.table_files(),
     log:
@@ -25,7 +18,8 @@ rule compare:
         mem_mb=EXECUTION.memory_mb,
         runtime=EXECUTION.runtime_minutes,
     params:
-        spec=encode(PLAN.compare_spec()),
+        spec=RULES.spec("compare", "tables"),
+        sources=RULES.sources("compare", "tables"),
     message:
         "Tables"
     shell:

@@ -1,12 +1,12 @@
 rule pairs:
     input:
-        PLAN.base_files(),
+        RULES.inputs("pairs"),
     output:
-        PLAN.pair_files("{dataset}"),
+        f"{PLAN.root}/jobs/pairs/{{chunk}}.json",
     log:
-        f"{PLAN.root}/logs/pairs/{{dataset}}.log",
+        f"{PLAN.root}/logs/pairs/{{chunk}}.log",
     benchmark:
-        f"{PLAN.root}/benchmarks/pairs/{{dataset}}.tsv"
+        f"{PLAN.root}/benchmarks/pairs/{{chunk}}.tsv"
     conda:
         "../../environment.yml"
     threads: max(EXECUTION.threads, EXECUTION.encoding_processes)
@@ -16,8 +16,9 @@ rule pairs:
         gpu=EXECUTION.gpu * EXECUTION.encoding_processes,
         processes=EXECUTION.encoding_processes,
     params:
-        spec=lambda wildcards: encode(PLAN.pairs_spec(wildcards.dataset)),
+        spec=RULES.spec("pairs"),
+        sources=RULES.sources("pairs"),
     message:
-        "Pair set {wildcards.dataset}: encode images and prompts"
+        "Pair set {wildcards.chunk}: encode images and prompts"
     shell:
-        "sdpo pairs --processes {resources.processes} --spec {params.spec:q} 2>&1 | tee {log:q}"
+        "sdpo pairs --processes {resources.processes} --spec {params.spec:q} --manifest {output:q} 2>&1 | tee {log:q}"

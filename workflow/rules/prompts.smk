@@ -2,13 +2,17 @@ localrules:
     prompts,
 
 
+# First of all: what is wrong with a prompt is known after a second.
 rule prompts:
+    input:
+        RULES.inputs("prompts"),
     output:
-        PLAN.prompt_files(["{prompt_set}"]),
+        f"{PLAN.root}/jobs/prompts/{{chunk}}.json",
     log:
-        f"{PLAN.root}/logs/prompts/{{prompt_set}}.log",
+        f"{PLAN.root}/logs/prompts/{{chunk}}.log",
     benchmark:
-        f"{PLAN.root}/benchmarks/prompts/{{prompt_set}}.tsv"
+        f"{PLAN.root}/benchmarks/prompts/{{chunk}}.tsv"
+    priority: 100
     conda:
         "../../environment.yml"
     threads: 1
@@ -16,8 +20,9 @@ rule prompts:
         mem_mb=EXECUTION.memory_mb,
         runtime=EXECUTION.runtime_minutes,
     params:
-        spec=lambda wildcards: encode(PLAN.prompts_spec(wildcards.prompt_set)),
+        spec=RULES.spec("prompts"),
+        sources=RULES.sources("prompts"),
     message:
-        "Prompt set {wildcards.prompt_set}"
+        "Prompt set {wildcards.chunk}"
     shell:
-        "evals prompts --spec {params.spec:q} 2>&1 | tee {log:q}"
+        "evals prompts --spec {params.spec:q} --manifest {output:q} 2>&1 | tee {log:q}"

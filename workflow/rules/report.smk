@@ -4,10 +4,7 @@ localrules:
 
 rule report:
     input:
-        PLAN.table_files(),
-        PLAN.trained_model_files(),
-        PLAN.agreement_files(),
-        PLAN.manifest_files(PLAN.all_models(), list(PLAN.benchmark.prompt_sets)),
+        RULES.inputs("report", "page"),
     output:
         PLAN.report_files(),
     log:
@@ -21,7 +18,8 @@ rule report:
         mem_mb=EXECUTION.memory_mb,
         runtime=EXECUTION.runtime_minutes,
     params:
-        spec=encode(PLAN.report_spec()),
+        spec=RULES.spec("report", "page"),
+        sources=RULES.sources("report", "page"),
     message:
         "Report page"
     shell:

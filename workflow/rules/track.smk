@@ -5,10 +5,7 @@ localrules:
 # The store is shared by all benchmarks, so it is nobody's output: the marker says that this one is in it.
 rule track:
     input:
-        PLAN.table_files(),
-        PLAN.report_files(),
-        PLAN.trained_model_files(),
-        PLAN.manifest_files(PLAN.all_models(), list(PLAN.benchmark.prompt_sets)),
+        RULES.inputs("track", "mlflow"),
     output:
         PLAN.tracking_marker(),
     log:
@@ -22,7 +19,7 @@ rule track:
         mem_mb=EXECUTION.memory_mb,
         runtime=EXECUTION.runtime_minutes,
     params:
-        spec=encode(PLAN.track_spec()),
+        spec=RULES.spec("track", "mlflow"),
     message:
         "Import into MLflow"
     shell:

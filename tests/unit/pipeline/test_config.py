@@ -385,7 +385,7 @@ def test_a_base_may_lie_in_the_home_folder(config: Config, tmp_path: Path, monke
     (tmp_path / "bases/own").mkdir(parents=True)
     (tmp_path / "bases/own/model_index.json").write_text("{}")
     benchmark = validate(config, folder=tmp_path / "work")
-    assert Files(benchmark).base_files() == [(tmp_path / "bases/own/model_index.json").as_posix()]
+    assert Files(benchmark).base_paths() == ["~/bases/own"]
 
 
 @pytest.mark.parametrize(

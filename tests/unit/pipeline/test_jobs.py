@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from artifacts.errors import InputError
 from evals.comparison import Comparison
 from pipeline.chunks import chunks
 from pipeline.config import validate
@@ -74,10 +75,9 @@ def test_adding_a_variant_leaves_the_other_jobs_alone(config: Config) -> None:
 def test_a_baseline_and_its_safeguarded_variant_share_jobs(config: Config) -> None:
     config["execution"] = {"baselines_share_jobs": True}
     assert plan(config).variant_groups == [("sft",), ("dmpo", "dmpo+sdpo")]
-    assert plan(config).rule_name("train", variants=("dmpo", "dmpo+sdpo")) == "train_variants1"
     before = specs(config)
     trained = [name for stage, name in before if stage == "train"]
-    assert trained == ["sft/0", "sft/1", "dmpo-dmpo+sdpo/0", "dmpo-dmpo+sdpo/1"]
+    assert trained == ["sft/0", "sft/1", "dmpo~dmpo+sdpo/0", "dmpo~dmpo+sdpo/1"]
     # Another objective is a group of its own.
     config["variants"].append({**config["variants"][0], "name": "sft-long", "training": {"steps": 8}})
     added = changed(before, specs(config))
@@ -93,7 +93,7 @@ def test_a_baseline_and_its_safeguarded_variant_share_jobs(config: Config) -> No
     config["variants"] = [config["variants"][2], config["variants"][0], config["variants"][1]]
     assert plan(config).variant_groups == [("dmpo+sdpo", "dmpo"), ("sft",)]
     config["variants"] = config["variants"][1:]
-    assert plan(config).variant_chunks == [("{variant}",)]
+    assert plan(config).variant_groups == [("sft",), ("dmpo",)]
 
 
 @pytest.mark.parametrize("name", ["sft", "dmpo", "diffusion-dpo+sdpo"])
@@ -255,19 +255,51 @@ def test_specs_fit_on_a_command_line(config: Config) -> None:
 def test_commands_survive_a_shell(config: Config) -> None:
     config["prompt_sets"]["own"]["options"]["path"] = "it's $HOME/`x`.txt"
     (job,) = (j for j in plan(config).jobs() if j.name == "own")
-    program, stage, option, argument = shlex.split(job.command)
+    program, stage, option, argument, *manifest = shlex.split(job.command)
     assert (program, stage, option) == ("evals", "prompts", "--spec")
+    assert manifest == ["--manifest", "results/tiny/jobs/prompts/own.json"]
     assert json.loads(argument)["options"]["path"] == "it's $HOME/`x`.txt"
 
 
-def test_rule_names_number_only_what_is_cut(config: Config) -> None:
-    job = plan(config)
-    assert job.rule_name("train", seeds=(1,)) == "train_seeds1"
-    assert job.rule_name("score", seeds=(0,), prompt_sets=("own",), scorers=("oracle",)) == (
-        "score_seeds0_prompts1_scorers0"
-    )
-    config["execution"] = {"seeds_per_job": 2, "prompt_sets_per_job": 2}
-    assert plan(config).rule_name("generate", seeds=(0, 1), prompt_sets=("seen", "own")) == "generate"
+def test_names_of_jobs_are_told_apart_and_hold_no_running_numbers(config: Config) -> None:
+    like = config["variants"][1]
+    # "a-b" alone, and "a" with "b": a name may hold the other characters.
+    config["variants"] = [
+        {**like, "name": "a-b"},
+        {**like, "name": "a", "parameters": {"beta": 1}},
+        {**like, "name": "b", "parameters": {"beta": 1}, "safeguard": {"mu": 0.9}},
+    ]
+    config["execution"] = {"baselines_share_jobs": True, "seeds_per_job": 2, "prompt_sets_per_job": 2}
+    jobs = list(plan(config).jobs())
+    assert [job.name for job in jobs if job.stage == "train"] == ["a-b/0-1", "a~b/0-1"]
+    assert len({(job.stage, job.name) for job in jobs}) == len(jobs)
+    assert {job.name for job in jobs if job.stage == "score"} >= {"base/seen~own/oracle", "a~b/0-1/seen~own/pickscore"}
+
+
+def test_two_jobs_of_one_name_are_refused(config: Config) -> None:
+    config["variants"][1]["name"] = "miniature"
+    config["models"] = [{"name": "0", "source": "owner/released@0123abc"}]
+    config["variants"] = config["variants"][:2]
+    with pytest.raises(InputError, match="two jobs of stage 'generate' are called 'miniature/0/seen'; rename a model"):
+        plan(config).job("generate", "base/seen")
+
+
+def test_an_unknown_job_is_named_with_the_nearest(config: Config) -> None:
+    with pytest.raises(InputError, match="no job 'dmpo/9' of stage 'train'; did you mean 'dmpo/1'"):
+        plan(config).job("train", "dmpo/9")
+
+
+def test_every_input_is_an_output_of_another_job(config: Config) -> None:
+    config["models"] = [{"name": "released", "source": "owner/released@0123abc"}]
+    for shards in (1, 3):
+        config["execution"] = {"generation_shards": shards}
+        jobs = list(plan(config).jobs())
+        made = [file for job in jobs for file in job.outputs]
+        assert len(set(made)) == len(made)
+        assert {file for job in jobs for file in job.inputs} <= set(made)
+        # All that is made is read, but for what the benchmark is made for.
+        unread = set(made) - {file for job in jobs for file in job.inputs}
+        assert unread == {"results/mlflow/imported/tiny.json"}
 
 
 def test_pair_jobs_say_how_images_are_encoded(config: Config) -> None:

@@ -45,7 +45,7 @@ def weights(job: dict[str, Any]) -> torch.Tensor:
     return torch.cat([x.flatten() for x in load_file(model(job) / "unet/diffusion_pytorch_model.safetensors").values()])
 
 
-def test_two_processes_train_the_model_that_one_trains(tiny_sd15_world: World, tiny_job: Job) -> None:
+def test_two_processes_train_the_model_that_one_trains(tiny_sd15_world: World, tiny_job: Job, tmp_path: Path) -> None:
     """For every granularity; the small batch of each process leaves rounding as the only difference."""
     variants = {
         "plain": {"safeguard": None},
@@ -60,8 +60,10 @@ def test_two_processes_train_the_model_that_one_trains(tiny_sd15_world: World, t
         made = [tiny_job(tiny_sd15_world, root=root, **settings, **own) for own in variants.values()]
         return [{**job, "variant": name} for job, name in zip(made, variants, strict=True)]
 
-    done = in_two_processes({"together": jobs("two")})
+    manifest = tmp_path / "jobs/train/plain.json"
+    done = in_two_processes({"together": jobs("two")}, "--manifest", str(manifest))
     assert done.returncode == 0, done.stderr
+    assert len(json.loads(manifest.read_text())["files"]) == len(variants) * 4
     assert done.stderr.count("plain seed 0: 3/3") == 1
     start = torch.cat(
         [

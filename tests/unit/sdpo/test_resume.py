@@ -17,6 +17,8 @@ import pytest
 
 from artifacts import layout
 from artifacts.atomic import file_sha256
+from artifacts.contents import Contents
+from artifacts.job_manifest import missing_from
 from sdpo import checkpoint
 from sdpo.drawing import Drawn
 from sdpo.objectives import PairPrediction
@@ -180,13 +182,20 @@ def test_step_is_dropped_when_asked_to_end_within_it(
 
 
 def test_command_says_that_it_left_early(
-    tiny_sd15_world: World, tiny_job: Job, capsys: pytest.CaptureFixture[str]
+    tiny_sd15_world: World, tiny_job: Job, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from sdpo.cli import main
 
-    assert main(["train", "--minutes", "0.001", "--spec", json.dumps(tiny_job(tiny_sd15_world))]) == EXIT_STATUS == 75
+    job, manifest = tiny_job(tiny_sd15_world), tmp_path / "jobs/train/variant/0.json"
+    command = ["train", "--spec", json.dumps(job), "--manifest", str(manifest)]
+    assert main([*command, "--minutes", "0.001"]) == EXIT_STATUS == 75
+    assert not manifest.exists()
     assert capsys.readouterr().err.rstrip().endswith("0.0 of 0.001 minutes are left; run it again to go on")
-    assert main(["train", "--minutes", "60", "--spec", json.dumps(tiny_job(tiny_sd15_world))]) == 0
+    assert main([*command, "--minutes", "60"]) == 0
+    folder = layout.model(job["root"], "tiny/variant/seed0")
+    names = ("provenance.json", "training.parquet", "drift.parquet", "unet/diffusion_pytorch_model.safetensors")
+    assert set(json.loads(manifest.read_text())["files"]) == {(folder / name).as_posix() for name in names}
+    assert missing_from(manifest, Contents()) == []
 
 
 @pytest.mark.parametrize(
