@@ -172,7 +172,7 @@ def test_a_killed_workflow_is_cleaned_up_and_goes_on(workflow: Workflow) -> None
     text = subprocess.run(unlock, capture_output=True, text=True, check=True).stdout
     assert "stopped a job of a killed workflow" in text
     assert "removed the lock of a killed workflow" in text
-    assert subprocess.run(unlock, capture_output=True, text=True, check=True).stdout == ""
+    assert subprocess.run(unlock, capture_output=True, text=True, check=True).stdout.startswith("nothing to clean up")
 
     workflow.executed()
     workflow.run("--rerun-incomplete")

@@ -101,7 +101,7 @@ def test_interrupted_generation_goes_on_to_the_same_tables(finished: Benchmark, 
     process.wait(timeout=120)
     assert not (benchmark.root / "tables").exists()
 
-    assert unlock(benchmark) == ""
+    assert unlock(benchmark).startswith("nothing to clean up")
     ran = benchmark.run()
     assert {"generate", "score", "compare", "report", "track"} <= set(ran)
     assert "train" not in ran
