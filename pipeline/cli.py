@@ -16,10 +16,18 @@ DEFAULT_CONFIG = "config/miniature.yaml"
 
 def _check(arguments: argparse.Namespace) -> None:
     from pipeline.config import load
+    from pipeline.config.execution import SHARING, Execution
     from pipeline.jobs import Plan
 
     benchmark = load(arguments.config, read_files=True)
-    print(f"{arguments.config}: no errors; {len(list(Plan(benchmark).jobs()))} jobs")
+    own = benchmark.execution
+    chosen = [key for key in SHARING if key in own.model_fields_set]
+    default = Execution.model_validate(own.model_dump(include=own.model_fields_set - set(SHARING)))
+    jobs, fewer = (
+        len(list(Plan(benchmark.model_copy(update={"execution": execution})).jobs())) for execution in (own, default)
+    )
+    advice = f" ({fewer} without {', '.join(f'execution.{key}' for key in chosen)})" if fewer < jobs else ""
+    print(f"{arguments.config}: no errors; {jobs} jobs, each a process{advice}")
 
 
 def _spec(arguments: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Container, Iterator
 from types import NoneType, UnionType
@@ -93,7 +94,7 @@ def _section(title: str, model: type[BaseModel], level: int = 2, *, only: Contai
     heading = f"{'#' * level} {title}\n"
     if not model.model_fields:
         return [heading, "None.\n"]
-    lines = [heading, f"{(model.__doc__ or '').strip()}\n".replace("``", "`")]
+    lines = [heading, f"{inspect.cleandoc(model.__doc__ or '')}\n".replace("``", "`")]
     rows = ["| key | value | default | meaning |", "| --- | --- | --- | --- |"]
     rows += [_row(n, f) for n, f in model.model_fields.items() if only is None or n in only]
     return [*lines, "\n".join(rows) + "\n"]

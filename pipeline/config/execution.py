@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field, model_validator
 
 from pipeline.config.block import Block
 
+SHARING = ("seeds_per_job", "prompt_sets_per_job", "scorers_per_job")
+"""Keys that decide how much one job does; 1 where jobs have a GPU each.
+
+There a job is long, and many of them are to run side by side; on a processor, starting one takes longer than its work.
+"""
+
 
 class Execution(Block):
-    """How the work is cut into jobs and what a job may use; no result depends on it."""
+    """How the work is cut into jobs and what a job may use; no result depends on it.
+
+    Left out, seeds, prompt sets and scorers share jobs as below, since starting one takes seconds. With `gpu` set they
+    are 1 a job instead, so that as many jobs as possible run side by side.
+    """
 
     seeds_per_job: int = Field(
-        default=1, ge=1, description="Seeds of one variant that one job trains, draws from and scores."
+        default=2,
+        ge=1,
+        description="Seeds of one variant that one job trains, draws from and scores.",
     )
     variants_per_job: int = Field(
         default=1,
@@ -30,8 +45,8 @@ class Execution(Block):
         ge=1,
         description="Jobs among which the images of a model on a prompt set are shared out, for as many GPUs.",
     )
-    prompt_sets_per_job: int = Field(default=1, ge=1, description="Prompt sets that one job draws or scores.")
-    scorers_per_job: int = Field(default=1, ge=1, description="Scorers that share one job and its preprocessing.")
+    prompt_sets_per_job: int = Field(default=2, ge=1, description="Prompt sets that one job draws or scores.")
+    scorers_per_job: int = Field(default=4, ge=1, description="Scorers that share one job and its preprocessing.")
     score_cache: str | None = Field(
         default=None,
         description="Folder of scores that are never computed twice, shared by benchmarks; must not lie on a network "
@@ -57,3 +72,11 @@ class Execution(Block):
     gpu: int = Field(
         default=0, ge=0, description="GPUs of each process of a job that encodes, trains, draws or scores."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shared(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        gpus = data.get("gpu")
+        return {**(dict.fromkeys(SHARING, 1) if isinstance(gpus, int) and gpus > 0 else {}), **data}

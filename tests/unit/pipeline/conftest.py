@@ -49,4 +49,6 @@ def config() -> dict[str, Any]:
             "own": {"source": "text_file", "options": {"path": "prompts.txt"}},
         },
         "scorers": {"oracle": {}, "pickscore": {"protocol": "sdpo", "weights": "resources/miniature/pickscore"}},
+        # One job a cell, so that each is of one thing.
+        "execution": {"seeds_per_job": 1, "prompt_sets_per_job": 1, "scorers_per_job": 1},
     }

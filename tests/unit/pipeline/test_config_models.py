@@ -103,7 +103,7 @@ def test_without_models_and_variants_there_is_nothing_to_do(elsewhere: Config) -
 
 def test_a_sharded_model_is_drawn_by_jobs_that_differ_in_their_share_alone(elsewhere: Config) -> None:
     elsewhere["models"][1]["source"] = HUB
-    elsewhere["execution"] = {"generation_shards": 3}
+    elsewhere["execution"] |= {"generation_shards": 3}
     jobs = {(job.stage, job.name): job.spec for job in Plan(validate(elsewhere, check_files=False)).jobs()}
     shares = [jobs["generate", f"large/large-dpo/seen.{index}"] for index in range(3)]
     assert [spec.pop("shard") for spec in shares] == [[0, 3], [1, 3], [2, 3]]
@@ -178,7 +178,7 @@ def test_a_base_that_no_model_has(elsewhere: Config) -> None:
 def test_family_with_a_generator_of_its_own(elsewhere: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.config.registries.generators", lambda: ["miniature"])
     elsewhere["models"][1]["source"] = HUB
-    elsewhere["execution"] = {"generation_shards": 2}
+    elsewhere["execution"] |= {"generation_shards": 2}
     assert errors(elsewhere) == [
         "execution.generation_shards = 2: family 'miniature' draws in one job; expected 1",
         "models[0]: family 'miniature' takes no models from elsewhere; give another base",

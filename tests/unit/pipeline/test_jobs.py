@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import json
 import shlex
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def test_adding_a_variant_leaves_the_other_jobs_alone(config: Config) -> None:
 
 
 def test_a_baseline_and_its_safeguarded_variant_share_jobs(config: Config) -> None:
-    config["execution"] = {"baselines_share_jobs": True}
+    config["execution"] |= {"baselines_share_jobs": True}
     assert plan(config).variant_groups == [("sft",), ("dmpo", "dmpo+sdpo")]
     before = specs(config)
     trained = [name for stage, name in before if stage == "train"]
@@ -136,7 +137,7 @@ def test_statistics_touch_only_what_shows_them(config: Config) -> None:
 
 def test_memory_and_time_limits_are_in_no_spec(config: Config) -> None:
     before = specs(config)
-    config["execution"] = {"memory_mb": 64000, "runtime_minutes": 600, "gpu": 1}
+    config["execution"] |= {"memory_mb": 64000, "runtime_minutes": 600, "gpu": 1}
     assert changed(before, specs(config)) == set()
 
 
@@ -152,7 +153,7 @@ def test_processes_are_in_the_command_and_in_no_spec(config: Config) -> None:
 
 def test_threads_and_encoding_processes_are_in_the_command_and_in_no_spec(config: Config) -> None:
     before = specs(config)
-    config["execution"] = {"threads": 3, "encoding_processes": 2}
+    config["execution"] |= {"threads": 3, "encoding_processes": 2}
     assert specs(config) == before
     commands = {job.stage: shlex.split(job.command)[:4] for job in plan(config).jobs()}
     assert commands["pairs"] == ["sdpo", "pairs", "--processes", "2"]
@@ -269,7 +270,7 @@ def test_names_of_jobs_are_told_apart_and_hold_no_running_numbers(config: Config
         {**like, "name": "a", "parameters": {"beta": 1}},
         {**like, "name": "b", "parameters": {"beta": 1}, "safeguard": {"mu": 0.9}},
     ]
-    config["execution"] = {"baselines_share_jobs": True, "seeds_per_job": 2, "prompt_sets_per_job": 2}
+    config["execution"] |= {"baselines_share_jobs": True, "seeds_per_job": 2, "prompt_sets_per_job": 2}
     jobs = list(plan(config).jobs())
     assert [job.name for job in jobs if job.stage == "train"] == ["a-b/0-1", "a~b/0-1"]
     assert len({(job.stage, job.name) for job in jobs}) == len(jobs)
@@ -292,7 +293,7 @@ def test_an_unknown_job_is_named_with_the_nearest(config: Config) -> None:
 def test_every_input_is_an_output_of_another_job(config: Config) -> None:
     config["models"] = [{"name": "released", "source": "owner/released@0123abc"}]
     for shards in (1, 3):
-        config["execution"] = {"generation_shards": shards}
+        config["execution"] |= {"generation_shards": shards}
         jobs = list(plan(config).jobs())
         made = [file for job in jobs for file in job.outputs]
         assert len(set(made)) == len(made)
@@ -320,3 +321,24 @@ def test_another_autoencoder_is_part_of_the_base_only_where_it_is_named(config: 
     config["base"]["vae"] = "owner/vae@main"
     with_vae = [json.loads(spec)["base"]["vae"] for (stage, _), spec in specs(config).items() if stage == "train"]
     assert set(with_vae) == {"owner/vae@main"}
+
+
+def test_seeds_prompt_sets_and_scorers_share_jobs_unless_jobs_have_a_gpu(config: Config) -> None:
+    del config["execution"]
+    counts = Counter(job.stage for job in plan(config).jobs())
+    # Two seeds of a variant train together, and the base and each variant are drawn and scored at once.
+    assert counts == {
+        "prompts": 2,
+        "pairs": 1,
+        "train": 3,
+        "generate": 4,
+        "score": 4,
+        "compare": 1,
+        "report": 1,
+        "track": 1,
+    }
+    config["execution"] = {"gpu": 1}
+    counts = Counter(job.stage for job in plan(config).jobs())
+    assert (counts["train"], counts["generate"], counts["score"]) == (6, 14, 28)
+    config["execution"] = {"gpu": 1, "scorers_per_job": 2}
+    assert Counter(job.stage for job in plan(config).jobs())["score"] == 14
