@@ -136,8 +136,8 @@ class Registry:
             module = plugins[0].load() if plugins else importlib.import_module(f"{self.package}.{name}")
         except InputError:
             raise
-        # Whatever is raised while a module is imported, its author is to read where.
-        except Exception as error:
+        # Whatever is raised while a module is imported, its author is to read where; some modules leave the program.
+        except (Exception, SystemExit) as error:
             raise InputError(f"{where}: cannot be imported: {place(error)}") from error
         if not isinstance(module, ModuleType):
             raise InputError(f"{where}: expected the name of a module, which holds {', '.join(self._interface())}")

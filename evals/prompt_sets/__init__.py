@@ -13,7 +13,7 @@ from typing import Any
 
 from artifacts.contracts import write_table
 from artifacts.errors import InputError
-from artifacts.plugins import Call, Registry
+from artifacts.plugins import Call, Registry, place
 from artifacts.prompt_text import control_token_warning, fault
 
 REGISTRY = Registry(
@@ -62,11 +62,23 @@ def write(spec: Mapping[str, Any]) -> None:
 
 def read(name: str, source: str, *, limit: int | None, options: Mapping[str, Any]) -> list[Prompt]:
     """The prompts of a set of this name; arguments and errors as of :func:`write`."""
-    prompts: list[Prompt] = REGISTRY.load(source).read(options)
+    module = REGISTRY.load(source)
+    try:
+        prompts: list[Prompt] = list(module.read(options))
+    except InputError:
+        raise
+    # Whoever wrote the source is to read where it fails.
+    except Exception as error:
+        where = place(error, module.__file__)
+        raise InputError(f"prompt set '{name}': source '{source}' fails: {where}") from error
+    if wrong := [prompt for prompt in prompts if not isinstance(prompt, Prompt)]:
+        raise InputError(
+            f"prompt set '{name}': source '{source}' gives {wrong[0]!r}, expected evals.prompt_sets.Prompt"
+        )
     if not prompts or (limit is not None and len(prompts) < limit):
         raise InputError(f"prompt set '{name}': source '{source}' has {len(prompts)} prompts, limit is {limit}")
     prompts = prompts[:limit]
     for number, prompt in enumerate(prompts):
-        if wrong := fault(prompt.text):
-            raise InputError(f"prompt set '{name}': source '{source}': prompt {number}, from 0, is {wrong}")
+        if bad := fault(prompt.text):
+            raise InputError(f"prompt set '{name}': source '{source}': prompt {number}, from 0, is {bad}")
     return prompts

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from artifacts import plugins
 from artifacts.errors import InputError
 from artifacts.hub import is_local
 from artifacts.validation import MISSING, Problem
@@ -80,6 +81,9 @@ def unreadable(data: Raw) -> Iterator[Problem]:
             registries.open_base(str(family), Path(place).expanduser(), **own)
         except InputError as error:
             yield Problem((*path, "path"), place, f"no base of family '{family}': {error}")
+        # Whoever wrote the family is to read where it fails.
+        except Exception as error:
+            yield Problem((*path, "path"), place, f"family '{family}' fails: {plugins.place(error)}")
     for name, block in _blocks(data, "prompt_sets"):
         yield from _unreadable_prompts(data, name, block)
 

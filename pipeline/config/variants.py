@@ -35,7 +35,7 @@ class Variant(Block):
     baseline: str | None = Field(
         default=None,
         description="Variant without safeguard that this one is compared with; needed only where no variant, or "
-        "more than one, is equal but for name and safeguard.",
+        "more than one, is equal but for name and safeguard. Any other two are compared by `comparisons`.",
     )
 
     @field_validator("safeguard", mode="before")

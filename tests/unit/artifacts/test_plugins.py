@@ -69,6 +69,7 @@ def test_registry_of_plugins_alone(registry: Registry) -> None:
         ("X = 1\ndef broken(:\n", None, r"SyntaxError: invalid syntax \(.*plug_in_1_star\.py, line 2\)"),
         ("def f():\n  x = 1\n\ty = 2\n", None, r"TabError: .*line 3\)"),
         ("X = 1\nY = 1 / 0\n", None, r"ZeroDivisionError: division by zero \(.*plug_in_1_star\.py, line 2\)"),
+        ("raise SystemExit('no')\n", None, r"SystemExit: no \(.*line 1\)"),
         ("raise KeyError\n", None, r"KeyError \(.*line 1\)"),
         ("assert False, 'two\\nlines'\n", None, r"AssertionError: two lines \("),
         ("", "no module name", "cannot be imported: "),

@@ -132,6 +132,11 @@ def test_a_scorer_of_a_world_of_its_own_is_given_pictures_and_prompts(
             "create(protocol): got an unexpected keyword argument 'weights'; ",
         ),
         (
+            "    return Odd(",
+            "    return Even(",
+            "error: scorer 'odd': create fails: NameError: name 'Even' is not defined (",
+        ),
+        (
             "import numpy as np",
             "import numpyy as np",
             "cannot be imported: ModuleNotFoundError: No module named 'numpyy'",

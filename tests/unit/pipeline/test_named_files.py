@@ -123,6 +123,26 @@ def test_a_source_that_fetches_is_not_read(config: Config, lines: Callable[..., 
 
 
 @pytest.mark.parametrize(
+    ("returned", "line"),
+    [
+        ("options['path']", "source 'far' fails: KeyError: 'path' ("),
+        ("['a cat']", "source 'far' gives 'a cat', expected evals.prompt_sets.Prompt"),
+        ("None", "source 'far' fails: TypeError: 'NoneType' object is not iterable"),
+        ("[Prompt(3)]", "source 'far': prompt 0, from 0, is "),
+        ("[]", "source 'far' has 0 prompts"),
+    ],
+)
+def test_a_source_that_fails_is_one_line(
+    config: Config, lines: Callable[..., list[str]], plug_in: Any, returned: str, line: str
+) -> None:
+    code = f"from evals.prompt_sets import Prompt\ndef read(options):\n    return {returned}\n"
+    plug_in("evals.prompt_sources", "far", code)
+    config["prompt_sets"] = {"x": {"source": "far"}}
+    (found,) = lines()
+    assert found.startswith(f"prompt_sets.x: {line}")
+
+
+@pytest.mark.parametrize(
     ("break_it", "line"),
     [
         (lambda base: shutil.rmtree(base / "vae"), "vae"),
@@ -138,6 +158,13 @@ def test_a_base_that_is_none(
     (found,) = lines()
     assert found.startswith("base.path = \"resources/miniature/base\": no base of family 'miniature': ")
     assert line in found
+
+
+def test_a_family_that_fails_is_one_line(config: Config, lines: Callable[..., list[str]], plug_in: Any) -> None:
+    plug_in("sdpo.bases", "own", "def open_base(path, *, device='cpu'):\n    return path.nothing\n")
+    config["base"]["family"] = "own"
+    (found,) = lines()
+    assert "family 'own' fails: AttributeError: " in found and "plug_in_0_own.py, line 2)" in found
 
 
 def test_broken_plug_ins_are_errors_of_those_who_use_them(
