@@ -123,7 +123,7 @@ class _Job:
             origin = self._origin(model, weights)
             for prompt_set in self.prompts:
                 finished.append(self._draw(model, prompt_set, weights, unet, origin))
-        # Not before: were the job to fail now, Snakemake would delete the folders that it has finished.
+        # Not before: were the job to fail now, it would make all its folders again.
         for unfinished, rows in finished:
             unfinished.forget(rows)
 

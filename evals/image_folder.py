@@ -2,8 +2,8 @@
 
 While a folder is being drawn its images lie in another one, which no rule declares and whose name holds the digest of
 everything that shapes them. So a killed job goes on at the image, whatever the number of jobs that share the work.
-They stay there, as links, until their job has finished all its folders, since Snakemake deletes what a failed job had
-finished.
+They stay there, as links, until their job has finished all its folders: a job that fails starts with the first one
+again.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from artifacts.hub import is_local
 from pipeline.config import Benchmark, registries
 from pipeline.config.base import Base
 from pipeline.config.models import Model
+from pipeline.config.named_files import names_a_file
 
 TABLE_FILES = (
     *("scores.csv", "win_rates.csv", "differences.csv", "drift.csv"),
@@ -127,10 +128,9 @@ def _paths(key: str, value: Any) -> Iterator[str]:
             yield from _paths(key, item)
     elif isinstance(value, str):
         path = Path(value).expanduser()
-        # What is downloaded there later is no input, and a word such as `train` is no folder by chance.
-        folder = key.endswith(("path", "paths", "folder", "folders", "dir", "directory")) and "cache" not in key
         try:
-            if path.is_file() or (folder and path.is_dir()):
+            # A word such as `train` may be a folder by chance, and what is downloaded into a cache is no input.
+            if path.is_file() or (names_a_file(key) and path.is_dir()):
                 yield value
         except (OSError, ValueError):
             # A text too long to be a name, or with a null character.

@@ -50,11 +50,12 @@ def _files_of_sources(data: Raw) -> Iterator[tuple[tuple[str | int, ...], Any]]:
     for key in ("pairs", "prompt_sets"):
         for name, block in _blocks(data, key):
             for option, value in _block(block, "options").items():
-                if _names_a_file(option):
+                if names_a_file(option):
                     yield (key, name, "options", option), value
 
 
-def _names_a_file(option: Any) -> bool:
+def names_a_file(option: Any) -> bool:
+    """Whether an option of a source is a path, as its name says."""
     return isinstance(option, str) and option.rpartition("_")[2] in ("path", "file", "manifest")
 
 
@@ -96,7 +97,7 @@ def _unreadable_prompts(data: Raw, name: str, block: Raw) -> Iterator[Problem]:
         or not _fetched(source, options)
     ):
         return
-    if any(_names_a_file(k) and isinstance(v, str) and not Path(v).exists() for k, v in options.items()):
+    if any(names_a_file(k) and isinstance(v, str) and not Path(v).exists() for k, v in options.items()):
         return
     path = ("prompt_sets", name)
     owner = f"prompt set '{name}': "

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from artifacts.layout import MODEL_FILES, PAIR_FILES
-from pipeline.files import TABLE_FILES
+from pipeline.files import PUBLISHED_FILES, TABLE_FILES
 from sdpo.bases import WEIGHTS
 
 HERE = Path(__file__).parent
@@ -40,6 +40,13 @@ class Workflow:
             (folder / "resources/miniature" / path).mkdir(parents=True)
             (folder / "resources/miniature" / path / "provenance.json").write_text("{}")
 
+    def copied(self, folder: Path) -> Workflow:
+        """The same benchmark with all its results, in another folder."""
+        shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns("locks", "log"), dirs_exist_ok=True)
+        copy_ = copy.copy(self)
+        copy_.folder, copy_.config = folder, copy.deepcopy(self.config)
+        return copy_
+
     def write_config(self) -> Path:
         path = self.folder / "bench.yaml"
         path.write_text(yaml.safe_dump(self.config, sort_keys=False))
@@ -60,7 +67,7 @@ class Workflow:
             "pairs": PAIR_FILES,
             "train": (*MODEL_FILES, WEIGHTS),
             "generate": ("00000.png", "manifest.parquet"),
-            "compare": TABLE_FILES,
+            "compare": (*TABLE_FILES, *PUBLISHED_FILES),
             "report": report,
         }
         return {**os.environ, "PATH": os.pathsep.join(paths), "STUB_FILES": json.dumps(names)}
@@ -87,9 +94,39 @@ class Workflow:
 
 @pytest.fixture
 def workflow(tmp_path: Path) -> Workflow:
+    return _workflow(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def finished_workflow(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
+    """The workflow of stubs after a run; shared, so work on a copy of it."""
+    workflow = _workflow(tmp_path_factory.mktemp("stubs"))
+    for name in ("resources/released/unet", "resources/fetched"):
+        (workflow.folder / name).mkdir(parents=True)
+    for name, text in {
+        "resources/miniature/base/unet/diffusion_pytorch_model.safetensors": "weights",
+        "resources/miniature/pickscore/model.safetensors": "weights",
+        "resources/released/unet/diffusion_pytorch_model.safetensors": "weights",
+        "prompts.txt": "a cat",
+        "published.csv": "figures",
+    }.items():
+        (workflow.folder / name).parent.mkdir(exist_ok=True)
+        (workflow.folder / name).write_text(text)
+    workflow.config["prompt_sets"]["own"] = {"source": "text_file", "options": {"path": "prompts.txt"}}
+    workflow.config["models"] = [
+        {"name": "released", "source": "./resources/released", "objective": "dpo {beta}"},
+    ]
+    workflow.config["published"] = {"file": "published.csv"}
+    workflow.config["execution"]["prompt_sets_per_job"] = 1
+    workflow.run()
+    workflow.executed()
+    return workflow
+
+
+def _workflow(folder: Path) -> Workflow:
     variant = {"objective": "dmpo", "parameters": {"beta": 2000}, "pairs": "renders"}
     return Workflow(
-        tmp_path,
+        folder,
         {
             "benchmark": "tiny",
             "base": {"name": "miniature", "family": "miniature", "path": "resources/miniature/base"},
