@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from artifacts.errors import InputError
+from artifacts.finite_weights import check_finite
 
 # Models saved by older releases carry this constant buffer.
 _IGNORED = ".position_ids"
@@ -23,7 +24,7 @@ def load_part(kind: Any, folder: Path, **options: Any) -> Any:
         options: for ``from_pretrained``.
 
     Raises:
-        InputError: the folder is missing or damaged, or its weights are not those of its configuration.
+        InputError: the folder is missing or damaged, or its weights are not finite or not those of its configuration.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: missing; a base is a folder in diffusers' layout: {REMEDY}")
@@ -46,4 +47,5 @@ def load_part(kind: Any, folder: Path, **options: Any) -> Any:
                 f"{folder}: weights and config.json are of different architectures: {problem} '{keys[0]}' "
                 f"({len(keys)} in all); {REMEDY}"
             )
+    check_finite(model.state_dict(), folder)
     return model

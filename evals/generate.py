@@ -109,6 +109,7 @@ class _Job:
             device=self.device,
             vae=self.vae,
             text_dtype=self.settings.working_dtype,
+            size=self.settings.size,
         )
         self.prompts = {name: read_table(layout.prompts(self.root, name), "prompts") for name in spec["prompt_sets"]}
         self.sources = {name: ExternalModel(**block) for name, block in spec.get("sources", {}).items()}
@@ -247,7 +248,9 @@ class _Job:
                     continue
                 chosen = slice(batch.start, batch.stop)
                 conditions, empty = self._conditions[prompt_set]
-                images = sample_batch(self.pipeline, unet(), conditions[chosen], empty, ids[chosen], self.settings)
+                images = sample_batch(
+                    self.pipeline, unet(), conditions[chosen], empty, ids[chosen], self.settings, model=label
+                )
                 # Images of one batch are compressed while the next is drawn.
                 for write in pending:
                     write.result()

@@ -11,6 +11,7 @@ no text is always the encoded empty prompt.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,7 @@ class SamplingSettings:
         batch_size: images at a time; results do not depend on it but for rounding.
         seed: seed that all start noise derives from.
         dtype: ``float32``, ``bfloat16`` or ``float16`` for the denoiser; decoding is always float32.
+        size: height and width in pixels; ``None`` for what the base's denoiser was trained at.
     """
 
     protocol: str = "clean"
@@ -53,6 +55,7 @@ class SamplingSettings:
     batch_size: int = 64
     seed: int = 0
     dtype: str = "float32"
+    size: int | None = None
 
     @property
     def effective_guidance(self) -> float:
@@ -116,6 +119,7 @@ def sample(
     empty: Conditions,
     noise: torch.Tensor,
     settings: SamplingSettings,
+    names: Sequence[str] = (),
 ) -> torch.Tensor:
     """Denoise one batch.
 
@@ -125,9 +129,14 @@ def sample(
         conditions: of B prompts.
         empty: of one empty prompt.
         noise: (B, C, H, W) start noise of unit variance.
+        settings: how.
+        names: of the B images, for messages.
 
     Returns:
         Scaled latents (B, C, H, W) in the working precision.
+
+    Raises:
+        InputError: they are not finite.
     """
     import torch
 
@@ -140,6 +149,8 @@ def sample(
     arguments = told.to(device, dtype).arguments()
     scheduler.set_timesteps(settings.steps, device=device)
     latents: torch.Tensor = noise.to(device, working) * scheduler.init_noise_sigma
+    # Counted on the device and read once: latents that have left the range never come back.
+    finite_steps = torch.zeros(len(latents), dtype=torch.long, device=device)
     with torch.inference_mode():
         for timestep in scheduler.timesteps:
             scaled = scheduler.scale_model_input(latents, timestep).to(dtype)
@@ -154,6 +165,14 @@ def sample(
                 else:
                     predicted = unconditional + guidance * difference
             latents = scheduler.step(predicted, timestep, latents).prev_sample
+            finite_steps += latents.flatten(1).isfinite().all(1)
+    if int(finite_steps.min()) < len(scheduler.timesteps):
+        row = int(finite_steps.argmin())
+        raise InputError(
+            f"{names[row] if names else f'image {row}'}: latents are not finite from step "
+            f"{int(finite_steps[row]) + 1} of {len(scheduler.timesteps)} on, with the denoiser in "
+            f"{str(dtype).removeprefix('torch.')}; set generation.dtype to float32, or check the model's weights"
+        )
     return latents
 
 
@@ -164,6 +183,8 @@ def sample_batch(
     empty: Conditions,
     prompt_ids: list[str],
     settings: SamplingSettings,
+    *,
+    model: str = "",
 ) -> list[Image]:
     """Images of B prompts at once.
 
@@ -174,10 +195,15 @@ def sample_batch(
         empty: of the empty prompt.
         prompt_ids: B identifiers that the start noise derives from.
         settings: how.
+        model: what is drawn from, for messages.
+
+    Raises:
+        InputError: latents or pixels are not finite.
     """
     scheduler = make_scheduler(pipeline.scheduler, settings.scheduler)
     noise = start_noise(settings, prompt_ids, pipeline.latent_shape, pipeline.device)
-    return pipeline.decode(sample(unet, scheduler, conditions, empty, noise, settings))
+    names = [f"{f'{model}, ' if model else ''}prompt {prompt_id}" for prompt_id in prompt_ids]
+    return pipeline.decode(sample(unet, scheduler, conditions, empty, noise, settings, names), names)
 
 
 def sample_prompts(

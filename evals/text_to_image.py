@@ -6,13 +6,16 @@ costs more than a miniature job. Only libraries ``diffusers`` and ``transformers
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from artifacts.diffusers_folder import DiffusersFolder, autoencoder_folder
 from artifacts.errors import InputError
+from artifacts.latent_scaling import LatentScaling
 from artifacts.parts import load_part
+from artifacts.prompt_tokens import check_tokenizer, token_ids
 from evals.conditions import Conditions
 
 if TYPE_CHECKING:
@@ -34,10 +37,13 @@ class Pipeline:
         dtype: of the denoiser.
         device: where everything lies.
         vae: folder of another autoencoder, with its ``config.json``; ``None`` takes the base's own.
+        size: height and width of images in pixels, one of those that the base's configuration says it was trained at;
+            ``None`` takes the denoiser's.
         text_dtype: of the text encoders. The autoencoder is always float32: half precision overflows in SDXL's own.
 
     Raises:
-        InputError: the folder is no base of a shape that can be run.
+        InputError: the folder is no base of a shape that can be run, its parts do not go together, or it was not
+            trained at that size.
     """
 
     def __init__(
@@ -48,6 +54,7 @@ class Pipeline:
         device: str = "cpu",
         vae: str | Path | None = None,
         text_dtype: str = "float32",
+        size: int | None = None,
     ) -> None:
         import torch
 
@@ -55,8 +62,9 @@ class Pipeline:
         self.device = torch.device(device)
         self.dtype = getattr(torch, dtype)
         self.text_dtype = getattr(torch, text_dtype)
-        self._vae_path = None if vae is None else Path(vae)
-        self.index = self._json("model_index.json", "the base must be a folder in diffusers' layout")
+        self._folder = DiffusersFolder(self.path, ())
+        self._vae_path = None if vae is None else autoencoder_folder(self.path, Path(vae))
+        self.index = self._folder.read(self.path / "model_index.json")
         for name, entry in self.index.items():
             library = entry[0] if isinstance(entry, list) and entry else None
             if name in self.parts and library not in ("diffusers", "transformers"):
@@ -73,6 +81,9 @@ class Pipeline:
                 f"{self.path / 'unet' / 'config.json'}: addition_embed_type is {added!r}, which does not go with "
                 f"{'two text encoders' if self.two_encoders else 'one text encoder'}; expected {self._shape}"
             )
+        self._folder.check_denoiser(self._vae_path or self.path / "vae")
+        _ = self._folder.prediction_type
+        self.image_size = self._checked_size(size)
 
     @property
     def two_encoders(self) -> bool:
@@ -89,17 +100,32 @@ class Pipeline:
         second = ("tokenizer_2", "text_encoder_2") if "text_encoder_2" in self.index else ()
         return ("tokenizer", "text_encoder", *second, "vae", "scheduler", "unet")
 
-    def _json(self, name: str, remedy: str) -> dict[str, Any]:
-        path = self.path / name
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise InputError(f"{path}: no such file; {remedy}") from error
-        except ValueError as error:
-            raise InputError(f"{path}: not valid JSON ({error}); {remedy}") from error
-        if not isinstance(content, dict):
-            raise InputError(f"{path}: expected a JSON object; {remedy}")
-        return content
+    def _checked_size(self, size: int | None) -> list[int]:
+        """Height and width of images in pixels.
+
+        What a fine-tune wrote into the denoiser's configuration may be wrong: half the size is known of published ones.
+        An autoencoder trained at a larger size gives it away; one at a smaller size is usual.
+        """
+        factor, vae_size = self._pixels_a_latent, self.vae_config.get("sample_size")
+        sample = self.unet_config.get("sample_size")
+        sides = sample if isinstance(sample, list) else [sample, sample]
+        own = [int(x) * factor for x in sides if x is not None] or None
+        says = f"{self.path / 'unet' / 'config.json'}: sample_size is {sample}"
+        says += "" if own is None else f", {own[1]} x {own[0]} pixels"
+        says += "" if vae_size is None else f", and vae/config.json says {vae_size}"
+        if size is None:
+            if own is None or (isinstance(vae_size, int) and max(own) < vae_size):
+                raise InputError(f"{says}: set generation.size to what the base was trained at, in pixels")
+            return own
+        if [size, size] != own and size != vae_size and (own or vae_size) is not None:
+            raise InputError(f"generation.size is {size}, expected what the base was trained at: {says}")
+        if size % factor:
+            raise InputError(f"generation.size is {size}, expected a multiple of {factor}")
+        return [size, size]
+
+    @property
+    def _pixels_a_latent(self) -> int:
+        return int(2 ** (len(self.vae_config["block_out_channels"]) - 1))
 
     def _part(self, name: str, **options: Any) -> Any:
         import importlib
@@ -111,10 +137,10 @@ class Pipeline:
     def _placed(self, part: Any) -> Any:
         return part.to(self.device).eval().requires_grad_(False) if hasattr(part, "parameters") else part
 
-    @cached_property
+    @property
     def unet_config(self) -> dict[str, Any]:
         """Content of ``unet/config.json``."""
-        return self._json("unet/config.json", "the base must have a denoiser of the class UNet2DConditionModel")
+        return self._folder.config("unet")
 
     @cached_property
     def tokenizers(self) -> list[Any]:
@@ -125,7 +151,11 @@ class Pipeline:
     def text_encoders(self) -> list[Any]:
         """One text encoder, or SDXL's two."""
         names = ("text_encoder", "text_encoder_2")[: 1 + self.two_encoders]
-        return [self._part(name, torch_dtype=self.text_dtype) for name in names]
+        encoders = [self._part(name, torch_dtype=self.text_dtype) for name in names]
+        self._folder.check_text_width(names)
+        for name, tokenizer, encoder in zip(("tokenizer", "tokenizer_2"), self.tokenizers, encoders, strict=False):
+            check_tokenizer(tokenizer, encoder, self.path / name)
+        return encoders
 
     def forget_text_encoders(self) -> None:
         """Free their memory; they are loaded again if another prompt is encoded."""
@@ -140,17 +170,24 @@ class Pipeline:
         if self._vae_path is None:
             return self._part("vae", torch_dtype=torch.float32)
         file = self._vae_path / "config.json"
-        if not file.is_file():
-            raise InputError(f"{file}: no such file; base.vae must be the folder of an autoencoder with its config")
-        kind = getattr(diffusers, str(json.loads(file.read_text()).get("_class_name")), None)
+        kind = getattr(diffusers, str(self._folder.read(file).get("_class_name")), None)
         if kind is None or not hasattr(kind, "decode"):
             raise InputError(f"{file}: names no autoencoder of diffusers; base.vae must be the folder of one")
         return self._placed(load_part(kind, self._vae_path, torch_dtype=torch.float32))
 
     @cached_property
     def scheduler(self) -> Any:
-        """The base's own scheduler: noise schedule and prediction type."""
-        return self._part("scheduler")
+        """The base's own scheduler: noise schedule and prediction type.
+
+        ``StableDiffusionPipeline`` sets two values itself, whatever the configuration says; that of SDXL does not.
+        """
+        scheduler = self._part("scheduler")
+        if not self.two_encoders:
+            own = {"steps_offset": 1, "clip_sample": False}
+            # Values that a configuration leaves out would be the defaults of the sampler made from it.
+            defaults = [key for key in scheduler.config.get("_use_default_values", ()) if key not in own]
+            scheduler.register_to_config(**own, _use_default_values=defaults)
+        return scheduler
 
     @cached_property
     def unet(self) -> Any:
@@ -184,13 +221,7 @@ class Pipeline:
             for start in range(0, len(prompts), size):
                 side_by_side = []
                 for tokenizer, encoder in zip(self.tokenizers, self.text_encoders, strict=True):
-                    tokens = tokenizer(
-                        prompts[start : start + size],
-                        padding="max_length",
-                        max_length=tokenizer.model_max_length,
-                        truncation=True,
-                        return_tensors="pt",
-                    ).input_ids.to(self.device)
+                    tokens = token_ids(tokenizer, encoder, prompts[start : start + size]).to(self.device)
                     if not self.two_encoders:
                         side_by_side.append(encoder(tokens).last_hidden_state)
                         continue
@@ -225,44 +256,47 @@ class Pipeline:
         size = self.image_size
         return torch.tensor([*size, 0, 0, *size], dtype=torch.float32, device=self.device).repeat(count, 1)
 
-    @cached_property
+    @property
     def vae_config(self) -> dict[str, Any]:
         """Content of the own autoencoder's ``config.json``; a separate one has the same latents."""
-        return self._json("vae/config.json", "the base must have an autoencoder")
+        return self._folder.config("vae")
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of one image's latents."""
-        size = self.unet_config["sample_size"]
-        height, width = size if isinstance(size, list) else (size, size)
-        return int(self.unet_config["in_channels"]), int(height), int(width)
+        height, width = (size // self._pixels_a_latent for size in self.image_size)
+        return int(self.unet_config.get("in_channels", 4)), height, width
 
-    @property
-    def image_size(self) -> list[int]:
-        """Height and width of one image in pixels."""
-        _, height, width = self.latent_shape
-        factor = 2 ** (len(self.vae_config["block_out_channels"]) - 1)
-        return [height * factor, width * factor]
+    @cached_property
+    def _scaling(self) -> LatentScaling:
+        file = (self._vae_path or self.path / "vae") / "config.json"
+        return LatentScaling.of(self._folder.read(file), file)
 
-    def decode(self, latents: torch.Tensor) -> list[Image]:
-        """RGB images of scaled latents (N, C, H, W)."""
+    def decode(self, latents: torch.Tensor, names: Sequence[str] = ()) -> list[Image]:
+        """RGB images of scaled latents (N, C, H, W).
+
+        Args:
+            latents: what the denoiser made.
+            names: of the N images, for messages.
+
+        Raises:
+            InputError: pixels are not finite.
+        """
         import torch
         from PIL import Image
 
-        config = self.vae.config
-        scaled = latents.float() / config.scaling_factor
-        if getattr(config, "latents_mean", None) is not None and getattr(config, "latents_std", None) is not None:
-            mean, std = (
-                torch.tensor(values, device=scaled.device).view(1, -1, 1, 1)
-                for values in (config.latents_mean, config.latents_std)
-            )
-            scaled = scaled * std + mean
+        raw = self._scaling.raw(latents.float())
         at_once = max(1, DECODED_PIXELS // (64 * latents.shape[2] * latents.shape[3]))
-        pictures = []
+        pictures: list[torch.Tensor] = []
         with torch.inference_mode():
-            for piece in scaled.split(at_once):
+            for piece in raw.split(at_once):
                 pixels = self.vae.decode(piece).sample
-                pictures.append(
-                    ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
-                )
+                picture = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
+                if not (finite := pixels.flatten(1).isfinite().all(1)).all():
+                    row = sum(map(len, pictures)) + int(finite.long().argmin())
+                    raise InputError(
+                        f"{names[row] if names else f'image {row}'}: the autoencoder makes pixels that are not finite; "
+                        "check its weights, or name another one (base.vae)"
+                    )
+                pictures.append(picture)
         return [Image.fromarray(picture) for picture in torch.cat(pictures).numpy()]

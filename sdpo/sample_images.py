@@ -90,8 +90,17 @@ class SampleImages:
         self.noise = torch.randn((len(rows), *pairs.latent_shape), generator=stream(SAMPLE, 0)).to(device)
 
     def draw(self, denoiser: torch.nn.Module, step: int) -> None:
-        """Draw and write the images of the model after ``step`` steps."""
+        """Draw and write the images of the model after ``step`` steps.
+
+        Raises:
+            InputError: latents or pixels are not finite.
+        """
         latents = sample(self.base, denoiser, self.precision, self.noise, self.conditions, self.unconditional)
+        if not (finite := latents.flatten(1).isfinite().all(1)).all():
+            raise InputError(
+                f"{self.folder}: sample images after step {step}: latents of the prompt of number "
+                f"{int(finite.long().argmin())} are not finite; the training has failed, or its precision is too narrow"
+            )
         for number, image in enumerate(self.base.decode_latents(latents)):
             file = io.BytesIO()
             image.save(file, "PNG")

@@ -42,7 +42,7 @@ def generate(spec: Mapping[str, Any]) -> None:
 
     torch.set_num_threads(int(spec.get("threads", 1)))
     settings = SamplingSettings(**spec["generation"])
-    for key, expected in (("scheduler", "euler"), ("guidance_scale", 1.0), ("dtype", "float32")):
+    for key, expected in (("scheduler", "euler"), ("guidance_scale", 1.0), ("dtype", "float32"), ("size", None)):
         if (value := getattr(settings, key)) != expected:
             raise InputError(f"generation.{key} is {value!r}, expected {expected!r} for family 'toy_surface'")
     base = SurfaceBase(Path(spec["base"]["path"]))

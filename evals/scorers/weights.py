@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from zipfile import is_zipfile
 
 from artifacts.errors import InputError
+from artifacts.finite_weights import check_finite
 
 if TYPE_CHECKING:
     import torch
@@ -127,28 +128,6 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     state = _renamed(_unwrapped(content, path), path)
     check_finite(state, path)
     return state
-
-
-def check_finite(state: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Refuse weights that are not finite, by name.
-
-    Raises:
-        InputError: there are some.
-    """
-    from math import isfinite
-
-    wrong = []
-    for name, tensor in state.items():
-        if tensor.is_floating_point() and tensor.numel():
-            # Both are NaN where there is one; no mask of the tensor's size is made. float8 has no minimum.
-            ends = (tensor if tensor.element_size() > 1 else tensor.float()).aminmax()
-            if not (isfinite(ends.min) and isfinite(ends.max)):
-                wrong.append(name)
-    if wrong:
-        raise InputError(
-            f"{path}: '{wrong[0]}' has values that are not finite ({len(wrong)} such tensors in all); "
-            "fetch it again, or take a checkpoint from before its training failed"
-        )
 
 
 def _unwrapped(content: Any, path: Path) -> Mapping[str, torch.Tensor]:

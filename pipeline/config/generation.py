@@ -24,4 +24,10 @@ class Generation(Block):
     guidance_scale: float = Field(default=5.0, ge=0, description="Classifier-free guidance; 1 is none.")
     batch_size: int = Field(default=64, ge=1, description="Images drawn at once; never changes the start noise.")
     seed: Seed = Field(default=0, description="Seed from which the seed of each prompt is derived.")
+    size: int | None = Field(
+        default=None,
+        ge=8,
+        description="Height and width in pixels, one that the base's configuration says it was trained at; left out, "
+        "that of its denoiser (`sample_size`), unless its autoencoder says a larger one.",
+    )
     dtype: Dtype = Field(default="float32", description="Precision of the model.")

@@ -33,7 +33,6 @@ REGISTRY = Registry(
     kind="base family",
     package="sdpo.bases",
     group="sdpo.bases",
-    not_members=("diffusers_folder",),
     calls={"open_base": Call(("path",), ("device",))},
     optional_calls={"train": Call(("specs",))},
 )

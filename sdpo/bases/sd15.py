@@ -7,10 +7,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from artifacts.diffusers_folder import DiffusersFolder, autoencoder_folder
 from artifacts.errors import InputError
+from artifacts.latent_scaling import LatentScaling
 from artifacts.part_digest import part_digest
 from artifacts.parts import load_part
-from sdpo.bases.diffusers_folder import DiffusersFolder
+from artifacts.prompt_tokens import check_tokenizer, token_ids
 from sdpo.latents import Latents
 
 if TYPE_CHECKING:
@@ -50,46 +52,24 @@ class StableDiffusion:
         self.encoder_dtype = encoder_dtype
         parts = ("unet", *([] if vae else ["vae"]), "scheduler", *self.TEXT_ENCODERS, *self.TEXT_ENCODERS.values())
         self.folder = DiffusersFolder(path, parts)
-        self.vae_path = self.folder.path / "vae" if vae is None else vae / "vae" if (vae / "vae").is_dir() else vae
+        self.vae_path = autoencoder_folder(path, vae)
         self._check()
 
     def _check(self) -> None:
         self.folder.check_family(self.FAMILY)
         _ = self.parametrisation
-        unet = self.folder.config("unet")
-        channels = self.folder.read(self.vae_path / "config.json").get("latent_channels", 4)
-        if unet.get("in_channels", 4) != channels:
-            raise InputError(
-                f"{self.path / 'unet'}: in_channels is {unet['in_channels']}, but {self.vae_path} makes latents of "
-                f"{channels} channels; expected a text-to-image U-Net and its autoencoder"
-            )
-        made, taken = self.text_width, self.condition_widths["text"]
-        if made != taken:
-            raise InputError(
-                f"{self.path}: its text encoder makes embeddings of width {made}, its U-Net takes {taken} "
-                "(cross_attention_dim); the parts are not of one base"
-            )
-
-    @property
-    def text_width(self) -> int:
-        """Width D of the text embeddings, as the configuration of the encoders says."""
-        return sum(int(self.folder.config(part).get("hidden_size", 512)) for part in self.TEXT_ENCODERS.values())
+        self.folder.check_denoiser(self.vae_path)
+        self.folder.check_text_width(list(self.TEXT_ENCODERS.values()))
 
     @property
     def condition_widths(self) -> dict[str, int]:
         """Last dimension of each condition that the U-Net takes."""
-        width = self.folder.config("unet").get("cross_attention_dim", 1280)
-        return {"text": int(width if isinstance(width, int) else width[0])}
+        return {"text": self.folder.text_width}
 
     @property
     def parametrisation(self) -> Parametrisation:
         """As the scheduler's configuration says."""
-        file = self.path / "scheduler" / "scheduler_config.json"
-        found = self.folder.read(file).get("prediction_type", "epsilon")
-        if found not in ("epsilon", "v_prediction"):
-            raise InputError(f"{file}: prediction_type is '{found}', expected epsilon or v_prediction")
-        known: Parametrisation = found
-        return known
+        return "v_prediction" if self.folder.prediction_type == "v_prediction" else "epsilon"
 
     @cached_property
     def alphas_cumprod(self) -> torch.Tensor:
@@ -129,14 +109,17 @@ class StableDiffusion:
         vae = load_part(getattr(diffusers, name), self.vae_path, torch_dtype=getattr(torch, self.encoder_dtype))
         return vae.to(self.device).eval().requires_grad_(False)
 
+    @cached_property
+    def _scaling(self) -> LatentScaling:
+        file = self.vae_path / "config.json"
+        return LatentScaling.of(self.folder.read(file), file)
+
     def encode_images(self, images: Sequence[Image]) -> Latents:
         """Scaled latents (N, C, H, W) float32, as a posterior where the autoencoder has one."""
         import numpy as np
         import torch
 
         vae = self._vae
-        # AutoencoderTiny has no shift.
-        shift, scale = getattr(vae.config, "shift_factor", None) or 0.0, vae.config.scaling_factor
         parts = []
         batch = max(1, min(BATCH, _PIXELS // (images[0].width * images[0].height)))
         # Not in inference mode, whose tensors a training straight from images could not keep for its backward pass.
@@ -147,9 +130,10 @@ class StableDiffusion:
                 encoded = vae.encode(pixels.to(self.device, vae.dtype))
                 if hasattr(encoded, "latent_dist"):
                     posterior = encoded.latent_dist
-                    parts.append(Latents((posterior.mean.float() - shift) * scale, posterior.std.float() * scale))
+                    mean, deviation = posterior.mean.float(), posterior.std.float()
+                    parts.append(Latents(self._scaling.seen(mean), self._scaling.seen_deviation(deviation)))
                 else:
-                    parts.append(Latents(encoded.latents.float() * scale))
+                    parts.append(Latents(self._scaling.seen(encoded.latents.float())))
         return Latents.joined(parts)
 
     def decode_latents(self, latents: torch.Tensor) -> list[Image]:
@@ -158,10 +142,15 @@ class StableDiffusion:
         from PIL import Image as images
 
         vae = self._vae
-        shift, scale = getattr(vae.config, "shift_factor", None) or 0.0, vae.config.scaling_factor
         with torch.inference_mode():
-            decoded = [vae.decode((x[None] / scale + shift).to(vae.dtype)).sample[0].float() for x in latents]
-            pixels = (torch.stack(decoded).clamp(-1, 1) + 1) * 127.5
+            raw = self._scaling.raw(latents).to(vae.dtype)
+            pixels = torch.stack([vae.decode(x[None]).sample[0].float() for x in raw])
+            if not pixels.isfinite().all():
+                raise InputError(
+                    f"{self.vae_path}: decodes latents to pixels that are not finite, in {self.encoder_dtype}; take "
+                    "float32, or another autoencoder (base.vae)"
+                )
+            pixels = (pixels.clamp(-1, 1) + 1) * 127.5
         return [images.fromarray(x) for x in pixels.round().byte().permute(0, 2, 3, 1).cpu().numpy()]
 
     @cached_property
@@ -176,20 +165,16 @@ class StableDiffusion:
             kind = getattr(transformers, index.get(encoder, ["", "CLIPTextModel"])[1])
             model = load_part(kind, self.path / encoder, dtype=getattr(torch, self.encoder_dtype))
             model.to(self.device).eval().requires_grad_(False)
-            found.append((load_part(transformers.CLIPTokenizer, self.path / tokenizer), model))
+            words = load_part(transformers.CLIPTokenizer, self.path / tokenizer)
+            check_tokenizer(words, model, self.path / tokenizer)
+            found.append((words, model))
         return found
 
     def _encoded(self, prompts: Sequence[str], **options: Any) -> list[Any]:
         """Output of each text encoder, prompts padded and cut to the tokenizer's length as the pipeline does."""
         outputs = []
         for tokenizer, encoder in self._text_encoders:
-            tokens = tokenizer(
-                list(prompts),
-                padding="max_length",
-                max_length=tokenizer.model_max_length,
-                truncation=True,
-                return_tensors="pt",
-            ).input_ids
+            tokens = token_ids(tokenizer, encoder, prompts)
             outputs.append(encoder(tokens.to(self.device), **options))
         return outputs
 

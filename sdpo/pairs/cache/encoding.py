@@ -54,7 +54,7 @@ def encode_images(base: Base, batch: Sequence[PreparedImage], settings: Encoding
         if latents.std is not None:
             tensors[f"{prefix}std"] = latents.std.to(dtype)
     fixed = ", or an autoencoder that bears float16 (base.vae: for SDXL madebyollin/sdxl-vae-fp16-fix)"
-    _check_finite(tensors, "an image's latents", settings, or_else=fixed)
+    _check_finite(tensors, "an image's latents", [x.sha256 for x in batch], settings, or_else=fixed)
     return tensors
 
 
@@ -78,17 +78,19 @@ def encode_prompts(base: Base, prompts: Sequence[str], settings: EncodingSetting
 
     dtype = getattr(torch, settings.dtype)
     found = {name: x.cpu().to(dtype) for name, x in base.encode_prompts(prompts).items()}
-    _check_finite(found, "a prompt's embeddings", settings)
+    _check_finite(found, "a prompt's embeddings", [repr(text[:80]) for text in prompts], settings)
     return {f"{PROMPT}{name}": x for name, x in found.items()}
 
 
-def _check_finite(tensors: Tensors, owner: str, settings: EncodingSettings, *, or_else: str = "") -> None:
-    """Refuse what has left the range of its dtype."""
+def _check_finite(
+    tensors: Tensors, owner: str, rows: Sequence[str], settings: EncodingSettings, *, or_else: str = ""
+) -> None:
+    """Refuse what has left the range of its dtype, by the first row of which it is."""
     for name, tensor in tensors.items():
-        if not tensor.isfinite().all():
+        if not (finite := tensor.flatten(1).isfinite().all(1)).all():
             raise InputError(
-                f"{name} of {owner} is not finite: encoding.encoder_dtype is {settings.encoder_dtype} and "
-                f"encoding.dtype {settings.dtype}; take float32 for both{or_else}"
+                f"{name} of {owner} is not finite: of {rows[int(finite.long().argmin())]}; encoding.encoder_dtype is "
+                f"{settings.encoder_dtype} and encoding.dtype {settings.dtype}; take float32 for both{or_else}"
             )
 
 

@@ -1,0 +1,37 @@
+"""Weights that are not finite: a model with one of them makes black images and scores without a word."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from artifacts.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def check_finite(state: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Refuse weights that are not finite, by name.
+
+    Args:
+        state: tensors by name.
+        path: file or folder that they were read from.
+
+    Raises:
+        InputError: there are some.
+    """
+    wrong = []
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and tensor.numel():
+            # Both are NaN where there is one; no mask of the tensor's size is made. float8 has no minimum.
+            ends = (tensor if tensor.element_size() > 1 else tensor.float()).aminmax()
+            if not (math.isfinite(ends.min) and math.isfinite(ends.max)):
+                wrong.append(name)
+    if wrong:
+        raise InputError(
+            f"{path}: '{wrong[0]}' has values that are not finite ({len(wrong)} such tensors in all); "
+            "fetch it again, or take a checkpoint from before its training failed"
+        )
