@@ -11,8 +11,8 @@ from typing import Final
 
 VERSIONS: Final = {
     "prompts": 3,
-    "pairs": 4,
-    "train": 3,
+    "pairs": 5,
+    "train": 4,
     "generate": 3,
     "collect": 1,
     "score": 4,

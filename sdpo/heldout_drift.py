@@ -33,7 +33,7 @@ def drift_row(winner: torch.Tensor, loser: torch.Tensor, step: int) -> dict[str,
 
 
 class HeldoutProbe:
-    """Drift on held-out pairs, at fixed noise and timesteps that are the same for every model of a pair set.
+    """Drift on a sample of the held-out pairs, which is, with noise and timesteps, that of every model of a pair set.
 
     Timesteps are spread evenly over the schedule. Latents are those of the images as they are, unmirrored, and the
     mean of the posterior where there is one. The reference's errors are computed once. Several processes share the
@@ -61,7 +61,8 @@ class HeldoutProbe:
         count = min(limit, len(pairs))
         self.base = base
         self.precision, self.processes = precision or Precision(), processes or Processes()
-        rows = torch.arange(count)
+        # A sample, since sources keep their own order; sorted, since the cache is read from front to back.
+        rows = torch.randperm(len(pairs), generator=stream(HELDOUT, 2))[:count].sort().values
         sides, prompts = [pairs.winners(rows), pairs.losers(rows)], pairs.prompts(rows)
         self.latents = [side.latents.mean for side in sides]
         self.conditions: list[Conditions] = [{**prompts, **base.image_conditions(side.sizes)} for side in sides]

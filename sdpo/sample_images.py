@@ -60,7 +60,7 @@ class SampleImages:
 
     Args:
         base: has to have ``decode_latents``.
-        pairs: of the held-out split, whose first prompts are drawn.
+        pairs: of the held-out split; a sample of its prompts is drawn, the same for every model of a pair set.
         count: prompts, at most.
         precision: in which the denoiser computes.
         folder: of the images.
@@ -81,7 +81,9 @@ class SampleImages:
         first: dict[int, int] = {}
         for row, prompt in enumerate(pairs.prompt_index.tolist()):
             first.setdefault(prompt, row)
-        rows = torch.tensor(list(first.values())[:count])
+        # A sample, since sources keep their own order: the first prompts may be all of one kind.
+        chosen = torch.randperm(len(first), generator=stream(SAMPLE, 1))[:count].sort().values
+        rows = torch.tensor(list(first.values()))[chosen]
         sizes = base.image_conditions(pairs.winners(rows).sizes)
         everywhere = torch.ones(len(rows), dtype=torch.bool)
         device = precision.device

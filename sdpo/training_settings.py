@@ -47,7 +47,7 @@ class TrainingSettings:
         kept_checkpoints: how many of the newest checkpoints stay.
         sample_every: steps between sample images; 0 for none.
         sample_prompts: held-out prompts that are drawn.
-        heldout_pairs: at most so many held-out pairs measure the drift.
+        heldout_pairs: at most so many held-out pairs, drawn at random, measure the drift.
         threads: torch threads; results are bit-equal only for equal numbers.
     """
 

@@ -80,11 +80,19 @@ class Training(Block):
     )
     kept_checkpoints: int = Field(default=2, ge=1, description="How many of the newest checkpoints are kept.")
     drift_every: int = Field(default=50, ge=1, description="Steps between measurements of the held-out drift.")
-    heldout_pairs: int = Field(default=256, ge=1, description="Held-out pairs on which the drift is measured.")
+    heldout_pairs: int = Field(
+        default=256,
+        ge=1,
+        description="Held-out pairs on which the drift is measured: a sample, the same for every model of a pair set.",
+    )
     sample_every: int = Field(
         default=0, ge=0, description="Steps between sample images, in `samples/` of the model's folder; 0 for none."
     )
-    sample_prompts: int = Field(default=4, ge=1, description="Held-out prompts that sample images are drawn for.")
+    sample_prompts: int = Field(
+        default=4,
+        ge=1,
+        description="Held-out prompts that sample images are drawn for: a sample, the same for every model.",
+    )
     threads: int = Field(
         default=1, ge=1, description="CPU threads of a training run; results are bit-equal only for equal numbers."
     )

@@ -22,7 +22,6 @@ NOT_SOURCES = (
     "cache",
     "checksums",
     "comparison",
-    "image_decoding",
     "input_files",
     "json_array",
     "options",
@@ -48,12 +47,14 @@ class Pair:
     Attributes:
         label: 1: the first image won; 0: the second; 0.5: a tie. As Pick-a-Pic's ``label_0``.
         split: ``train``, or ``heldout`` for the drift measurement.
+        met: what decoding met in each image, names of :data:`artifacts.image_decoding.MET`; for who has decoded them.
     """
 
     prompt: str
     images: tuple[Image, Image]
     label: float
     split: str
+    met: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
     def __post_init__(self) -> None:
         if self.label not in LABELS:

@@ -17,9 +17,9 @@ from typing import Any
 
 from artifacts.errors import InputError
 from artifacts.file_names import FileNames
+from artifacts.image_decoding import BrokenImageError
 from sdpo.pairs import Pair
 from sdpo.pairs.comparison import Comparison, ImageFile, Member, NamedFile, prompt_of
-from sdpo.pairs.image_decoding import BrokenImageError
 from sdpo.pairs.input_files import data_folder, split_files
 from sdpo.pairs.json_array import read_objects
 from sdpo.pairs.options import HubOptions, files_option, heldout_limit_option, heldout_splits_option, parse

@@ -10,18 +10,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from artifacts.device import usable_cores
 from artifacts.errors import InputError
+from artifacts.image_decoding import BrokenImageError, DecodedImage, decode
 from artifacts.prompt_text import control_token_warning, control_tokens
 from sdpo.pairs import Pair
 from sdpo.pairs.comparison import Comparison, Comparisons, NamedFile
-from sdpo.pairs.image_decoding import THREADS, BrokenImageError, decode
 from sdpo.pairs.options import SourceOptions
 from sdpo.pairs.selection import Part, Selection, in_order, select, usable
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    pass
 
 SHOWN = 5
+THREADS = min(8, usable_cores())
+"""Images decoded at once; Pillow decodes without the interpreter's lock."""
 
 
 def pairs_of(source: str, options: SourceOptions, comparisons: Comparisons) -> Iterator[Pair]:
@@ -88,7 +91,7 @@ class _Decoding:
     def __init__(self, comparison: Comparison, part: Part, threads: Executor) -> None:
         self.comparison, self.part = comparison, part
         self.fault = comparison.broken
-        self._images: list[Future[Image]] = []
+        self._images: list[Future[DecodedImage]] = []
         for number, file in enumerate([] if self.fault else comparison.images):
             try:
                 self._images.append(threads.submit(decode, file.read_bytes()))
@@ -115,7 +118,11 @@ class _Decoding:
         tally.winners[self.part] += label != 0.5
         if control_tokens(prompt):
             tally.controls.append(prompt)
-        yield Pair(prompt, (opened[0], opened[1]), label, self.part)
+        first, second = opened
+        for one in opened:
+            # Else two files with the same picture and another comment would not be the same image.
+            one.image.info = {}
+        yield Pair(prompt, (first.image, second.image), label, self.part, (first.met, second.met))
 
     def _unreadable(self, number: int, error: Exception) -> str:
         file = self.comparison.images[number]

@@ -6,9 +6,12 @@ import os
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,16 +20,18 @@ from artifacts.atomic import file_sha256, json_sha256, owned, write_json
 from artifacts.contracts import write_table
 from artifacts.errors import InputError
 from artifacts.hub import local_folder
+from artifacts.image_decoding import described
 from artifacts.progress import progress
 from artifacts.provenance import describe
 from artifacts.validation import parse
 from sdpo.pairs.cache import shard_writing
+from sdpo.pairs.cache.agreement import Listed, listed
 from sdpo.pairs.cache.encoding import PROMPT, unpacked
-from sdpo.pairs.cache.images import PreparedImage, prepared
+from sdpo.pairs.cache.images import PreparedImage, prepared, same_picture
 from sdpo.pairs.cache.pool import Encoders, ImageBatches
 from sdpo.pairs.cache.reading import description, encoder_digests, note_checked
 from sdpo.pairs.cache.settings import EncodingSettings
-from sdpo.pairs.cache.shard_writing import Row, Shard
+from sdpo.pairs.cache.shard_writing import NONE, TIE, Row, Shard
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -35,9 +40,6 @@ if TYPE_CHECKING:
     from sdpo.pairs.cache.encoding import Tensors
 
 SHAPING = ("dataset", "source", "options", "encoding", "base", "stage_version")
-TIE = 0.5
-NONE = -1
-"""Number of an image that is not in the cache."""
 _READ_AHEAD = 64
 """Pairs whose images are decoded and prepared at once, in threads."""
 
@@ -78,8 +80,9 @@ def build(spec: Mapping[str, Any]) -> None:
                         "lower execution.encoding_processes and run it again: finished shards are taken up"
                     ) from error
                 counts = work.counts(spec["dataset"])
+                found = {"left_out": work.listed.counts, "decoding": work.met()}
                 provenance = describe(stage="pairs", spec=shaping, inputs=digests, started=started)
-                about = {"counts": counts, "encoding": settings.model_dump(), "provenance": provenance}
+                about = {"counts": counts, **found, "encoding": settings.model_dump(), "provenance": provenance}
                 work.finish(out, {**about, "encoders": encoder_digests(encoders.base, settings)})
     shutil.rmtree(state.parent, ignore_errors=True)
 
@@ -155,54 +158,77 @@ class _Build:
         if not self.shards:
             self.prompts[""] = 0
         rows: list[Row] = []
-        fresh = self.encoders.batches()
+        fresh, met = self.encoders.batches(), Counter[str]()
         with ThreadPoolExecutor() as threads:
             while block := list(islice(pairs, _READ_AHEAD)):
                 won = [pair for pair in block if pair.label != TIE]
                 # A lost pair is turned round, so that the winner comes first. Ties are not trained on: they are listed.
-                ordered = [image for pair in won for image in pair.images[:: -1 if pair.label == 0 else 1]]
-                numbers = iter([self._number(x, fresh) for x in threads.map(self._prepared, ordered)])
+                ordered = [
+                    image
+                    for pair in won
+                    for image in list(zip(pair.images, pair.met, strict=True))[:: -1 if pair.label == 0 else 1]
+                ]
+                ready = threads.map(self._prepared, ordered)
                 for pair in block:
                     prompt = self.prompts.setdefault(pair.prompt, len(self.prompts))
-                    images = (NONE, NONE) if pair.label == TIE else (next(numbers), next(numbers))
+                    images = (NONE, NONE)
+                    if pair.label != TIE and not same_picture(*(both := (next(ready), next(ready)))):
+                        images = self._number(both[0], fresh, met), self._number(both[1], fresh, met)
                     rows.append(Row(prompt, *images, max(pair.label, 1 - pair.label), pair.split))
         texts = list(self.prompts)[known_prompts:]
         tensors = {**fresh.tensors(), **self.encoders.prompts(texts)}
         digests = list(self.images)[known_images:]
-        self.shards.append(shard_writing.write(self.state, len(self.shards), tensors, rows, digests, texts))
+        self.shards.append(shard_writing.write(self.state, len(self.shards), tensors, rows, digests, texts, dict(met)))
 
-    def _prepared(self, image: Image) -> PreparedImage:
+    def _prepared(self, given: tuple[Image, tuple[str, ...]]) -> PreparedImage:
         """Digest, resize and crop.
 
         Raises:
             InputError: the image cannot be decoded.
         """
+        image, met = given
         try:
-            return prepared(image, self.settings)
+            ready = prepared(image, self.settings)
+            return replace(ready, met=met or ready.met)
         # Pillow reports a damaged file in all of these ways.
         except (OSError, SyntaxError, ValueError) as error:
             raise InputError(
                 f"an image of {image.width} × {image.height} pixels cannot be decoded ({error}); remove its pair"
             ) from error
 
-    def _number(self, image: PreparedImage, fresh: ImageBatches) -> int:
-        """Number of an image in the cache; one that is new is handed on to be encoded."""
+    def _number(self, image: PreparedImage, fresh: ImageBatches, met: Counter[str]) -> int:
+        """Number of an image in the cache; one that is new is handed on to be encoded, and counted."""
         if image.sha256 not in self.images:
             self.images[image.sha256] = len(self.images)
             fresh.add(image)
+            met.update(image.met)
         return self.images[image.sha256]
 
+    @cached_property
+    def listed(self) -> Listed:
+        """The pairs that the cache lists, once all have been read."""
+        return listed([row for shard in self.shards for row in shard.rows], list(self.prompts))
+
+    def met(self) -> dict[str, int]:
+        """How many images met what in decoding."""
+        return dict(sum((Counter(shard.met) for shard in self.shards), Counter[str]()))
+
     def counts(self, dataset: str) -> dict[str, int]:
-        """Numbers of pairs, images and prompts.
+        """Numbers of pairs, images and prompts; says what was left out, and why.
 
         Raises:
             InputError: no pair can be trained on.
         """
-        rows = [row for shard in self.shards for row in shard.rows]
+        for line in self.listed.lines:
+            print(f"warning: pairs '{dataset}': {line}", file=sys.stderr)
+        if met := described(self.met()):
+            print(f"pairs '{dataset}': images that are not plain RGB: {met}", file=sys.stderr)
+        rows = self.listed.rows
         won = [row.split for row in rows if row.label != TIE]
         if "train" not in won:
             shutil.rmtree(self.state.parent)
-            raise InputError(f"pairs '{dataset}': no pair with a winner in the train split; check its options")
+            why = f" ({'; '.join(self.listed.lines)})" if self.listed.lines else ""
+            raise InputError(f"pairs '{dataset}': no pair with a winner in the train split{why}; check its options")
         return {
             "pairs": len(rows),
             "ties": len(rows) - len(won),
@@ -237,17 +263,17 @@ class _Build:
         """Put everything in its place at once."""
         import pandas as pd
 
-        rows = [(row, shard) for shard in self.shards for row in shard.rows]
+        rows = self.listed.rows
         texts = list(self.prompts)
         index = pd.DataFrame(
             {
                 "pair_id": range(len(rows)),
-                "prompt": [texts[row.prompt] for row, _ in rows],
-                "prompt_index": [row.prompt for row, _ in rows],
-                "split": [row.split for row, _ in rows],
-                "label": [row.label for row, _ in rows],
-                "winner_image": [row.winner for row, _ in rows],
-                "loser_image": [row.loser for row, _ in rows],
+                "prompt": [texts[row.prompt] for row in rows],
+                "prompt_index": [row.prompt for row in rows],
+                "split": [row.split for row in rows],
+                "label": [row.label for row in rows],
+                "winner_image": [row.winner for row in rows],
+                "loser_image": [row.loser for row in rows],
             }
         )
         shapes = self._shapes()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from artifacts.errors import InputError
+from artifacts.image_decoding import decode
 from sdpo.pairs.cache.images import PreparedImage, mirrored
 
 if TYPE_CHECKING:
@@ -113,9 +114,5 @@ def unpacked(tensors: Tensors, row: int) -> Image:
     Args:
         tensors: ``png``, and ``ends`` (N,), where each file ends in it.
     """
-    from PIL import Image as images
-
     start = int(tensors["ends"][row - 1]) if row else 0
-    image = images.open(io.BytesIO(tensors["png"][start : int(tensors["ends"][row])].numpy().tobytes()))
-    image.load()
-    return image
+    return decode(tensors["png"][start : int(tensors["ends"][row])].numpy().tobytes()).image

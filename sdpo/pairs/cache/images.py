@@ -10,6 +10,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from artifacts.image_decoding import to_rgb
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -24,6 +26,7 @@ class PreparedImage:
     """An image as it is encoded.
 
     Attributes:
+        met: what decoding met, names of :data:`artifacts.image_decoding.MET`.
         sha256: digest of the content it was made from.
         image: RGB.
         sizes: of the image; :attr:`mirrored_sizes` of its mirror image, whose crop lies on the other side.
@@ -33,27 +36,45 @@ class PreparedImage:
     image: Image
     sizes: Sizes
     mirrored_sizes: Sizes
+    met: tuple[str, ...] = ()
 
 
 def content_sha256(image: Image) -> str:
     """Hex SHA-256 of an RGB image's size, pixels and text entries (some families keep more than the pixels there)."""
     digest = hashlib.sha256(f"{image.width}x{image.height}\0".encode())
-    for key, text in sorted((str(k), v) for k, v in image.info.items() if isinstance(v, str)):
+    for key, text in _texts(image):
         digest.update(f"{key}\0{text}\0".encode())
     digest.update(image.tobytes())
     return digest.hexdigest()
 
 
+def same_picture(first: PreparedImage, second: PreparedImage) -> bool:
+    """Whether two images are the same once they are prepared: sizes, pixels and text entries."""
+    if first.sha256 == second.sha256:
+        return True
+    one, other = first.image, second.image
+    return one.size == other.size and _texts(one) == _texts(other) and one.tobytes() == other.tobytes()
+
+
+def _texts(image: Image) -> list[tuple[str, str]]:
+    return sorted((str(key), text) for key, text in image.info.items() if isinstance(text, str))
+
+
 def prepared(image: Image, settings: EncodingSettings) -> PreparedImage:
-    """Digest, resize and crop an image of any mode and size."""
+    """Digest, resize and crop an image of any mode and size.
+
+    Raises:
+        BrokenImageError: it is none that is read (:func:`artifacts.image_decoding.to_rgb`).
+    """
     from PIL import Image as images
 
-    image = image if image.mode == "RGB" else image.convert("RGB")
+    decoded = to_rgb(image)
+    image, met = decoded.image, decoded.met
     sha256 = content_sha256(image)
     height, width, side = image.height, image.width, settings.resolution
     if side is None:
         whole = (height, width, 0, 0, height, width)
-        return PreparedImage(sha256, image, whole, whole)
+        return PreparedImage(sha256, image, whole, whole, met)
     if (short := min(height, width)) != side:
         # The longer side is cut to an integer, as torchvision's Resize does.
         scaled = int(side * max(height, width) / short)
@@ -68,9 +89,9 @@ def prepared(image: Image, settings: EncodingSettings) -> PreparedImage:
     cropped = image.crop((left, top, left + side, top + side))
     if settings.time_ids == "resolution":
         square = (side, side, 0, 0, side, side)
-        return PreparedImage(sha256, cropped, square, square)
+        return PreparedImage(sha256, cropped, square, square, met)
     return PreparedImage(
-        sha256, cropped, (height, width, top, left, side, side), (height, width, top, free[1] - left, side, side)
+        sha256, cropped, (height, width, top, left, side, side), (height, width, top, free[1] - left, side, side), met
     )
 
 

@@ -324,7 +324,8 @@ def load(folder: Path, split: str, *, base: Base | None = None, check: bool = Tr
             raise InputError(f"{folder}: holds images instead of latents; open it together with its base")
         unique = index.drop_duplicates("prompt_index")
         texts = {EMPTY: "", **dict(zip(unique["prompt_index"].tolist(), unique["prompt"].tolist(), strict=True))}
-        source = StoredImages(shards, [texts[i] for i in range(len(texts))], base)
+        # Prompts of pairs that are left out have numbers, and nobody asks for them.
+        source = StoredImages(shards, [texts.get(i, "") for i in range(max(texts) + 1)], base)
     shape = tuple(about["latent_shape"])
     return Pairs(numbers[0], numbers[1], numbers[2], source, shape, settings.flips, numbers[3])
 

@@ -25,12 +25,17 @@ if TYPE_CHECKING:
 
 READY = "ready"
 """Subfolder in which a complete cache is put together."""
+TIE, NONE = 0.5, -1
+"""Label of a tie; number of an image that is not in the cache."""
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A pair: prompt, winner and loser by number; ``label`` is 1, or 0.5 of a tie, whose images have no number (-1)."""
+    """A pair: prompt, winner and loser by number; ``label`` is 1, or 0.5 of a tie.
+
+    Images of ties have no number (-1), nor have those of a pair whose winner and loser are the same picture.
+    """
 
     prompt: int
     winner: int
@@ -49,6 +54,7 @@ class Shard:
         rows: its pairs.
         images: digests of the images that no shard before it has.
         prompts: prompts that no shard before it has.
+        met: how many of its images met what in decoding, by names of :data:`artifacts.image_decoding.MET`.
     """
 
     file: str
@@ -57,6 +63,7 @@ class Shard:
     rows: list[Row]
     images: list[str]
     prompts: list[str]
+    met: dict[str, int]
 
 
 def state_folder(out: Path, digest: str) -> Path:
@@ -85,7 +92,15 @@ def name(number: int) -> str:
     return f"shard-{number:05d}"
 
 
-def write(folder: Path, number: int, tensors: Tensors, rows: list[Row], images: list[str], prompts: list[str]) -> Shard:
+def write(
+    folder: Path,
+    number: int,
+    tensors: Tensors,
+    rows: list[Row],
+    images: list[str],
+    prompts: list[str],
+    met: dict[str, int],
+) -> Shard:
     """Write a shard, then what is in it."""
     from safetensors.torch import save_file
 
@@ -94,7 +109,7 @@ def write(folder: Path, number: int, tensors: Tensors, rows: list[Row], images: 
         with replaced_file(folder / file) as temporary:
             save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, temporary)
         path = folder / file
-        shard = Shard(file, file_sha256(path), path.stat().st_size, rows, images, prompts)
+        shard = Shard(file, file_sha256(path), path.stat().st_size, rows, images, prompts, met)
         write_json(folder / f"{name(number)}.json", asdict(shard))
     return shard
 

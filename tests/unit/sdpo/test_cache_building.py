@@ -42,7 +42,7 @@ def some_pairs(count: int = 10, size: tuple[int, int] = (32, 32)) -> list[Pair]:
     """
     return [
         Pair(
-            f"prompt {i % 4}",
+            f"prompt {i % 4}" if i < count - 2 else f"held out {i}",
             (picture(i % 6, size), picture((i + 1) % 6, size)),
             0.5 if i == 2 else float(i % 3 != 0),
             "train" if i < count - 2 else "heldout",
@@ -105,12 +105,12 @@ def test_posterior_is_kept_once_for_every_image(spec: Spec, given: list[Pair], t
     cache.build(spec(tmp_path / "cache"))
     (shard,) = sorted((tmp_path / "cache").glob("shard-*"))
     tensors = load_file(shard)
-    # 6 images and 4 prompts in 10 pairs; the empty prompt is the first.
+    # 6 images, 4 prompts and 2 held out in 10 pairs; the empty prompt is the first.
     assert {name: tuple(x.shape) for name, x in tensors.items()} == {
         "mean": (6, 4, 16, 16),
         "std": (6, 4, 16, 16),
         "sizes": (6, 6),
-        "prompt.text": (5, 16, 32),
+        "prompt.text": (7, 16, 32),
     }
     from diffusers import AutoencoderKL
 
@@ -126,7 +126,9 @@ def test_posterior_is_kept_once_for_every_image(spec: Spec, given: list[Pair], t
         latents = read(rows).latents
         torch.testing.assert_close(latents.mean, posterior.mean * 0.18215, atol=1e-6, rtol=1e-4)
         torch.testing.assert_close(latents.std, posterior.std * 0.18215, atol=1e-6, rtol=1e-4)
-    texts = open_base("sd15", tiny_sd15).encode_prompts(["", *(f"prompt {i}" for i in range(4))])["text"]
+    texts = open_base("sd15", tiny_sd15).encode_prompts(
+        ["", *(f"prompt {i}" for i in range(4)), "held out 8", "held out 9"]
+    )["text"]
     torch.testing.assert_close(tensors["prompt.text"], texts, atol=1e-6, rtol=1e-4)
 
 
@@ -139,7 +141,7 @@ def test_pairs_do_not_depend_on_where_the_shards_are_cut(
     shards = json.loads((tmp_path / "cut" / "cache.json").read_text())["shards"]
     assert len(shards) == -(-10 // shard_pairs)
     assert sum(s["images"] for s in shards) == 6
-    assert sum(s["prompts"] for s in shards) == 5
+    assert sum(s["prompts"] for s in shards) == 7
     whole, cut = everything(tmp_path / "one"), everything(tmp_path / "cut")
     for name, tensor in whole.items():
         torch.testing.assert_close(cut[name], tensor, atol=1e-6, rtol=1e-4)
@@ -385,6 +387,29 @@ def test_image_that_is_none_is_one_line(spec: Spec, given: list[Pair], tmp_path:
     given[4] = Pair("a", (Image.open(file), picture(8)), 1.0, "train")
     with pytest.raises(InputError, match=r"an image of 32 × 32 pixels cannot be decoded"):
         cache.build(spec(tmp_path / "cache"))
+
+
+def test_a_strip_is_refused_before_anything_is_allocated(spec: Spec, given: list[Pair], tmp_path: Path) -> None:
+    """At 512 pixels of the short side it would be 47 GB; sources may hand over what they have opened themselves."""
+    given[4] = Pair("a", (Image.new("RGB", (1, 60_000)), picture(8)), 1.0, "train")
+    with pytest.raises(InputError, match=r"1 x 60000 pixels, one edge is more than 256 times the other"):
+        cache.build(spec(tmp_path / "cache", resolution=512))
+
+
+def test_what_decoding_met_is_counted_once_an_image(
+    spec: Spec, given: list[Pair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Said by the source that decoded, or seen by the cache; also of shards that were taken up."""
+    grey = picture(50).convert("L")
+    given[0] = Pair("a", (grey, picture(51)), 1.0, "train", ((), ("alpha", "palette")))
+    given[5] = Pair("b", (grey, picture(52)), 1.0, "train")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt_before_shard(patch, 2)
+        cache.build(spec(tmp_path / "cache", shard_pairs=3))
+    cache.build(spec(tmp_path / "cache", shard_pairs=3))
+    about = json.loads((tmp_path / "cache" / "cache.json").read_text())
+    assert about["decoding"] == {"alpha": 1, "grey": 1, "palette": 1}
+    assert "images that are not plain RGB: 1 with transparency, laid on white, 1 grey" in capsys.readouterr().err
 
 
 def test_autoencoder_that_overflows_is_named(spec: Spec, given: list[Pair], tiny_sd15: Path, tmp_path: Path) -> None:

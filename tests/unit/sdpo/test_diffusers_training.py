@@ -50,7 +50,13 @@ def some_pairs() -> list[Pair]:
         return Image.fromarray(coarse).resize((60, 40))
 
     return [
-        Pair(f"prompt {i % 3}", (picture(i), picture(i + 1)), 1.0, "train" if i < 6 else "heldout") for i in range(8)
+        Pair(
+            f"{'prompt' if i < 6 else 'held out'} {i % 3}",
+            (picture(i), picture(i + 1)),
+            1.0,
+            "train" if i < 6 else "heldout",
+        )
+        for i in range(8)
     ]
 
 

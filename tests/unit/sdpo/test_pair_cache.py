@@ -26,8 +26,8 @@ def plain(colour: str) -> Image.Image:
 
 @pytest.fixture
 def plain_pairs(monkeypatch: pytest.MonkeyPatch) -> list[Pair]:
-    """First wins, tie, second wins, second wins (held out); two prompts, images that tell themselves apart."""
-    rows = [("a", 1.0, "train"), ("b", 0.5, "train"), ("b", 0.0, "train"), ("a", 0.0, "heldout")]
+    """First wins, tie, second wins, second wins (held out); three prompts, images that tell themselves apart."""
+    rows = [("a", 1.0, "train"), ("b", 0.5, "train"), ("b", 0.0, "train"), ("c", 0.0, "heldout")]
     chosen = [
         Pair(prompt, (plain(COLOURS[2 * i]), plain(COLOURS[2 * i + 1])), label, split)
         for i, (prompt, label, split) in enumerate(rows)
@@ -74,7 +74,7 @@ def test_winner_comes_first_and_ties_are_not_trained_on(
     assert index["loser_image"].tolist() == [1, -1, 3, 5]
     assert len(list((tmp_path / "cache").glob("shard-*"))) == (1 if shard_pairs > 4 else 2)
     counts = json.loads((tmp_path / "cache" / "cache.json").read_text())["counts"]
-    assert counts == {"pairs": 4, "ties": 1, "train": 2, "heldout": 1, "images": 6, "prompts": 2}
+    assert counts == {"pairs": 4, "ties": 1, "train": 2, "heldout": 1, "images": 6, "prompts": 3}
 
 
 def test_same_seed_makes_the_same_cache_and_another_seed_another(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import json
 import re
+import subprocess
 import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -493,7 +495,63 @@ def test_images_become_rgb_of_their_own_size_without_metadata(tmp_path: Path) ->
     write_text(tmp_path / "pairs.jsonl", json.dumps({"prompt": "a", "winner": "p.png", "loser": "a.png"}))
     first, second = read("folder", tmp_path, heldout_splits=[])[0].images
     assert (first.mode, first.size, second.mode, second.size) == ("RGB", (16, 16), "RGB", (7, 31))
-    assert (second.getpixel((0, 0)), second.info) == ((9, 8, 7), {})
+    # What is transparent is white, whatever colour lies under it.
+    assert (second.getpixel((0, 0)), second.info) == ((255, 255, 255), {})
+
+
+def animated() -> bytes:
+    buffer = io.BytesIO()
+    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
+    return buffer.getvalue()
+
+
+def deep() -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((16, 16), 40_000, dtype=np.uint16)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (deep(), r"mode I;16, more than 8 bits a channel"),
+        (animated(), "holds 2 frames"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n", "not an image of a known"),
+        (png(1, (1, 60_000)), "1 x 60000 pixels, one edge is more than 256 times the other"),
+    ],
+    ids=["16 bits", "animation", "PostScript", "strip"],
+)
+def test_images_that_scoring_refuses_are_broken_here_too(
+    own: Callable[[list[Row]], Path],
+    content: bytes,
+    why: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def started(*_: Any, **__: Any) -> None:
+        raise AssertionError("a program was started")
+
+    for name in ("Popen", "run", "check_call"):
+        monkeypatch.setattr(subprocess, name, started)
+    folder = own([{"prompt": p, "winner": f"img/{i}.png", "loser": "img/8.png"} for i, p in ((1, "a"), (2, "b"))])
+    write_bytes(folder / "img/2.png", content)
+    assert [pair.prompt for pair in read("folder", folder, heldout_splits=[])] == ["a"]
+    assert re.search(rf"image 0 .*2\.png cannot be opened: {why}", capsys.readouterr().err)
+
+
+def test_images_become_the_pixels_that_scoring_sees(own: Callable[[list[Row]], Path]) -> None:
+    folder = own([{"prompt": "a", "winner": "img/1.png", "loser": "img/2.png"}])
+    lying = Image.new("RGB", (20, 10))
+    lying.paste("red", (0, 0, 5, 10))
+    orientation = Image.Exif()
+    orientation[274] = 6
+    lying.save(folder / "img/1.png", exif=orientation)
+    Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(folder / "img/2.png", "TIFF")
+    (pair,) = read("folder", folder, heldout_splits=[])
+    assert (pair.images[0].size, pair.images[0].getpixel((5, 2))) == ((10, 20), (255, 0, 0))
+    assert pair.images[1].getpixel((0, 0)) == (255, 0, 0)
+    assert pair.met == (("turned",), ("cmyk",))
 
 
 def test_order_is_that_of_the_rows_however_long_an_image_takes(own: Callable[[list[Row]], Path]) -> None:
