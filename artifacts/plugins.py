@@ -13,14 +13,19 @@ import inspect
 import pkgutil
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from artifacts.errors import InputError
+from artifacts.source_digest import source_digest
+
+OWN = "sdpo-bench"
+"""Distribution of the project itself."""
 
 
 def nearest(name: str, known: list[str]) -> str:
@@ -143,7 +148,27 @@ class Registry:
             raise InputError(f"{where}: expected the name of a module, which holds {', '.join(self._interface())}")
         if problems := self._problems(module):
             raise InputError(f"{where}: module {module.__name__}: {'; '.join(problems)}")
+        _loaded[f"{self.kind} {name}"] = self.origin(name)
         return module
+
+    def origin(self, name: str) -> dict[str, str | None]:
+        """Where a member comes from, without importing it.
+
+        Returns:
+            ``module``, ``package`` and ``version`` of the distribution, and ``sha256`` of the source
+            (:func:`artifacts.source_digest.source_digest`): of a built-in member and what it imports of the registry's
+            package, of a plug-in and what it imports of its own. All ``None`` for a name that nobody has.
+        """
+        if name in self._built_in():
+            module = f"{self.package}.{name}"
+            return {"module": module, **_distribution(None), "sha256": source_digest(module, self.package)}
+        for point in _entry_points(self.group).get(name, ()):
+            return {"module": point.module, **_distribution(point), "sha256": source_digest(point.module)}
+        return dict.fromkeys(("module", "package", "version", "sha256"))
+
+    def source(self, name: str) -> str | None:
+        """Digest of a member's source, which is part of what shapes its results; see :meth:`origin`."""
+        return self.origin(name)["sha256"]
 
     def _interface(self) -> list[str]:
         return [*self.attributes, *self.calls]
@@ -166,6 +191,26 @@ class Registry:
         path = importlib.import_module(self.package).__path__
         modules = (m.name for m in pkgutil.iter_modules(path))
         return [m for m in modules if not m.startswith("_") and m not in self.not_members]
+
+
+_loaded: dict[str, dict[str, str | None]] = {}
+
+
+def loaded() -> dict[str, dict[str, str | None]]:
+    """Where the members come from that this process has loaded (:meth:`Registry.origin`), by kind and name."""
+    return dict(sorted(_loaded.items()))
+
+
+def _distribution(point: EntryPoint | None) -> dict[str, str | None]:
+    """Name and version of the distribution of a plug-in, or of the project."""
+    if point is not None:
+        found = point.dist
+        return (
+            {"package": None, "version": None} if found is None else {"package": found.name, "version": found.version}
+        )
+    with suppress(PackageNotFoundError):
+        return {"package": OWN, "version": version(OWN)}
+    return {"package": OWN, "version": None}
 
 
 def _origin(point: EntryPoint) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from artifacts import layout
 from artifacts.contracts import read_table
 from artifacts.errors import InputError
+from artifacts.plugins import OWN
 
 if TYPE_CHECKING:
     from evals.comparison import ComparedModel, Comparison
@@ -22,6 +23,7 @@ class Source:
 
     name: str
     commit: str
+    plug_ins: tuple[str, ...]
     config_sha256: str
     started: str
     wall_time: str
@@ -49,6 +51,7 @@ class Provenance:
     sources: tuple[Source, ...]
     scorers: tuple[Scorer, ...]
     commits: tuple[str, ...]
+    plug_ins: tuple[str, ...]
     hardware: tuple[str, ...]
     drawn_on: tuple[str, ...]
     packages: tuple[tuple[str, str], ...]
@@ -104,6 +107,12 @@ def read_provenance(comparison: Comparison) -> Provenance:
         sources,
         tuple(_scorer(name, comparison.scorers[name], records) for name, records in scorers.items()),
         _distinct(source.commit for source in sources),
+        _distinct(
+            [
+                *(name for source in sources for name in source.plug_ins),
+                *(name for records in scorers.values() for record in records for name in _plug_ins(record)),
+            ]
+        ),
         _distinct(source.hardware for source in sources),
         _distinct(str(device) for device in drawn if device),
         tuple((name, ", ".join(versions)) for name, versions in packages if versions),
@@ -122,6 +131,8 @@ def _scorer(name: str, protocol: str, records: Sequence[Mapping[str, Any]]) -> S
     hashed = dict(records[0].get("hashed") or {}) if records else {}
     files = {str(role): str(digest)[:12] for role, digest in dict(hashed.pop("files", None) or {}).items()}
     settings = {key: value for key, value in hashed.items() if key not in ("scorer", "protocol")}
+    if "source" in settings:
+        settings["source"] = str(settings["source"])[:12]
     return Scorer(
         name=name,
         protocol=protocol,
@@ -140,19 +151,37 @@ def _environment(content: Mapping[str, Any]) -> tuple[str, Mapping[str, str]]:
 
 
 def _source(name: str, content: Mapping[str, Any]) -> Source:
-    commit = str(content.get("git_commit") or "unknown")[:12]
     seconds = content.get("wall_seconds")
     python, packages = _environment(content)
     device = content.get("device")
     return Source(
         name=name,
-        commit=f"{commit} with uncommitted changes" if content.get("git_dirty") else commit,
+        commit=_commit(content),
+        plug_ins=_plug_ins(content),
         config_sha256=str(content.get("config_sha256") or "")[:12],
         started=str(content.get("started") or ""),
         wall_time=duration(float(seconds)) if isinstance(seconds, int | float) else "",
         hardware=_listed(content.get("hardware")) + (f", on {device}" if device else ""),
         python=python,
         packages=packages,
+    )
+
+
+def _commit(content: Mapping[str, Any]) -> str:
+    """A commit, and whether the code that ran is all in it."""
+    commit = str(content.get("git_commit") or "unknown")[:12]
+    if not content.get("git_dirty"):
+        return commit
+    others = _plug_ins(content) and not content.get("git_changes")
+    return f"{commit} with plug-ins that are not in it" if others else f"{commit} with uncommitted changes"
+
+
+def _plug_ins(content: Mapping[str, Any]) -> tuple[str, ...]:
+    """Members of registries that other packages brought, with package, version and the beginning of their digest."""
+    return tuple(
+        f"{name} of {origin['package']} {origin['version']} ({str(origin['sha256'])[:12]})"
+        for name, origin in dict(content.get("code") or {}).items()
+        if origin["package"] != OWN
     )
 
 

@@ -12,6 +12,7 @@ from artifacts import image_decoding
 from artifacts.atomic import file_sha256, json_sha256
 from artifacts.device import device_name
 from artifacts.errors import InputError
+from artifacts.plugins import loaded
 from artifacts.provenance import environment
 from evals.scorers import fetched_weights
 from evals.scorers.preprocessing import Preprocessing
@@ -42,9 +43,16 @@ class Fingerprint(str):
     hashed: Mapping[str, Any]
 
     def __new__(cls, hashed: Mapping[str, Any]) -> Fingerprint:
-        """Digest a JSON object."""
+        """Digest a JSON object, and with it the source of the scorer that it names under ``scorer``.
+
+        So a cache of scores knows nothing of what other code made.
+        """
+        from evals.scorers import REGISTRY
+
         # Every scorer sees images as the decoder makes them.
         hashed = {**hashed, "decoding": image_decoding.VERSION}
+        if (source := REGISTRY.source(str(hashed.get("scorer")))) is not None:
+            hashed = {**hashed, "source": source}
         made = super().__new__(cls, json_sha256(hashed))
         made.hashed = hashed
         return made
@@ -106,11 +114,13 @@ def fingerprint(
 
 def scorer_record(scorer: Scorer, *, device: str, batch_size: int) -> dict[str, Any]:
     """What scores are made by: everything that shapes them, and the environment, which rounds them."""
+    hashed = dict(getattr(scorer.fingerprint, "hashed", {}))
     return {
         "fingerprint": str(scorer.fingerprint),
-        "hashed": dict(getattr(scorer.fingerprint, "hashed", {})),
+        "hashed": hashed,
         "device": device_name(device),
         "batch_size": batch_size,
+        "code": {name: origin for name, origin in loaded().items() if name == f"scorer {hashed.get('scorer')}"},
         **environment(),
     }
 

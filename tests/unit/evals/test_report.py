@@ -26,7 +26,7 @@ from evals.report.figures import draw_drift, draw_win_rates
 from evals.report.grids import SHOWN, Tile, data_uri, open_image, read_grid, spread
 from evals.report.page import read_agreement
 from evals.report.results import Results, groups
-from evals.report.sources import duration
+from evals.report.sources import duration, provenance_file
 from evals.report.summary import Verdict, compared_scores, drift_summaries, signed, verdict
 from evals.tables import write_tables
 from evals.tables.numbers import deciding, decimals, p_value
@@ -125,6 +125,28 @@ def test_provenance_names_what_made_the_scores(tiny_benchmark: Comparison) -> No
     assert any("pillow 12.0.0" in text for text in texts)
     # Nothing is known of the oracle's.
     assert "not recorded" in texts
+
+
+@pytest.mark.parametrize(
+    ("dirty", "changes", "package", "commit"),
+    [
+        (False, [], "sdpo-bench", "0123456789ab"),
+        (True, ["sdpo/objectives/poly.py"], "sdpo-bench", "0123456789ab with uncommitted changes"),
+        (True, [], "poly-losses", "0123456789ab with plug-ins that are not in it"),
+        (True, ["x.py"], "poly-losses", "0123456789ab with uncommitted changes"),
+    ],
+)
+def test_code_that_is_not_in_the_commit_is_named(
+    tiny_benchmark: Comparison, dirty: bool, changes: list[str], package: str, commit: str
+) -> None:
+    origin = {"module": "poly", "package": package, "version": "0.3", "sha256": "cd" * 32}
+    for model in tiny_benchmark.models:
+        path = provenance_file(tiny_benchmark, model)
+        state = {"git_dirty": dirty, "git_changes": changes, "code": {"objective poly": origin}}
+        write_json(path, {**json.loads(path.read_text()), **state})
+    texts = parsed(page_of(tiny_benchmark)).texts
+    assert commit in texts and not [text for text in texts if text.startswith("0123456789ab") and text != commit]
+    assert ("objective poly of poly-losses 0.3 (cdcdcdcdcdcd)" in texts) == (package == "poly-losses")
 
 
 def test_the_page_names_how_each_variant_was_trained(tiny_benchmark: Comparison) -> None:

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
-from evals.scorers.interface import PixelScorer
+from evals.scorers import create
+from evals.scorers.interface import PixelScorer, scorer_record
 from evals.scorers.preprocessing import Preprocessing
 
 CUDNN: Any = torch.backends.cudnn
@@ -44,3 +48,29 @@ def test_no_tf32_while_a_model_runs(tf32: Callable[[], Any], fails: bool) -> Non
         scorer.score([Image.new("RGB", (4, 4))] * 3, ["a"] * 3)
     assert tf32() == (True, True)
     assert seen == [(False, False)] * (1 if fails else 2)
+
+
+def test_fingerprint_holds_the_source_of_the_scorer(plug_in: Callable[..., str], tmp_path: Path) -> None:
+    """A cache of scores is kept by fingerprint: what other code scored is not to be taken from it."""
+    code = (
+        "from evals.scorers.interface import fingerprint\nVERSION = 1\nPROTOCOLS = ('plain',)\nNEEDS_WEIGHTS = False\n"
+        "class Scorer:\n"
+        "    fingerprint = fingerprint(\n"
+        "        scorer='shade', version=1, protocol='plain', files={}, preprocessing={}, dtype='float64'\n"
+        "    )\n"
+        "    def score(self, images, prompts):\n        return [1.0 for _ in images]\n"
+        "def create(*, protocol, **_):\n    return Scorer()\n"
+    )
+    module = plug_in("evals.scorers", "shade", code)
+    file = tmp_path / "plug-ins" / f"{module}.py"
+    found = []
+    for text in (code, code + "# A comment.\n", code.replace("1.0 for", "2.0 for")):
+        file.write_text(text)
+        sys.modules.pop(module, None)
+        importlib.invalidate_caches()
+        scorer = create("shade", protocol="plain")
+        record = scorer_record(scorer, device="cpu", batch_size=1)
+        assert record["code"]["scorer shade"]["package"] == "their-shade"
+        assert record["code"]["scorer shade"]["sha256"] == record["hashed"]["source"]
+        found.append(scorer.fingerprint)
+    assert found[0] == found[1] != found[2]

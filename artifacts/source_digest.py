@@ -1,0 +1,113 @@
+"""Digest of a module's source, found without importing it: what an author's edit of a plug-in changes.
+
+Comments, docstrings and layout do not count. Of the modules that it imports, at any place and however indirectly, those
+count that lie in the same package as it does; for what lies outside there are the numbers of stages and the versions of
+packages. A module that is no Python text counts by its bytes.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from collections.abc import Iterator
+from functools import cache
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+
+from artifacts.atomic import file_sha256, json_sha256
+
+
+def source_digest(module: str, package: str | None = None) -> str | None:
+    """Hex digest of a module and of what it imports of a package.
+
+    Args:
+        module: its dotted name.
+        package: whose modules count; by default the outermost one that the module lies in. Its ``__init__`` counts only
+            if it is that outermost one: that of a registry is the registry's.
+
+    Returns:
+        ``None`` if there is no such module, or it is not in a file.
+    """
+    within, outermost = package or module.partition(".")[0], package is None
+    found: dict[str, str] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        inside = name == within or name.startswith(f"{within}.")
+        if name in found or not inside or (name == within and not outermost) or (text := _digest(name)) is None:
+            continue
+        found[name] = text
+        waiting += _imports(name)
+        # Python runs the packages around a module first.
+        waiting += [name.rpartition(".")[0]] if "." in name else []
+    return json_sha256(found) if module in found else None
+
+
+def _file(module: str) -> tuple[Path, bool] | None:
+    """File of a module, and whether it is a package's ``__init__``; no package around it is run."""
+    spec: ModuleSpec | None = None
+    for end, part in enumerate(parts := module.split(".")):
+        name = ".".join(parts[: end + 1])
+        try:
+            if end == 0:
+                spec = importlib.util.find_spec(part)
+            else:
+                assert spec is not None
+                spec = PathFinder.find_spec(name, list(spec.submodule_search_locations or ()))
+        # A module that was made by hand has no specification.
+        except ValueError:
+            spec = None
+        if spec is None:
+            return None
+    if spec is None or spec.origin is None or not (path := Path(spec.origin)).is_file():
+        return None
+    return path, spec.submodule_search_locations is not None
+
+
+def _tree(path: Path) -> ast.Module | None:
+    """A file's syntax without docstrings; ``None`` if it is no Python text."""
+    status = path.stat()
+    return _parsed(path, status.st_size, status.st_mtime_ns)
+
+
+@cache
+def _parsed(path: Path, size: int, modified_ns: int) -> ast.Module | None:
+    """Parsed once a process; size and time are there to notice a change."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):
+        return None
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            # Only a text at the very start is a docstring; one that stands elsewhere does nothing either.
+            node.body = [line for line in node.body if not _is_text(line)] or [ast.Pass()]
+    return tree
+
+
+def _is_text(line: ast.stmt) -> bool:
+    return isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant) and isinstance(line.value.value, str)
+
+
+def _digest(module: str) -> str | None:
+    """Of one module alone."""
+    if (found := _file(module)) is None:
+        return None
+    tree = _tree(found[0])
+    # Unparsed text is the same in all releases of Python, where the tree itself is not.
+    return file_sha256(found[0]) if tree is None else json_sha256(ast.unparse(tree))
+
+
+def _imports(module: str) -> Iterator[str]:
+    """Names that a module's import statements may mean as modules."""
+    found = _file(module)
+    if found is None or (tree := _tree(found[0])) is None:
+        return
+    package = module if found[1] else module.rpartition(".")[0]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
