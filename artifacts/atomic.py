@@ -108,7 +108,10 @@ def _remove_left_over(path: Path) -> None:
                 if locks.locked(file) is not True:
                     continue
                 _remove(found)
-            _remove(found)
+            # A network disk keeps the name of an open file, here of the lock. A file is not removed twice: whoever had
+            # just made it makes it anew when it asks for the lock.
+            if found.is_dir():
+                _remove(found)
 
 
 def _remove(path: Path) -> None:
