@@ -225,11 +225,13 @@ def test_killed_job_goes_on_at_the_image(
     drawn: list[list[str]] = []
     real = evals.generate.sample_batch
 
-    def counted(pipeline: Any, unet: Any, conditions: Any, empty: Any, ids: list[str], settings: Any) -> Any:
+    def counted(
+        pipeline: Any, unet: Any, conditions: Any, empty: Any, ids: list[str], settings: Any, **told: Any
+    ) -> Any:
         if len(drawn) == 3:
             raise KeyboardInterrupt
         drawn.append(ids)
-        return real(pipeline, unet, conditions, empty, ids, settings)
+        return real(pipeline, unet, conditions, empty, ids, settings, **told)
 
     monkeypatch.setattr(evals.generate, "sample_batch", counted)
     with pytest.raises(KeyboardInterrupt):
@@ -273,11 +275,13 @@ def test_killed_job_keeps_the_sets_and_models_that_it_had_finished(
     drawn: list[str] = []
     real, limit = evals.generate.sample_batch, 0
 
-    def counted(pipeline: Any, unet: Any, conditions: Any, empty: Any, ids: list[str], settings: Any) -> Any:
+    def counted(
+        pipeline: Any, unet: Any, conditions: Any, empty: Any, ids: list[str], settings: Any, **told: Any
+    ) -> Any:
         if len(drawn) == limit:
             raise KeyboardInterrupt
         drawn.append(ids[0])
-        return real(pipeline, unet, conditions, empty, ids, settings)
+        return real(pipeline, unet, conditions, empty, ids, settings, **told)
 
     monkeypatch.setattr(evals.generate, "sample_batch", counted)
     # Of 4 + 2 batches a model, or 2 + 1 of the second of two jobs, all but the last are drawn.
@@ -306,7 +310,7 @@ def test_killed_job_keeps_the_sets_and_models_that_it_had_finished(
 def test_images_of_other_settings_or_weights_are_not_taken(
     wide_job: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop(*_: Any) -> None:
+    def stop(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(evals.generate, "sample_batch", stop)

@@ -109,7 +109,7 @@ CASES: dict[str, tuple[Callable[[Config], None], str]] = {
     "unknown key": (
         _set("generation", "guidance", to=3),
         "generation.guidance: unknown key: expected one of protocol, scheduler, steps, guidance_scale, batch_size, "
-        "seed, dtype; did you mean 'guidance_scale'?",
+        "seed, size, dtype; did you mean 'guidance_scale'?",
     ),
     "unknown key of a variant": (
         _set("variants", 1, "paramters", to={"beta": 1}),
