@@ -38,6 +38,8 @@ IGNORED = frozenset([".md"])
 class Contents:
     """Digests of files and folders.
 
+    Paths are remembered as they are given, so a memory of relative ones may be moved with what it describes.
+
     Attributes:
         memory: file that remembers digests from one process to the next; ``None`` remembers nothing.
     """
@@ -49,7 +51,7 @@ class Contents:
     def learn(self, known: Mapping[str, list[Any]]) -> None:
         """Take digests that another record has: size in bytes, time of change in nanoseconds and digest, by file."""
         for path, entry in known.items():
-            self._remembered.setdefault(os.path.abspath(path), entry)
+            self._remembered.setdefault(path, entry)
 
     def file(self, path: Path) -> str:
         """Hex SHA-256 of a file.
@@ -60,7 +62,7 @@ class Contents:
         status = path.stat()
         if status.st_size < REMEMBERED_FROM:
             return file_sha256(path)
-        key, state = os.path.abspath(path), [status.st_size, status.st_mtime_ns]
+        key, state = path.as_posix(), [status.st_size, status.st_mtime_ns]
         if (entry := self._remembered.get(key)) and entry[:2] == state:
             return str(entry[2])
         if status.st_size >= SHOWN_FROM:
@@ -80,7 +82,7 @@ class Contents:
         Raises:
             InputError: what is there cannot be read.
         """
-        key = os.path.abspath(path)
+        key = path.as_posix()
         if key not in self._digests:
             try:
                 self._digests[key] = self._digest(path)

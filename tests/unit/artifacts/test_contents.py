@@ -118,3 +118,19 @@ def test_the_memory_holds_what_was_read(tmp_path: Path) -> None:
     Contents(memory).digest(file)
     status = file.stat()
     assert json.loads(memory.read_text()) == {str(file): [3, status.st_mtime_ns, file_sha256(file)]}
+
+
+def test_a_memory_is_moved_with_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_files_are_remembered: list[Path]
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    (here / "model.pth").write_text("abc")
+    monkeypatch.chdir(here)
+    first = Contents(Path("digests.json")).digest(Path("model.pth"))
+    here.rename(there)
+    monkeypatch.chdir(there)
+    before = (there / "digests.json").read_bytes()
+    assert Contents(Path("digests.json")).digest(Path("model.pth")) == first
+    assert len(small_files_are_remembered) == 1
+    assert (there / "digests.json").read_bytes() == before
