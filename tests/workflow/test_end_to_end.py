@@ -63,6 +63,8 @@ def test_tables(finished: Benchmark) -> None:
     assert compared == {("dpo+sdpo", "dpo"), ("dpo", "base"), ("dpo+sdpo", "base")}
     for row in rows(tables["win_rates.csv"]):
         units = (12 if row["prompt_set"] == "all" else 6) * 2
+        if row["scorer"] == "mean of judges":
+            units *= len({r["scorer"] for r in rows(tables["win_rates.csv"])} - {"mean of judges"})
         assert int(row["wins"]) + int(row["ties"]) + int(row["losses"]) == units
     assert {(r["a"], r["b"]) for r in rows(tables["differences.csv"])} == compared
     assert {(r["variant"], r["seed"]) for r in rows(tables["drift.csv"])} == {
