@@ -117,16 +117,18 @@ def test_the_package_takes_what_the_fetch_leaves(
 def test_images_that_the_package_cannot_take(hpsv2_folder: Path, tmp_path: Path) -> None:
     theirs = create("hpsv2", weights=hpsv2_folder, protocol="package", implementation="package")
     ours = create("hpsv2", weights=hpsv2_folder, protocol="package")
-    for image in (Image.new("RGBA", (70, 70)), Image.new("RGB", (64, 40))):
+    transparent, oblong = Image.new("RGBA", (70, 70)), Image.new("RGB", (64, 40))
+    for image in (transparent, oblong):
         with pytest.raises(InputError, match=r"cannot score RGBA? images of .*use implementation 'native'"):
             theirs.score([image], ["a"])
-        items = [PromptedImage(f"{n}.png", "a") for n in range(3)]
-        for item, one in zip(items, (Image.new("RGB", (70, 70)), image, image), strict=True):
-            one.save(tmp_path / item.file)
-        message = r"1\.png: scorer 'hpsv2': the package hpsv2 cannot .* \(nothing was written\)"
-        with pytest.raises(InputError, match=message):
-            score_folder({"hpsv2": theirs}, {"hpsv2": "package"}, tmp_path, items, batch_size=2, label=None)
         assert np.isfinite(ours.score([image], ["a"])).all()
+    # Of a file the decoder has laid what is transparent on white, so only the shape remains.
+    items = [PromptedImage(f"{n}.png", "a") for n in range(3)]
+    for item, one in zip(items, (transparent, oblong, oblong), strict=True):
+        one.save(tmp_path / item.file)
+    message = r"1\.png: scorer 'hpsv2': the package hpsv2 cannot .* \(nothing was written\)"
+    with pytest.raises(InputError, match=message):
+        score_folder({"hpsv2": theirs}, {"hpsv2": "package"}, tmp_path, items, batch_size=2, label=None)
 
 
 @pytest.mark.parametrize("scorer", ["hpsv2", "clip"])
