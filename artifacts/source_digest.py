@@ -33,13 +33,15 @@ def source_digest(module: str, package: str | None = None) -> str | None:
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        inside = name == within or name.startswith(f"{within}.")
-        if name in found or not inside or (name == within and not outermost) or (text := _digest(name)) is None:
+        inside = name.startswith(f"{within}.") or (name == within and outermost)
+        if name in found or not inside or (file := _file(name)) is None:
             continue
-        found[name] = text
-        waiting += _imports(name)
+        path, is_package = file
+        found[name], tree = _read(path)
+        around = name.rpartition(".")[0]
         # Python runs the packages around a module first.
-        waiting += [name.rpartition(".")[0]] if "." in name else []
+        waiting += [around] if around else []
+        waiting += [] if tree is None else _imports(tree, name if is_package else around)
     return json_sha256(found) if module in found else None
 
 
@@ -64,45 +66,33 @@ def _file(module: str) -> tuple[Path, bool] | None:
     return path, spec.submodule_search_locations is not None
 
 
-def _tree(path: Path) -> ast.Module | None:
-    """A file's syntax without docstrings; ``None`` if it is no Python text."""
+def _read(path: Path) -> tuple[str, ast.Module | None]:
+    """Digest of a file alone, and its syntax without docstrings; no syntax if it is no Python text."""
     status = path.stat()
     return _parsed(path, status.st_size, status.st_mtime_ns)
 
 
 @cache
-def _parsed(path: Path, size: int, modified_ns: int) -> ast.Module | None:
+def _parsed(path: Path, size: int, modified_ns: int) -> tuple[str, ast.Module | None]:
     """Parsed once a process; size and time are there to notice a change."""
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):
-        return None
+        return file_sha256(path), None
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             # Only a text at the very start is a docstring; one that stands elsewhere does nothing either.
             node.body = [line for line in node.body if not _is_text(line)] or [ast.Pass()]
-    return tree
+    # Unparsed text is the same in all releases of Python, where the tree itself is not.
+    return json_sha256(ast.unparse(tree)), tree
 
 
 def _is_text(line: ast.stmt) -> bool:
     return isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant) and isinstance(line.value.value, str)
 
 
-def _digest(module: str) -> str | None:
-    """Of one module alone."""
-    if (found := _file(module)) is None:
-        return None
-    tree = _tree(found[0])
-    # Unparsed text is the same in all releases of Python, where the tree itself is not.
-    return file_sha256(found[0]) if tree is None else json_sha256(ast.unparse(tree))
-
-
-def _imports(module: str) -> Iterator[str]:
-    """Names that a module's import statements may mean as modules."""
-    found = _file(module)
-    if found is None or (tree := _tree(found[0])) is None:
-        return
-    package = module if found[1] else module.rpartition(".")[0]
+def _imports(tree: ast.Module, package: str) -> Iterator[str]:
+    """Names that the import statements of a module in a package may mean as modules."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

@@ -44,6 +44,7 @@ class Job:
         inputs: files of the jobs before it.
         outputs: files that its rule declares: its manifest, or all that it writes.
         sources: files and folders that the config names; they count by content.
+        code: digest of the source of each member of a registry that it uses, by kind and name.
         options: settings that no result depends on.
         threads: of a training job, in all its processes.
     """
@@ -54,6 +55,7 @@ class Job:
     inputs: Sequence[str]
     outputs: Sequence[str]
     sources: Sequence[str] = ()
+    code: Mapping[str, str | None] = field(default_factory=dict)
     options: Mapping[str, int] = field(default_factory=dict)
     threads: int = 1
 
@@ -282,15 +284,28 @@ class Plan(Chunks):
         yield from self._jobs_from_tables_on()
 
     def _jobs_before_tables(self) -> Iterator[Job]:
-        execution = self.benchmark.execution
+        execution, family = self.benchmark.execution, self.benchmark.base.family
         for name, prompt_set in self.benchmark.prompt_sets.items():
-            yield self._cut("prompts", name, self.prompts_spec(name), sources=option_paths(prompt_set.options))
+            yield self._cut(
+                "prompts",
+                name,
+                self.prompts_spec(name),
+                sources=option_paths(prompt_set.options),
+                code=registries.code(prompt_sources=[prompt_set.source]),
+            )
         used = {variant.pairs for variant in self.variants.values()}
         for name, dataset in self.benchmark.pairs.items():
             if name in used:
                 sources = [*self.base_paths(), *option_paths(dataset.options)]
                 processes = {"processes": execution.encoding_processes}
-                yield self._cut("pairs", name, self.pairs_spec(name), sources=sources, options=processes)
+                yield self._cut(
+                    "pairs",
+                    name,
+                    self.pairs_spec(name),
+                    sources=sources,
+                    options=processes,
+                    code=registries.code(pair_sources=[dataset.source], families=[family]),
+                )
         for variants, seeds in self.training_chunks:
             yield self._cut(
                 "train",
@@ -298,6 +313,7 @@ class Plan(Chunks):
                 self.joint_train_spec(variants, seeds),
                 [self.manifest("pairs", name) for name in dict.fromkeys(self.variants[v].pairs for v in variants)],
                 sources=self.base_paths(),
+                code=registries.code(objectives=[self.variants[v].objective for v in variants], families=[family]),
                 options={"processes": execution.processes},
                 threads=execution.processes * max(self.training(variant).threads for variant in variants),
             )
@@ -315,7 +331,13 @@ class Plan(Chunks):
         for shard in self.shards:
             spec = self.generate_spec(models, sets, shard)
             job = self._cut(
-                "generate", shard_label(name, shard), spec, [*trained, *prompts], sources=sources, options=threads
+                "generate",
+                shard_label(name, shard),
+                spec,
+                [*trained, *prompts],
+                sources=sources,
+                code=registries.code(generators=[self.bases[models[0].partition("/")[0]].family]),
+                options=threads,
             )
             shares += job.outputs
             yield job
@@ -328,6 +350,7 @@ class Plan(Chunks):
                 self.score_spec(models, sets, scorers),
                 [self._images(name), *prompts],
                 sources=self.scorer_paths(scorers),
+                code=registries.code(scorers=scorers),
                 options=threads,
             )
 
@@ -377,6 +400,9 @@ class Plan(Chunks):
             ],
             outputs=self.audit_files(),
             sources=self.base_paths(),
+            code=registries.code(
+                objectives=[self.variants[self.audited_variant].objective], families=[self.benchmark.base.family]
+            ),
         )
 
     @cached_property

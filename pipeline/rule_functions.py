@@ -13,6 +13,7 @@ from typing import Any
 from artifacts.contents import Contents
 from artifacts.job_manifest import missing_from
 from pipeline.jobs import Job, Plan, encode
+from sdpo.training_settings import without_run_settings
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,23 @@ class RuleFunctions:
         """Parameter ``spec`` of a stage's rule: what its command is told."""
         return lambda wildcards: encode(self._job(stage, wildcards, name).spec)
 
+    def training_spec(self, wildcards: Any, output: Any) -> str:
+        """Parameter ``spec`` of a training, settings included on which no weight depends.
+
+        Snakemake passes over parameters whose functions ask for ``output`` when it compares them with those of before:
+        it compares :meth:`training_shape` instead.
+        """
+        return encode(self._job("train", wildcards).spec)
+
+    def training_shape(self, wildcards: Any) -> str:
+        """What of a training's spec makes it run again."""
+        spec = self._job("train", wildcards).spec
+        parts = spec.get("together", [spec])
+        return encode({"together": [{**part, "training": without_run_settings(part["training"])} for part in parts]})
+
     def sources(self, stage: str, name: str = "") -> Callable[[Any], dict[str, str | None]]:
-        """Parameter ``sources`` of a stage's rule: digests of the files and folders that the config names.
+        """Parameter ``sources`` of a stage's rule: digests of the files and folders that the config names,
+        and of the source of the members of registries.
 
         They are no inputs, which Snakemake compares by time stamp. A digest is taken once a process, so what is noted
         down after a job is what was there before it.
@@ -61,7 +77,8 @@ class RuleFunctions:
 
         def of(wildcards: Any) -> dict[str, str | None]:
             job = self._job(stage, wildcards, name)
-            return {path: self._contents.digest(Path(path).expanduser()) for path in job.sources}
+            files = {path: self._contents.digest(Path(path).expanduser()) for path in job.sources}
+            return {**files, **job.code}
 
         return of
 

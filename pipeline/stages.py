@@ -1,6 +1,7 @@
 """Version of each stage.
 
-Snakemake does not see changes of imported code, so the version goes into every job's spec: raise a stage's
+Snakemake does not see changes of imported code, and only the source of members of registries counts by itself
+(:mod:`artifacts.source_digest`), so the version goes into every job's spec: raise a stage's
 number by hand when its results would change, and its jobs and what follows from them run again. Changes that leave
 the results as they are (speed, messages, refactoring) leave the number as it is.
 """

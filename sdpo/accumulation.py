@@ -31,14 +31,14 @@ def accumulate_gradients(
     """Add the gradient of the mean loss over ``pairs`` pairs to ``.grad`` of the parameters.
 
     The loss is the mean over micro-batches weighted by their sizes. With several processes each handles its own
-    micro-batches; λ is theirs together, and averaging the gradients is left to the caller.
+    micro-batches, and λ is theirs together: the gradient is the sum of the processes', which is left to the caller.
 
     Args:
         objective: one with a safeguard and a loser.
         micro_batches: each call predicts one micro-batch, with gradients; the winners' and the losers' predictions
             should come from two forward passes, since the gradients of each are asked for in turn.
         parameters: of the policy, those that train.
-        pairs: pairs of this process in all its micro-batches.
+        pairs: pairs of the step, in all micro-batches of all processes.
         group: processes that share λ; all by default.
 
     Returns:

@@ -41,7 +41,14 @@ def save(folder: Path, step: int, state: dict[str, Any], *, kept: int = KEPT) ->
     with replaced_file(path) as temporary:
         torch.save(state, temporary)
         write_text(_checksum(path), f"{file_sha256(temporary)}\n")
-    for old in _saved(folder)[:-kept]:
+    # Later states, of a run with more steps, are not this one's.
+    for old in [state for state in _saved(folder) if state.name <= path.name][:-kept]:
+        _drop(old)
+
+
+def keep_newest(folder: Path) -> None:
+    """Drop all states but the newest, when the model has been written: it only serves to write it again."""
+    for old in _saved(folder)[:-1]:
         _drop(old)
 
 
@@ -65,9 +72,15 @@ def read(path: Path) -> dict[str, Any]:
     return state
 
 
-def newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    """The newest state that is as it was written, or ``None``. Others are named on stderr and put aside."""
-    for path in reversed(_saved(folder)):
+def newest(folder: Path, steps: int | None = None) -> tuple[Path, dict[str, Any]] | None:
+    """The newest state that is as it was written, or ``None``. Others are named on stderr and put aside.
+
+    Args:
+        folder: of the states.
+        steps: those after more steps are passed over.
+    """
+    last = None if steps is None else f"step-{steps:08d}.pt"
+    for path in reversed([state for state in _saved(folder) if last is None or state.name <= last]):
         try:
             if file_sha256(path) != _checksum(path).read_text(encoding="utf-8").strip():
                 raise ValueError("its checksum is not the one written")

@@ -25,7 +25,10 @@ ORDER, STEP, HELDOUT, AUDIT, FLIP, POSTERIOR, LORA, SAMPLE = 1, 2, 3, 4, 5, 6, 7
 
 
 def stream(*key: int) -> torch.Generator:
-    """A CPU generator seeded from a tuple of integers, independent of all other tuples."""
+    """A CPU generator seeded from a tuple of integers, independent of all other tuples of its length.
+
+    NumPy pads with zeros: ``(8,)`` and ``(8, 0)`` are one seed. So keys of one domain have one length.
+    """
     import torch
 
     words = np.random.SeedSequence(key).generate_state(2, np.uint32)

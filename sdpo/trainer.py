@@ -20,7 +20,7 @@ from sdpo.processes import Processes
 from sdpo.sample_images import SampleImages
 from sdpo.time_budget import TimeBudget
 from sdpo.training_run import TrainingRun
-from sdpo.training_settings import TrainingSettings
+from sdpo.training_settings import TrainingSettings, shaping
 
 __all__ = ["TrainingRun", "TrainingSettings", "train", "train_all"]
 
@@ -47,8 +47,10 @@ def train_all(specs: Sequence[Mapping[str, Any]], budget: TimeBudget | None = No
         InputError: bad settings, or damaged input files.
         StoppedEarly: the budget is used up; the state is saved.
     """
-    states = [state for spec in specs for state in train_variant(spec, budget)]
-    for state in states:
+    states = {state: spec for spec in specs for state in train_variant(spec, budget)}
+    for state, spec in states.items():
+        if spec["training"].get("keep_state"):
+            continue
         shutil.rmtree(state / SAMPLES, ignore_errors=True)
         checkpoint.remove(state)
 
@@ -91,14 +93,16 @@ def train_variant(spec: Mapping[str, Any], budget: TimeBudget | None = None) -> 
         cache.check_fits(pairs, base)
         own.wait()
     inputs = own.told({**bases.digests(spec["base"]), str(pairs): cache.content_sha256(pairs)} if own.main else {})
-    shaping = {key: spec[key] for key in ("stage_version", "base", "variant", "objective", "training")}
+    about = {key: spec[key] for key in ("stage_version", "base", "variant", "objective", "training")}
+    code = [objectives.REGISTRY.source(asked["name"]), bases.REGISTRY.source(spec["base"]["family"])]
     computing = precision.create(settings, device)
     probe = HeldoutProbe(base, heldout, settings.heldout_pairs, precision=computing, processes=own)
     states = []
     for seed in spec["seeds"]:
         started = time.time()
         name = layout.model_name(spec["base"]["name"], spec["variant"], seed)
-        digest = json_sha256({**shaping, "pairs": list(inputs.values()), "seed": seed})
+        shaped_by = {**about, "training": shaping(spec["training"]), "code": code}
+        digest = json_sha256({**shaped_by, "pairs": list(inputs.values()), "seed": seed})
         states.append(layout.checkpoints(spec["root"], name, digest))
         # The others of this training work for the main process, and wait with it for one left over from a killed run.
         with checkpoint.owned(states[-1]) if own.main else nullcontext():
@@ -118,12 +122,12 @@ def train_variant(spec: Mapping[str, Any], budget: TimeBudget | None = None) -> 
                 processes=own,
                 samples=samples,
             )
-            run.resume(_newest(states[-1], own))
+            run.resume(_newest(states[-1], own, settings.steps))
             run.go(states[-1], budget)
             if own.main:
                 provenance = describe(
                     stage="train",
-                    spec={**shaping, "pairs": str(pairs)},
+                    spec={**about, "pairs": str(pairs)},
                     inputs=inputs,
                     started=started,
                     seed=seed,
@@ -133,15 +137,16 @@ def train_variant(spec: Mapping[str, Any], budget: TimeBudget | None = None) -> 
                     device=device_name(device),
                 )
                 _export(layout.model(spec["root"], name), run, states[-1], provenance)
+                checkpoint.keep_newest(states[-1])
             own.wait()
         # Before the next one takes as much memory.
         del run, samples
     return states if own.main else []
 
 
-def _newest(folder: Path, own: Processes) -> dict[str, Any] | None:
+def _newest(folder: Path, own: Processes, steps: int) -> dict[str, Any] | None:
     """The state that the main process finds, read by each."""
-    found = checkpoint.newest(folder) if own.main else None
+    found = checkpoint.newest(folder, steps) if own.main else None
     path = own.told(None if found is None else found[0])
     return found[1] if found is not None else None if path is None else checkpoint.read(path)
 

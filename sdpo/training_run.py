@@ -85,6 +85,8 @@ class TrainingRun:
         self.step = 0
         self.resumed_from = 0
         self.rows: list[dict[str, Any]] = []
+        # Whether the last row, and the last drift, are there only because the run ended after that step.
+        self._ended = (False, False)
 
     @cached_property
     def drift(self) -> list[dict[str, float]]:
@@ -99,6 +101,10 @@ class TrainingRun:
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = self.resumed_from = state["step"]
         self.rows, self.drift = state["rows"], state["drift"]
+        if self.step < self.settings.steps:
+            row_of_the_end, drift_of_the_end = state.get("ended", (False, False))
+            self.rows = self.rows[:-1] if row_of_the_end else self.rows
+            self.drift = self.drift[:-1] if drift_of_the_end else self.drift
         if self.processes.main:
             print(f"{self.label}: resumed at step {self.step} of {self.settings.steps}", file=sys.stderr)
 
@@ -110,6 +116,7 @@ class TrainingRun:
             "step": self.step,
             "rows": self.rows,
             "drift": self.drift,
+            "ended": self._ended,
         }
 
     def go(self, state_folder: Path, budget: TimeBudget | None = None) -> None:
@@ -141,6 +148,10 @@ class TrainingRun:
                         self._save(state_folder)
                     raise self._left(budget.reason_to_leave(0.0)) from None
                 last = self.step == settings.steps
+                self._ended = (
+                    last and self.step % settings.log_every != 0,
+                    last and self.step % settings.drift_every != 0,
+                )
                 if self.step % settings.log_every == 0 or last:
                     elapsed = max(time.perf_counter() - clock, 1e-9)
                     row["samples_per_second"] = (self.step - since) * settings.batch_size / elapsed

@@ -8,6 +8,34 @@ from typing import Any
 
 from artifacts.errors import InputError
 
+RUN = (
+    *("log_every", "drift_every", "sample_every", "sample_prompts"),
+    *("checkpoint_every", "kept_checkpoints", "keep_state"),
+    *("device", "threads", "gradient_checkpointing"),
+)
+"""Settings on which no weight depends, but for the rounding of another device or number of threads.
+
+They are about what is noted and kept on the way, and where it is computed. Changing one neither starts a run anew nor
+makes a finished model again.
+"""
+
+
+def without_run_settings(training: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a training but for :data:`RUN`."""
+    return {key: value for key, value in training.items() if key not in RUN}
+
+
+def shaping(training: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the settings shapes a run up to any of its steps.
+
+    The number of steps only where the learning rate depends on it: under a constant one a longer run goes on from the
+    state of a shorter one.
+    """
+    found = without_run_settings(training)
+    if training.get("schedule", "constant") == "constant":
+        del found["steps"]
+    return found
+
 
 @dataclass(frozen=True)
 class LoraSettings:
@@ -45,6 +73,7 @@ class TrainingSettings:
         gradient_checkpointing: compute activations a second time instead of keeping them.
         log_every, checkpoint_every, drift_every: in optimizer steps.
         kept_checkpoints: how many of the newest checkpoints stay.
+        keep_state: the last one stays when the model is done, so that a longer run can go on from it.
         sample_every: steps between sample images; 0 for none.
         sample_prompts: held-out prompts that are drawn.
         heldout_pairs: at most so many held-out pairs, drawn at random, measure the drift.
@@ -76,6 +105,7 @@ class TrainingSettings:
     compile: bool = False
     gradient_checkpointing: bool = False
     kept_checkpoints: int = 2
+    keep_state: bool = False
     sample_every: int = 0
     sample_prompts: int = 4
 

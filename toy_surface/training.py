@@ -13,13 +13,14 @@ from artifacts.atomic import file_sha256, json_sha256, replaced_directory, tree_
 from artifacts.contracts import write_table
 from artifacts.provenance import describe
 from sdpo import checkpoint
-from sdpo.training_settings import TrainingSettings
+from sdpo.training_settings import TrainingSettings, shaping
 from toy_surface.base import WEIGHTS, SurfaceBase
 from toy_surface.point_pairs import Points
 from toy_surface.stack_run import OWN_SETTINGS, StackRun
 
 NOT_HERE = (
     *("lora", "ema_decay", "precision", "channels_last", "compile", "gradient_checkpointing", "sample_every"),
+    "keep_state",
     *("schedule", "scale_learning_rate"),
 )
 """Settings of the common trainer that these models have no use for."""
@@ -52,7 +53,7 @@ def _train_stack(specs: Sequence[Mapping[str, Any]]) -> Path:
     """Train one stack and write its models; the folder of its state."""
     import torch
 
-    from sdpo import objectives
+    from sdpo import bases, objectives
     from sdpo.pairs import cache
 
     first = specs[0]
@@ -66,8 +67,10 @@ def _train_stack(specs: Sequence[Mapping[str, Any]]) -> Path:
     points = [Points.of(cache.load(pairs, split)) for split in ("train", "heldout")]
     inputs = {str(base_path): tree_sha256(base_path), str(pairs): cache.content_sha256(pairs)}
     keys = ("stage_version", "base", "variant", "objective", "training")
-    shaping = [{key: spec[key] for key in keys} for spec in specs]
-    digest = json_sha256([shaping, list(inputs.values()), list(first["seeds"])])
+    about = [{key: spec[key] for key in keys} for spec in specs]
+    shaped_by = [{**a, "training": {**shaping(a["training"]), "steps": a["training"]["steps"]}} for a in about]
+    code = [objectives.REGISTRY.source(a["name"]) for a in asked] + [bases.REGISTRY.source(first["base"]["family"])]
+    digest = json_sha256([shaped_by, code, list(inputs.values()), list(first["seeds"])])
     state = layout.checkpoints(first["root"], f"{first['base']['name']}/{first['variant']}/together", digest)
     started = time.time()
     with checkpoint.owned(state):
@@ -78,7 +81,7 @@ def _train_stack(specs: Sequence[Mapping[str, Any]]) -> Path:
         for model, (variant, seed) in enumerate((v, s) for v in range(len(specs)) for s in first["seeds"]):
             provenance = describe(
                 stage="train",
-                spec={**shaping[variant], "pairs": str(pairs)},
+                spec={**about[variant], "pairs": str(pairs)},
                 inputs=inputs,
                 started=started,
                 seed=seed,

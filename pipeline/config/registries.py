@@ -19,6 +19,28 @@ if TYPE_CHECKING:
     from sdpo.objectives import ObjectiveModule
 
 
+def code(
+    *,
+    objectives: Sequence[str] = (),
+    families: Sequence[str] = (),
+    pair_sources: Sequence[str] = (),
+    prompt_sources: Sequence[str] = (),
+    scorers: Sequence[str] = (),
+    generators: Sequence[str] = (),
+) -> dict[str, str | None]:
+    """Digest of the source of members by kind and name, without those that do not exist."""
+    named = (
+        (sdpo.objectives.REGISTRY, objectives),
+        (sdpo.bases.REGISTRY, families),
+        (sdpo.pairs.REGISTRY, pair_sources),
+        (evals.prompt_sets.REGISTRY, prompt_sources),
+        (evals.scorers.REGISTRY, scorers),
+        (evals.generate.GENERATORS, generators),
+    )
+    found = {f"{registry.kind} {name}": registry.source(name) for registry, names in named for name in names}
+    return {name: digest for name, digest in found.items() if digest is not None}
+
+
 def base_families() -> list[str]:
     """Names of all base families."""
     return sdpo.bases.names()

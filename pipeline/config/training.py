@@ -79,6 +79,11 @@ class Training(Block):
         default=50, ge=1, description="Steps between checkpoints, from which a killed run goes on."
     )
     kept_checkpoints: int = Field(default=2, ge=1, description="How many of the newest checkpoints are kept.")
+    keep_state: bool = Field(
+        default=False,
+        description="Keep the last checkpoint when the model is done: under `schedule: constant` a run with more "
+        "`steps` goes on from it.",
+    )
     drift_every: int = Field(default=50, ge=1, description="Steps between measurements of the held-out drift.")
     heldout_pairs: int = Field(
         default=256,

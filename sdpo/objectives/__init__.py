@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Objective", "ObjectiveModule", "ObjectiveOutput", "PairErrors", "PairPrediction", "create", "load", "names"]
 
-_REGISTRY = Registry(
+REGISTRY = Registry(
     kind="objective",
     package="sdpo.objectives",
     group="sdpo.objectives",
@@ -267,7 +267,7 @@ def pair_weights(objective: Objective, errors: PairErrors) -> tuple[Tensor, Tens
 
 def names() -> list[str]:
     """All objectives, built in and plugged in, sorted; none is imported."""
-    return _REGISTRY.names()
+    return REGISTRY.names()
 
 
 def load(name: str) -> ObjectiveModule:
@@ -276,7 +276,7 @@ def load(name: str) -> ObjectiveModule:
     Raises:
         InputError: no objective has this name, or the one that has it does not define what an objective must.
     """
-    module = _REGISTRY.load(name)
+    module = REGISTRY.load(name)
     if not issubclass(module.Parameters, BaseModel):
         raise InputError(f"objective '{name}': Parameters is {module.Parameters!r}, expected a pydantic model")
     return cast(ObjectiveModule, module)

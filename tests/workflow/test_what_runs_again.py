@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -10,10 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from sdpo.training_settings import RUN
+
 if TYPE_CHECKING:
     from conftest import Workflow
 
 TABLES = {"compare": 1, "report": 1, "track": 1, "all": 1}
+ROOT = Path(__file__).parents[2]
 RESULTS = Path("results/tiny")
 # Jobs that draw and score: the base, a model from elsewhere and two variants on three prompt sets.
 DRAWN = {"generate": 4 * 3, "score": 4 * 3}
@@ -89,6 +93,82 @@ def test_what_is_gone_or_another_runs_again(
     change, planned = CASES[case]
     change()
     assert workflow.planned() == planned
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_settings_on_which_no_weight_depends_run_nothing(
+    finished_workflow: Workflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    workflow = finished_workflow.copied(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    other = {"device": "cpu", "keep_state": True, "gradient_checkpointing": True}
+    workflow.config.setdefault("training", {})[name] = other.get(name, 3)
+    assert "Nothing to be done" in workflow.run("--dry-run")
+    workflow.config["training"]["batch_size"] = 3
+    assert workflow.planned()["train"] == 2
+
+
+def test_settings_on_which_no_weight_depends_reach_the_command(workflow: Workflow) -> None:
+    workflow.config["training"] = {"log_every": 7}
+    workflow.run("--until", "train")
+    spec = json.loads((workflow.folder / "results/tiny/models/miniature/dmpo/seed0/training.parquet").read_text())
+    assert spec.get("together", [spec])[0]["training"]["log_every"] == 7
+
+
+LOSS = Path(ROOT / "sdpo" / "objectives" / "dmpo.py").read_text()
+BRIGHT = """
+from evals.scorers.interface import fingerprint
+VERSION = 1
+PROTOCOLS = ("plain",)
+NEEDS_WEIGHTS = False
+def create(*, protocol, **_):
+    raise NotImplementedError
+"""
+WORDS = Path(ROOT / "evals" / "prompt_sets" / "text_file.py").read_text()
+
+
+def test_changed_code_of_a_plug_in_runs_what_belongs_to_it(workflow: Workflow, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = workflow.folder / "site"
+    members = {
+        "sdpo.objectives": ("their_loss", LOSS),
+        "evals.scorers": ("their_scorer", BRIGHT),
+        "evals.prompt_sources": ("their_prompts", WORDS),
+    }
+    for group, (name, text) in members.items():
+        info = site / f"{name}-1.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {name}\n")
+        (site / f"{name}.py").write_text(text)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]))
+    (workflow.folder / "words.txt").write_text("a cat\n")
+    config = workflow.config
+    like = {key: value for key, value in config["variants"][0].items() if key != "name"}
+    config["variants"].append({**like, "name": "own", "objective": "their_loss"})
+    config["prompt_sets"]["own"] = {
+        "source": "their_prompts",
+        "options": {"path": str(workflow.folder / "words.txt")},
+    }
+    config["scorers"]["their_scorer"] = {}
+    config["execution"] = {**config["execution"], "prompt_sets_per_job": 1, "scorers_per_job": 1, "seeds_per_job": 2}
+    workflow.run()
+    assert "Nothing to be done" in workflow.run("--dry-run")
+    for name in ("their_loss", "their_scorer", "their_prompts"):
+        file = site / f"{name}.py"
+        file.write_text(f"# A comment.\n{file.read_text()}")
+    assert "Nothing to be done" in workflow.run("--dry-run")
+    # The base and three variants, three prompt sets, three scorers.
+    expected = {
+        "their_loss": {"train": 1, "generate": 3, "score": 9},
+        "their_scorer": {"score": 4 * 3},
+        "their_prompts": {"prompts": 1, "generate": 4, "score": 4 * 3},
+    }
+    for name, planned in expected.items():
+        file = site / f"{name}.py"
+        before = file.read_text()
+        file.write_text(f"{before}\nCORRECTED = True\n")
+        assert workflow.planned() == {**planned, **TABLES}
+        file.write_text(before)
 
 
 def test_what_was_made_again_is_made_once_and_other_times_are_no_other_content(

@@ -17,7 +17,8 @@ rule train:
         gpu=EXECUTION.gpu * EXECUTION.processes,
         processes=EXECUTION.processes,
     params:
-        spec=RULES.spec("train"),
+        spec=RULES.training_spec,
+        shape=RULES.training_shape,
         sources=RULES.sources("train"),
     message:
         "Train {wildcards.chunk}"
