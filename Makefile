@@ -47,8 +47,7 @@ NUMERIC_PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --quiet -m "not s
 
 test-rounding: $(STAMP) ## run the numeric tests as other processors round: plain and AVX2 kernels, and any other order of sums
 	@ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(NUMERIC_PYTEST)
-	@ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 OMP_NUM_THREADS=2 $(NUMERIC_PYTEST)
-	@PYTHONPATH=tests $(NUMERIC_PYTEST) -p other_rounding
+	@ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 PYTHONPATH=tests $(NUMERIC_PYTEST) -p other_rounding
 
 audit: $(STAMP) ## measure what the safeguard's bound is worth on the base and the models that the config names
 	@$(BIN)/sdpo-bench unlock
