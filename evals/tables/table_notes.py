@@ -164,5 +164,7 @@ def _seed_note(seeds: Mapping[str, int]) -> str:
 def _settings(values: Mapping[str, Any], prefix: str = "") -> list[str]:
     listed = []
     for key, value in values.items():
-        listed += _settings(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [f"{prefix}{key} {value}"]
+        # What is left to the base has no value to be told.
+        if value is not None:
+            listed += _settings(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [f"{prefix}{key} {value}"]
     return listed
