@@ -257,10 +257,6 @@ class Plan(Chunks):
             )
         return rows
 
-    def all_models(self) -> list[str]:
-        """Names of all models."""
-        return [model.name for model in self.compared_models()]
-
     def manifest(self, stage: str, name: str) -> str:
         """Manifest of a job."""
         return layout.job_manifest(self.root, stage, name).as_posix()

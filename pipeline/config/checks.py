@@ -12,14 +12,13 @@ from typing import Any
 from artifacts.errors import InputError
 from artifacts.hub import is_local
 from artifacts.validation import MISSING, Problem, check, one_of, unknown
-from pipeline.config import registries
+from pipeline.config import raw, registries
 from pipeline.config.benchmark import RESERVED_BENCHMARKS, RESERVED_PROMPT_SET, RESERVED_VARIANT, Benchmark
 from pipeline.config.external_checks import CHECKS as ELSEWHERE
+from pipeline.config.raw import Raw
 from pipeline.config.training import Training
 from pipeline.config.variants import baselines
 from sdpo.micro_batches import expected_instead
-
-Raw = Mapping[str, Any]
 
 SOURCES: tuple[tuple[str, Callable[[], list[str]], Callable[[str], ModuleType]], ...] = (
     ("pairs", registries.pair_sources, registries.pair_source),
@@ -62,12 +61,16 @@ def _broken(data: Raw) -> Iterator[Problem]:
     """Members of registries that the config uses and that cannot be imported, or are not what they must be."""
     used: list[tuple[tuple[str | int, ...], Any, Callable[[], list[str]], Callable[[str], Any]]] = [
         (("variants", i, "objective"), variant.get("objective"), registries.objectives, registries.objective)
-        for i, variant in _variant_blocks(data)
+        for i, variant in raw.listed(data, "variants")
     ]
-    used += [(("scorers", name), name, registries.scorers, registries.scorer) for name, _ in _blocks(data, "scorers")]
+    used += [
+        (("scorers", name), name, registries.scorers, registries.scorer) for name, _ in raw.blocks(data, "scorers")
+    ]
     for key, names, load in SOURCES:
-        used += [((key, name, "source"), block.get("source"), names, load) for name, block in _blocks(data, key)]
-    used.append((("base", "family"), _block(data, "base").get("family"), registries.base_families, registries.family))
+        used += [((key, name, "source"), block.get("source"), names, load) for name, block in raw.blocks(data, key)]
+    used.append(
+        (("base", "family"), raw.block(data, "base").get("family"), registries.base_families, registries.family)
+    )
     for path, name, names, load in used:
         if isinstance(name, str) and name in names():
             try:
@@ -79,14 +82,14 @@ def _broken(data: Raw) -> Iterator[Problem]:
 def _reserved(data: Raw) -> Iterator[Problem]:
     if (name := data.get("benchmark")) in RESERVED_BENCHMARKS:
         yield Problem(("benchmark",), name, f"results/{name}/ is used for something else; choose another name")
-    if RESERVED_PROMPT_SET in _block(data, "prompt_sets"):
+    if RESERVED_PROMPT_SET in raw.block(data, "prompt_sets"):
         path = ("prompt_sets", RESERVED_PROMPT_SET)
         yield Problem(path, MISSING, "this name is taken by the pooled rows of the tables; choose another")
 
 
 def _revisions(data: Raw) -> Iterator[Problem]:
     for key in ("path", "vae"):
-        value = _block(data, "base").get(key)
+        value = raw.block(data, "base").get(key)
         if isinstance(value, str) and not is_local(value) and "@" not in value:
             expected = f"no such folder, and as a hub id it has no revision: expected {value}@<commit>"
             yield Problem(("base", key), value, expected)
@@ -109,7 +112,7 @@ def _nothing_to_do(data: Raw) -> Iterator[Problem]:
 
 def _variant_names(data: Raw) -> Iterator[Problem]:
     first: dict[str, int] = {}
-    for index, variant in _variant_blocks(data):
+    for index, variant in raw.listed(data, "variants"):
         name, path = variant.get("name"), ("variants", index, "name")
         if name == RESERVED_VARIANT:
             yield Problem(path, name, "this name is taken by the untrained base; choose another")
@@ -118,8 +121,8 @@ def _variant_names(data: Raw) -> Iterator[Problem]:
 
 
 def _variants(data: Raw) -> Iterator[Problem]:
-    data_sets = list(_block(data, "pairs"))
-    for index, variant in _variant_blocks(data):
+    data_sets = list(raw.block(data, "pairs"))
+    for index, variant in raw.listed(data, "variants"):
         path: tuple[str | int, ...] = ("variants", index)
         pairs, name = variant.get("pairs"), variant.get("objective")
         if isinstance(pairs, str) and data_sets and pairs not in data_sets:
@@ -137,9 +140,9 @@ def _variants(data: Raw) -> Iterator[Problem]:
 def _warmup(data: Raw) -> Iterator[Problem]:
     """Warm-up after merging each variant with the defaults."""
     places: list[tuple[tuple[str | int, ...], Raw]] = [(("training",), {})]
-    for index, variant in _variant_blocks(data):
+    for index, variant in raw.listed(data, "variants"):
         # A variant that says nothing on it repeats the mistake of the defaults.
-        if {"steps", "warmup_steps"} & set(_block(variant, "training")):
+        if {"steps", "warmup_steps"} & set(raw.block(variant, "training")):
             places.append((("variants", index, "training"), variant))
     for path, variant in places:
         merged = _training(data, variant)
@@ -150,11 +153,11 @@ def _warmup(data: Raw) -> Iterator[Problem]:
 
 def _micro_batches(data: Raw) -> Iterator[Problem]:
     """Processes of a training that cannot share its micro-batches."""
-    processes = _block(data, "execution").get("processes", 1)
+    processes = raw.block(data, "execution").get("processes", 1)
     if not isinstance(processes, int) or processes < 2:
         return
-    for index, variant in _variant_blocks(data):
-        merged, guard = _training(data, variant), _block(variant, "safeguard")
+    for index, variant in raw.listed(data, "variants"):
+        merged, guard = _training(data, variant), raw.block(variant, "safeguard")
         pairs, size = merged["batch_size"], merged["micro_batch_size"]
         if not (isinstance(pairs, int) and isinstance(size, int | None) and (size is None or size > 0)):
             continue
@@ -181,9 +184,9 @@ def _reduces(objective: str) -> bool:
 
 
 def _baselines(data: Raw) -> Iterator[Problem]:
-    settings = [_settings(data, variant) for _, variant in _variant_blocks(data)]
+    settings = [_settings(data, variant) for _, variant in raw.listed(data, "variants")]
     names = [s["name"] for s in settings]
-    for index, variant in _variant_blocks(data):
+    for index, variant in raw.listed(data, "variants"):
         name, baseline, path = variant.get("name"), variant.get("baseline"), ("variants", index, "baseline")
         if not isinstance(name, str) or names.count(name) != 1:
             continue
@@ -215,7 +218,7 @@ def _settings(data: Raw, variant: Raw) -> dict[str, Any]:
 
 
 def _training(data: Raw, variant: Raw) -> dict[str, Any]:
-    return Training().model_dump() | dict(_block(data, "training")) | dict(_block(variant, "training"))
+    return Training().model_dump() | dict(raw.block(data, "training")) | dict(raw.block(variant, "training"))
 
 
 def _seeds(data: Raw) -> Iterator[Problem]:
@@ -228,14 +231,14 @@ def _seeds(data: Raw) -> Iterator[Problem]:
 
 
 def _sharing(data: Raw) -> Iterator[Problem]:
-    execution = _block(data, "execution")
+    execution = raw.block(data, "execution")
     size = execution.get("variants_per_job", 1)
     if execution.get("baselines_share_jobs") is True and isinstance(size, int) and size > 1:
         yield Problem(("execution", "variants_per_job"), size, "expected 1 beside execution.baselines_share_jobs")
 
 
 def _scorers(data: Raw) -> Iterator[Problem]:
-    for name, scorer in _blocks(data, "scorers"):
+    for name, scorer in raw.blocks(data, "scorers"):
         if name not in registries.scorers():
             continue
         module = registries.scorer(name)
@@ -246,7 +249,7 @@ def _scorers(data: Raw) -> Iterator[Problem]:
         how, known = scorer.get("implementation"), registries.scorer_implementations(name)
         if how in ("native", "package") and how not in known:
             yield Problem(("scorers", name, "implementation"), how, f"expected {' or '.join(known)}: it has no other")
-        options, defaults = _block(scorer, "options"), registries.scorer_options(name)
+        options, defaults = raw.block(scorer, "options"), registries.scorer_options(name)
         for option in options:
             if option not in defaults:
                 yield Problem(("scorers", name, "options", option), MISSING, unknown("key", str(option), defaults))
@@ -256,14 +259,14 @@ def _scorers(data: Raw) -> Iterator[Problem]:
 
 
 def _grid(data: Raw) -> Iterator[Problem]:
-    prompt_sets = list(_block(data, "prompt_sets"))
-    name = _block(_block(data, "report"), "grid").get("prompt_set")
+    prompt_sets = list(raw.block(data, "prompt_sets"))
+    name = raw.block(raw.block(data, "report"), "grid").get("prompt_set")
     if isinstance(name, str) and prompt_sets and name not in prompt_sets:
         yield Problem(("report", "grid", "prompt_set"), name, unknown("prompt set", name, prompt_sets))
 
 
 def _grid_seed(data: Raw) -> Iterator[Problem]:
-    seeds, seed = data.get("seeds"), _block(_block(data, "report"), "grid").get("seed")
+    seeds, seed = data.get("seeds"), raw.block(raw.block(data, "report"), "grid").get("seed")
     if isinstance(seeds, list) and isinstance(seed, int) and seed not in seeds:
         expected = f"expected one of the training seeds, {', '.join(map(str, seeds))}"
         yield Problem(("report", "grid", "seed"), seed, expected)
@@ -271,8 +274,8 @@ def _grid_seed(data: Raw) -> Iterator[Problem]:
 
 def _options(data: Raw) -> Iterator[Problem]:
     for key, names, load in SOURCES:
-        for name, block in _blocks(data, key):
-            source, options = block.get("source"), _block(block, "options")
+        for name, block in raw.blocks(data, key):
+            source, options = block.get("source"), raw.block(block, "options")
             if not isinstance(source, str) or source not in names():
                 continue
             module = load(source)
@@ -290,11 +293,11 @@ def _options(data: Raw) -> Iterator[Problem]:
 def _audit(data: Raw) -> Iterator[Problem]:
     variants = {
         variant["name"]: variant.get("objective")
-        for _, variant in _variant_blocks(data)
+        for _, variant in raw.listed(data, "variants")
         if isinstance(variant.get("name"), str)
     }
     names = list(variants)
-    block = _block(data, "audit")
+    block = raw.block(data, "audit")
     trained = block.get("trained")
     named: list[tuple[tuple[str | int, ...], Any]] = [(("audit", "variant"), block.get("variant"))]
     named += [(("audit", "trained", i), name) for i, name in enumerate(trained if isinstance(trained, list) else [])]
@@ -310,12 +313,9 @@ def _audit(data: Raw) -> Iterator[Problem]:
 
 def _comparisons(data: Raw) -> Iterator[Problem]:
     """Pairs that the tables are asked for: two different rows each, and each pair once."""
-    rows = [RESERVED_VARIANT, *(v["name"] for _, v in _variant_blocks(data) if isinstance(v.get("name"), str))]
+    rows = [RESERVED_VARIANT, *(v["name"] for _, v in raw.listed(data, "variants") if isinstance(v.get("name"), str))]
     for key in ("other_bases", "models"):
-        listed = data.get(key)
-        for block in listed if isinstance(listed, list) else []:
-            if isinstance(block, Mapping) and isinstance(block.get("name"), str):
-                rows.append(block["name"])
+        rows += [block["name"] for _, block in raw.listed(data, key) if isinstance(block.get("name"), str)]
     listed = data.get("comparisons")
     seen: dict[tuple[Any, Any], int] = {}
     for index, pair in enumerate(listed if isinstance(listed, list) else []):
@@ -330,21 +330,3 @@ def _comparisons(data: Raw) -> Iterator[Problem]:
         first, second = sorted(pair)
         if (before := seen.setdefault((first, second), index)) != index:
             yield Problem(path, pair, f"comparisons[{before}] is the same; expected each pair once")
-
-
-def _block(data: Raw, key: str) -> Raw:
-    block = data.get(key)
-    return block if isinstance(block, Mapping) else {}
-
-
-def _blocks(data: Raw, key: str) -> Iterator[tuple[str, Raw]]:
-    for name, block in _block(data, key).items():
-        if isinstance(block, Mapping):
-            yield name, block
-
-
-def _variant_blocks(data: Raw) -> Iterator[tuple[int, Raw]]:
-    variants = data.get("variants")
-    for index, variant in enumerate(variants if isinstance(variants, list) else []):
-        if isinstance(variant, Mapping):
-            yield index, variant

@@ -8,10 +8,9 @@ from typing import Any
 
 from artifacts.hub import is_local
 from artifacts.validation import MISSING, Problem, unknown
-from pipeline.config import registries
+from pipeline.config import raw, registries
 from pipeline.config.benchmark import RESERVED_VARIANT
-
-Raw = Mapping[str, Any]
+from pipeline.config.raw import Raw
 
 
 def missing_sources(data: Raw, folder: Path) -> Iterator[Problem]:
@@ -22,9 +21,9 @@ def missing_sources(data: Raw, folder: Path) -> Iterator[Problem]:
     """
     named: list[tuple[tuple[str | int, ...], Any, Any]] = [
         (("models", index, "source"), model.get("source"), model.get("file"))
-        for index, model in _blocks(data, "models")
+        for index, model in raw.listed(data, "models")
     ]
-    for index, base in _blocks(data, "other_bases"):
+    for index, base in raw.listed(data, "other_bases"):
         named += [(("other_bases", index, key), base.get(key), None) for key in ("path", "vae")]
     for path, value, file in named:
         if not isinstance(value, str) or not is_local(value):
@@ -44,11 +43,11 @@ def _names(data: Raw) -> Iterator[Problem]:
     base = data.get("base")
     if isinstance(base, Mapping) and isinstance(base.get("name"), str):
         taken[base["name"]] = "`base`"
-    for index, variant in _blocks(data, "variants"):
+    for index, variant in raw.listed(data, "variants"):
         if isinstance(variant.get("name"), str):
             taken[variant["name"]] = f"variants[{index}]"
     for key in ("other_bases", "models"):
-        for index, block in _blocks(data, key):
+        for index, block in raw.listed(data, key):
             name = block.get("name")
             if isinstance(name, str):
                 if name in taken:
@@ -60,15 +59,15 @@ def _bases(data: Raw) -> Iterator[Problem]:
     first = data.get("base")
     known = [
         first.get("name") if isinstance(first, Mapping) else None,
-        *(b.get("name") for _, b in _blocks(data, "other_bases")),
+        *(b.get("name") for _, b in raw.listed(data, "other_bases")),
     ]
     names = [name for name in known if isinstance(name, str)]
-    used = {model.get("base") for _, model in _blocks(data, "models")}
-    for index, model in _blocks(data, "models"):
+    used = {model.get("base") for _, model in raw.listed(data, "models")}
+    for index, model in raw.listed(data, "models"):
         name = model.get("base")
         if isinstance(name, str) and name not in names:
             yield Problem(("models", index, "base"), name, unknown("base", name, names))
-    for index, base in _blocks(data, "other_bases"):
+    for index, base in raw.listed(data, "other_bases"):
         if isinstance(base.get("name"), str) and base["name"] not in used:
             yield Problem(("other_bases", index), MISSING, f"no model has base '{base['name']}'; leave it out")
 
@@ -79,7 +78,9 @@ def _families(data: Raw) -> Iterator[Problem]:
     first = data.get("base")
     if isinstance(first, Mapping):
         blocks.append((("base", "family"), first.get("family"), first.get("name")))
-    blocks += [(("other_bases", i, "family"), b.get("family"), b.get("name")) for i, b in _blocks(data, "other_bases")]
+    blocks += [
+        (("other_bases", i, "family"), b.get("family"), b.get("name")) for i, b in raw.listed(data, "other_bases")
+    ]
     own = registries.generators()
     execution = data.get("execution")
     shards = execution.get("generation_shards") if isinstance(execution, Mapping) else None
@@ -88,7 +89,7 @@ def _families(data: Raw) -> Iterator[Problem]:
             continue
         if isinstance(shards, int) and shards > 1:
             yield Problem(("execution", "generation_shards"), shards, f"family '{family}' draws in one job; expected 1")
-        for index, model in _blocks(data, "models"):
+        for index, model in raw.listed(data, "models"):
             if model.get("base") == name or (model.get("base") is None and path[0] == "base"):
                 yield Problem(
                     ("models", index), MISSING, f"family '{family}' takes no models from elsewhere; give another base"
@@ -97,9 +98,9 @@ def _families(data: Raw) -> Iterator[Problem]:
 
 def _revisions(data: Raw) -> Iterator[Problem]:
     places: list[tuple[tuple[str | int, ...], Any]] = [
-        (("models", index, "source"), model.get("source")) for index, model in _blocks(data, "models")
+        (("models", index, "source"), model.get("source")) for index, model in raw.listed(data, "models")
     ]
-    for index, base in _blocks(data, "other_bases"):
+    for index, base in raw.listed(data, "other_bases"):
         places += [(("other_bases", index, key), base.get(key)) for key in ("path", "vae")]
     for path, value in places:
         if isinstance(value, str) and not is_local(value) and "@" not in value:
@@ -107,20 +108,13 @@ def _revisions(data: Raw) -> Iterator[Problem]:
 
 
 def _baselines(data: Raw) -> Iterator[Problem]:
-    blocks = [block for key in ("variants", "models") for _, block in _blocks(data, key)]
+    blocks = [block for key in ("variants", "models") for _, block in raw.listed(data, key)]
     names = [block["name"] for block in blocks if isinstance(block.get("name"), str)]
-    for index, model in _blocks(data, "models"):
+    for index, model in raw.listed(data, "models"):
         baseline = model.get("baseline")
         others = [name for name in names if name != model.get("name")]
         if isinstance(baseline, str) and baseline not in others:
             yield Problem(("models", index, "baseline"), baseline, unknown("variant or model", baseline, others))
-
-
-def _blocks(data: Raw, key: str) -> Iterator[tuple[int, Raw]]:
-    listed = data.get(key)
-    for index, block in enumerate(listed if isinstance(listed, list) else []):
-        if isinstance(block, Mapping):
-            yield index, block
 
 
 CHECKS = (_names, _bases, _families, _revisions, _baselines)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,9 @@ from artifacts.validation import MISSING, Problem
 from evals.prompts_fetch import CACHE, cached
 from evals.published_prompts import PROMPTS
 from evals.published_weights import WEIGHTS
-from pipeline.config import registries
+from pipeline.config import raw, registries
 from pipeline.config.external_checks import missing_sources
-
-Raw = Mapping[str, Any]
+from pipeline.config.raw import Raw
 
 ELSEWHERE = "paths are relative to where snakemake is started"
 
@@ -28,14 +27,14 @@ def missing_files(data: Raw, folder: Path) -> Iterator[Problem]:
         folder: what relative paths are relative to.
     """
     for key in ("path", "vae"):
-        value = _block(data, "base").get(key)
+        value = raw.block(data, "base").get(key)
         if isinstance(value, str) and is_local(value) and not (folder / Path(value).expanduser()).exists():
             yield Problem(("base", key), value, f"no such file or folder; {_remedy(value)}")
     # These are never hub ids, though a relative path looks like one.
     named: list[tuple[tuple[str | int, ...], Any]] = [
-        *((("scorers", name, "weights"), s.get("weights")) for name, s in _blocks(data, "scorers")),
-        (("report", "scorer_agreement"), _block(data, "report").get("scorer_agreement")),
-        (("published", "file"), _block(data, "published").get("file")),
+        *((("scorers", name, "weights"), s.get("weights")) for name, s in raw.blocks(data, "scorers")),
+        (("report", "scorer_agreement"), raw.block(data, "report").get("scorer_agreement")),
+        (("published", "file"), raw.block(data, "published").get("file")),
         *_files_of_sources(data),
     ]
     for path, value in named:
@@ -48,8 +47,8 @@ def missing_files(data: Raw, folder: Path) -> Iterator[Problem]:
 def _files_of_sources(data: Raw) -> Iterator[tuple[tuple[str | int, ...], Any]]:
     """Options that are paths of what a source reads, which their names say, in plug-ins too."""
     for key in ("pairs", "prompt_sets"):
-        for name, block in _blocks(data, key):
-            for option, value in _block(block, "options").items():
+        for name, block in raw.blocks(data, key):
+            for option, value in raw.block(block, "options").items():
                 if names_a_file(option):
                     yield (key, name, "options", option), value
 
@@ -85,12 +84,12 @@ def unreadable(data: Raw) -> Iterator[Problem]:
         # Whoever wrote the family is to read where it fails.
         except Exception as error:
             yield Problem((*path, "path"), place, f"family '{family}' fails: {plugins.place(error)}")
-    for name, block in _blocks(data, "prompt_sets"):
+    for name, block in raw.blocks(data, "prompt_sets"):
         yield from _unreadable_prompts(data, name, block)
 
 
 def _unreadable_prompts(data: Raw, name: str, block: Raw) -> Iterator[Problem]:
-    source, limit, options = block.get("source"), block.get("limit"), _block(block, "options")
+    source, limit, options = block.get("source"), block.get("limit"), raw.block(block, "options")
     if (
         not _loads(registries.prompt_source, source)
         or not isinstance(limit, int | None)
@@ -106,9 +105,8 @@ def _unreadable_prompts(data: Raw, name: str, block: Raw) -> Iterator[Problem]:
     except InputError as error:
         yield Problem(path, MISSING, str(error).removeprefix(owner))
         return
-    for scorer, settings in _blocks(data, "scorers"):
-        limited = settings.get("prompt_sets")
-        if _loads(registries.scorer, scorer) and (not isinstance(limited, list) or name in limited):
+    for scorer, _ in raw.blocks(data, "scorers"):
+        if _loads(registries.scorer, scorer):
             try:
                 registries.check_prompts(scorer, texts, f"prompt set '{name}'", "leave out the set or the scorer")
             except InputError as error:
@@ -135,23 +133,10 @@ def _fetched(source: Any, options: Raw) -> bool:
 
 
 def _bases(data: Raw) -> Iterator[tuple[tuple[str | int, ...], Raw]]:
-    yield ("base",), _block(data, "base")
-    others = data.get("other_bases")
-    for index, block in enumerate(others if isinstance(others, list) else []):
-        if isinstance(block, Mapping):
-            yield ("other_bases", index), block
+    yield ("base",), raw.block(data, "base")
+    for index, block in raw.listed(data, "other_bases"):
+        yield ("other_bases", index), block
 
 
 def _is_here(value: str) -> bool:
     return is_local(value) and Path(value).expanduser().exists()
-
-
-def _block(data: Raw, key: str) -> Raw:
-    block = data.get(key)
-    return block if isinstance(block, Mapping) else {}
-
-
-def _blocks(data: Raw, key: str) -> Iterator[tuple[str, Raw]]:
-    for name, block in _block(data, key).items():
-        if isinstance(block, Mapping):
-            yield name, block
