@@ -31,10 +31,10 @@ def check_finite(state: Mapping[str, torch.Tensor], path: Path) -> None:
             if not (math.isfinite(ends.min) and math.isfinite(ends.max)):
                 wrong.append(name)
     if wrong:
-        # What is beyond 65504 becomes infinite when it is read as float16.
-        short = ", or read it as bfloat16 or float32 (encoding.encoder_dtype)"
+        # What is beyond 65504 becomes infinite when it is read as float16; bfloat16 reaches as far as float32.
+        other = ", or read it as bfloat16 or float32 (encoding.encoder_dtype, generation.dtype)"
         raise InputError(
             f"{path}: '{wrong[0]}' has values that are not finite ({len(wrong)} such tensors in all); "
             "fetch it again, or take a checkpoint from before its training failed"
-            + (short if state[wrong[0]].element_size() == 2 else "")
+            + (other if str(state[wrong[0]].dtype) == "torch.float16" else "")
         )

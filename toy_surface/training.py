@@ -13,7 +13,7 @@ from artifacts.atomic import file_sha256, json_sha256, replaced_directory, tree_
 from artifacts.contracts import write_table
 from artifacts.provenance import describe
 from sdpo import checkpoint
-from sdpo.training_settings import TrainingSettings, shaping
+from sdpo.training_settings import TrainingSettings, without_run_settings
 from toy_surface.base import WEIGHTS, SurfaceBase
 from toy_surface.point_pairs import Points
 from toy_surface.stack_run import OWN_SETTINGS, StackRun
@@ -68,7 +68,7 @@ def _train_stack(specs: Sequence[Mapping[str, Any]]) -> Path:
     inputs = {str(base_path): tree_sha256(base_path), str(pairs): cache.content_sha256(pairs)}
     keys = ("stage_version", "base", "variant", "objective", "training")
     about = [{key: spec[key] for key in keys} for spec in specs]
-    shaped_by = [{**a, "training": {**shaping(a["training"]), "steps": a["training"]["steps"]}} for a in about]
+    shaped_by = [{**a, "training": without_run_settings(a["training"])} for a in about]
     code = [objectives.REGISTRY.source(a["name"]) for a in asked] + [bases.REGISTRY.source(first["base"]["family"])]
     digest = json_sha256([shaped_by, code, list(inputs.values()), list(first["seeds"])])
     state = layout.checkpoints(first["root"], f"{first['base']['name']}/{first['variant']}/together", digest)
