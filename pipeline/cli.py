@@ -33,7 +33,8 @@ def _check(arguments: argparse.Namespace) -> None:
 def _spec(arguments: argparse.Namespace) -> None:
     from artifacts.plugins import nearest
     from pipeline.config import load
-    from pipeline.jobs import Plan, encode
+    from pipeline.jobs import Plan
+    from pipeline.specs import encode
 
     jobs = [
         job for job in Plan(load(arguments.config, check_files=False)).jobs() if arguments.stage in (None, job.stage)

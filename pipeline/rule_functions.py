@@ -12,7 +12,8 @@ from typing import Any
 
 from artifacts.contents import Contents
 from artifacts.job_manifest import missing_from
-from pipeline.jobs import Job, Plan, encode
+from pipeline.jobs import Job, Plan
+from pipeline.specs import encode
 from sdpo.training_settings import without_run_settings
 
 

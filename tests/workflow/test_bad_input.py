@@ -14,7 +14,8 @@ import pytest
 
 from evals.cli import written
 from pipeline.config import load
-from pipeline.jobs import Plan, encode
+from pipeline.jobs import Plan
+from pipeline.specs import encode
 
 if TYPE_CHECKING:
     from conftest import Benchmark

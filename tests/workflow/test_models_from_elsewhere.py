@@ -16,7 +16,8 @@ from evals.cli import main
 from evals.comparison import Comparison
 from evals.tracked_runs import model_contents
 from pipeline.config import validate
-from pipeline.jobs import Plan, encode
+from pipeline.jobs import Plan
+from pipeline.specs import encode
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,8 @@ from artifacts.errors import InputError
 from evals.comparison import Comparison
 from pipeline.chunks import chunks
 from pipeline.config import validate
-from pipeline.jobs import Plan, encode
+from pipeline.jobs import Plan
+from pipeline.specs import encode
 from pipeline.stages import VERSIONS
 
 pytestmark = pytest.mark.usefixtures("few_names")

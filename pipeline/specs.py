@@ -1,0 +1,233 @@
+"""From a benchmark to the specs of its jobs: plain JSON that says exactly what one command needs.
+
+A spec holds nothing that its command does not use, so a changed or added variant, seed or scorer leaves the specs of
+the other jobs as they were, and Snakemake leaves those jobs alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from artifacts import layout
+from evals.comparison import ComparedModel
+from pipeline.chunks import Chunks
+from pipeline.config import registries
+from pipeline.stages import VERSIONS
+
+Spec = dict[str, Any]
+
+
+def encode(spec: Mapping[str, Any]) -> str:
+    """A spec as compact JSON on one line, the argument of ``--spec``."""
+    return json.dumps(spec, separators=(",", ":"), ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class Specs(Chunks):
+    """What the command of each job of one benchmark is told."""
+
+    def prompts_spec(self, prompt_set: str) -> Spec:
+        """Spec of ``evals prompts``."""
+        block = self.benchmark.prompt_sets[prompt_set]
+        out = layout.prompts(self.root, prompt_set).as_posix()
+        return self._spec("prompts", prompt_set=prompt_set, **block.model_dump(), out=out)
+
+    def pairs_spec(self, dataset: str) -> Spec:
+        """Spec of ``sdpo pairs``."""
+        out = layout.pairs(self.root, dataset, self.benchmark.base.name).as_posix()
+        block = self.benchmark.pairs[dataset].model_dump()
+        return self._spec("pairs", dataset=dataset, **block, base=self._base, out=out)
+
+    def joint_train_spec(self, variants: Sequence[str], seeds: Sequence[int]) -> Spec:
+        """Spec of ``sdpo train`` for a job: that of its one variant, or those of several under ``together``."""
+        specs = [self.train_spec(variant, seeds) for variant in variants]
+        return specs[0] if len(specs) == 1 else {"together": specs}
+
+    def train_spec(self, variant: str, seeds: Sequence[int]) -> Spec:
+        """Spec of ``sdpo train`` for one variant."""
+        own = self.variants[variant]
+        return self._spec(
+            "train",
+            base=self._base,
+            pairs=layout.pairs(self.root, own.pairs, self.benchmark.base.name).as_posix(),
+            variant=variant,
+            objective={
+                "name": own.objective,
+                "parameters": self.parameters(variant),
+                "safeguard": None if own.safeguard is None else own.safeguard.model_dump(mode="json"),
+            },
+            training=self.training(variant).model_dump(),
+            root=self.root.as_posix(),
+            seeds=list(seeds),
+        )
+
+    def generate_spec(self, models: Sequence[str], prompt_sets: Sequence[str], shard: tuple[int, int] = (0, 1)) -> Spec:
+        """Spec of ``evals generate``, for models of one base."""
+        base = self.bases[models[0].partition("/")[0]]
+        blocks = {name: model for name in models if (model := self.external_models.get(name)) is not None}
+        sources = {name: block.model_dump(include={"source", "file", "sha256"}) for name, block in blocks.items()}
+        return self._spec(
+            "generate",
+            base=base.model_dump(exclude_none=True),
+            root=self.root.as_posix(),
+            models=list(models),
+            **({"sources": sources} if sources else {}),
+            prompt_sets=list(prompt_sets),
+            **({"shard": list(shard)} if shard[1] > 1 else {}),
+            generation=self.benchmark.generation.model_dump(),
+        )
+
+    def collect_spec(self, models: Sequence[str], prompt_sets: Sequence[str]) -> Spec:
+        """Spec of ``evals collect``, which puts together the images that several jobs have drawn."""
+        return self._spec(
+            "collect",
+            root=self.root.as_posix(),
+            models=list(models),
+            prompt_sets=list(prompt_sets),
+            shards=self.benchmark.execution.generation_shards,
+        )
+
+    def score_spec(self, models: Sequence[str], prompt_sets: Sequence[str], scorers: Sequence[str]) -> Spec:
+        """Spec of ``evals score``."""
+        blocks = {name: self.benchmark.scorers[name].model_dump() for name in scorers}
+        return self._spec(
+            "score",
+            root=self.root.as_posix(),
+            models=list(models),
+            prompt_sets=list(prompt_sets),
+            scorers={name: block | {"protocol": self.protocol(name)} for name, block in blocks.items()},
+            batch_size=self.benchmark.execution.score_batch_size,
+            **({"cache": cache} if (cache := self.benchmark.execution.score_cache) else {}),
+        )
+
+    def compare_spec(self) -> Spec:
+        """Spec of ``evals compare`` and ``evals table``."""
+        block = self.benchmark.published
+        published = {} if block is None else {"published": block.model_dump()}
+        return self._spec("compare", **self._comparison(), **published)
+
+    def report_spec(self) -> Spec:
+        """Spec of ``evals report``."""
+        block = self.benchmark.report
+        grid = {
+            "prompt_set": block.grid.prompt_set or next(iter(self.benchmark.prompt_sets)),
+            "prompts": block.grid.prompts,
+            "seed": next(iter(self.benchmark.seeds), 0) if block.grid.seed is None else block.grid.seed,
+        }
+        return self._spec("report", **self._comparison(), grid=grid, scorer_agreement=block.scorer_agreement)
+
+    def track_spec(self) -> Spec:
+        """Spec of ``evals track``."""
+        store = self.results / "mlflow"
+        return self._spec(
+            "track",
+            **self._comparison(),
+            database=(store / "mlflow.db").as_posix(),
+            artifacts=(store / "artifacts").as_posix(),
+            marker=self.tracking_marker(),
+        )
+
+    @property
+    def audited_variant(self) -> str | None:
+        """The variant whose steps are audited; ``None`` if no objective has a loser."""
+        with_loser = [v for v in self.benchmark.variants if registries.objective(v.objective).HAS_LOSER]
+        first = [v.name for v in (*(v for v in with_loser if v.safeguard is not None), *with_loser)][:1]
+        return self.benchmark.audit.variant or (first[0] if first else None)
+
+    @property
+    def audited_models(self) -> list[str]:
+        """Trained models that are audited beside the base."""
+        return [m for v in self.benchmark.audit.trained for m in self.models(v, self.benchmark.seeds[:1])]
+
+    def audit_spec(self, variant: str) -> Spec:
+        """Spec of ``sdpo audit`` for the steps of one variant."""
+        own, training = self.variants[variant], self.training(variant)
+        folders = {model: layout.model(self.root, model).as_posix() for model in self.audited_models}
+        return self._spec(
+            "audit",
+            base=self._base,
+            models=[{"name": name, "path": path} for name, path in {self.base_model: None, **folders}.items()],
+            pairs=layout.pairs(self.root, own.pairs, self.benchmark.base.name).as_posix(),
+            objective={
+                "name": own.objective,
+                "parameters": self.parameters(variant),
+                "safeguard": {} if own.safeguard is None else own.safeguard.model_dump(mode="json", exclude={"mu"}),
+            },
+            step={
+                "batch_size": training.micro_batch_size or training.batch_size,
+                "max_grad_norm": training.max_grad_norm,
+                "weight_decay": training.weight_decay,
+            },
+            settings=self.benchmark.audit.model_dump(exclude={"variant", "trained"}),
+            threads=training.threads,
+            out=(self.root / "audit").as_posix(),
+        )
+
+    def protocol(self, scorer: str) -> str:
+        """Protocol of a scorer: as named, else the paper's, else the scorer's first."""
+        protocols: Sequence[str] = registries.scorer(scorer).PROTOCOLS
+        return self.benchmark.scorers[scorer].protocol or ("sdpo" if "sdpo" in protocols else protocols[0])
+
+    def compared_models(self) -> list[ComparedModel]:
+        """All models in table order, the base first."""
+        base = self.benchmark.base.name
+        rows = [ComparedModel(self.base_model, base, "base", None, False, None, None, None)]
+        for name, variant in self.variants.items():
+            baseline = self.baseline(name)
+            rows += [
+                ComparedModel(
+                    name=layout.model_name(base, name, seed),
+                    base=base,
+                    variant=name,
+                    objective=variant.objective,
+                    safeguard=variant.safeguard is not None,
+                    seed=seed,
+                    pairs=variant.pairs,
+                    baseline=baseline,
+                )
+                for seed in self.benchmark.seeds
+            ]
+        for name, model in self.external_models.items():
+            owner = name.partition("/")[0]
+            if model is None:
+                rows.append(ComparedModel(name, owner, owner, None, False, None, None, None))
+                continue
+            rows.append(
+                ComparedModel(
+                    name=name,
+                    base=owner,
+                    variant=model.name,
+                    objective=model.objective,
+                    safeguard=model.safeguard,
+                    seed=None,
+                    pairs=None,
+                    baseline=model.baseline,
+                )
+            )
+        return rows
+
+    @property
+    def _base(self) -> Spec:
+        return self.benchmark.base.model_dump(exclude_none=True)
+
+    def _comparison(self) -> Spec:
+        lower = [name for name in self.benchmark.scorers if getattr(registries.scorer(name), "LOWER_IS_BETTER", False)]
+        describing = [name for name in self.benchmark.scorers if not getattr(registries.scorer(name), "JUDGES", True)]
+        return {
+            **({"lower_is_better": lower} if lower else {}),
+            **({"no_judges": describing} if describing else {}),
+            **({"comparisons": asked} if (asked := self.benchmark.comparisons) else {}),
+            "benchmark": self.benchmark.benchmark,
+            "root": self.root.as_posix(),
+            "models": [asdict(model) for model in self.compared_models()],
+            "prompt_sets": list(self.benchmark.prompt_sets),
+            "scorers": {name: self.protocol(name) for name in self.benchmark.scorers},
+            "statistics": self.benchmark.statistics.model_dump(),
+            "generation": self.benchmark.generation.model_dump(),
+        }
+
+    def _spec(self, stage: str, **content: Any) -> Spec:
+        return {"stage_version": VERSIONS[stage], **content}
