@@ -40,9 +40,10 @@ test: lint ## check the code and run all tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # Losses, λ, noising, bases, samplers and scorers: what is computed, without what trains, draws or starts processes.
-NUMERIC := tests/parity $(addprefix tests/unit/sdpo/test_,safeguard.py objectives.py accumulation.py noising.py \
-	diffusers_bases.py) $(addprefix tests/unit/evals/test_,sampling.py text_to_image.py seen_images.py statistics.py \
-	scorers_aesthetic.py scorers_imagereward.py scorers_open_clip.py scorers_pickscore.py)
+NUMERIC := tests/parity $(addprefix tests/unit/sdpo/,test_safeguard.py objectives training/test_accumulation.py \
+	diffusion bases/test_diffusers_bases.py) $(addprefix tests/unit/evals/,generation/test_sampling.py \
+	generation/test_text_to_image.py scoring/test_seen_images.py tables/test_statistics.py \
+	$(addprefix scorers/test_,aesthetic.py imagereward.py open_clip.py pickscore.py))
 NUMERIC_PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --quiet -m "not slow" $(NUMERIC)
 
 test-rounding: $(STAMP) ## run the numeric tests as other processors round: plain and AVX2 kernels, and any other order of sums

@@ -101,7 +101,7 @@ class Registry:
         kind: what a member is called in messages, e.g. ``objective``.
         package: package whose public modules are the built-in members; ``None`` if there are none.
         group: entry-point group of plug-ins.
-        not_members: public modules of the package that are not members.
+        shared: packages that built-in members are built from: what a member imports of them is part of its source.
         attributes: what a member has to define, and of what type.
         calls: functions that a member has to define, and how they are called.
         optional_calls: functions that a member may define, and how they are called.
@@ -110,7 +110,7 @@ class Registry:
     kind: str
     package: str | None
     group: str
-    not_members: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
     attributes: Mapping[str, type] = field(default_factory=dict)
     calls: Mapping[str, Call] = field(default_factory=dict)
     optional_calls: Mapping[str, Call] = field(default_factory=dict)
@@ -157,11 +157,12 @@ class Registry:
         Returns:
             ``module``, ``package`` and ``version`` of the distribution, and ``sha256`` of the source
             (:func:`artifacts.source_digest.source_digest`): of a built-in member and what it imports of the registry's
-            package, of a plug-in and what it imports of its own. All ``None`` for a name that nobody has.
+            packages, of a plug-in and what it imports of its own. All ``None`` for a name that nobody has.
         """
         if name in self._built_in():
             module = f"{self.package}.{name}"
-            return {"module": module, **_distribution(None), "sha256": source_digest(module, self.package)}
+            packages = () if self.package is None else (self.package, *self.shared)
+            return {"module": module, **_distribution(None), "sha256": source_digest(module, *packages)}
         for point in _entry_points(self.group).get(name, ()):
             return {"module": point.module, **_distribution(point), "sha256": source_digest(point.module)}
         return dict.fromkeys(("module", "package", "version", "sha256"))
@@ -190,7 +191,7 @@ class Registry:
             return []
         path = importlib.import_module(self.package).__path__
         modules = (m.name for m in pkgutil.iter_modules(path))
-        return [m for m in modules if not m.startswith("_") and m not in self.not_members]
+        return [m for m in modules if not m.startswith("_")]
 
 
 _loaded: dict[str, dict[str, str | None]] = {}

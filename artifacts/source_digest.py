@@ -1,8 +1,8 @@
 """Digest of a module's source, found without importing it: what an author's edit of a plug-in changes.
 
 Comments, docstrings and layout do not count. Of the modules that it imports, at any place and however indirectly, those
-count that lie in the same package as it does; for what lies outside there are the numbers of stages and the versions of
-packages. A module that is no Python text counts by its bytes.
+count that lie in the same package as it does, or in one that its registry shares; for what lies outside there are the
+numbers of stages and the versions of packages. A module that is no Python text counts by its bytes.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from pathlib import Path
 from artifacts.atomic import file_sha256, json_sha256
 
 
-def source_digest(module: str, package: str | None = None) -> str | None:
-    """Hex digest of a module and of what it imports of a package.
+def source_digest(module: str, *packages: str) -> str | None:
+    """Hex digest of a module and of what it imports of some packages.
 
     Args:
         module: its dotted name.
-        package: whose modules count; by default the outermost one that the module lies in. Its ``__init__`` counts only
-            if it is that outermost one: that of a registry is the registry's.
+        packages: whose modules count; by default the outermost one that the module lies in, and then its ``__init__``
+            too: that of a registry is the registry's.
 
     Returns:
         ``None`` if there is no such module, or it is not in a file.
     """
-    within, outermost = package or module.partition(".")[0], package is None
+    within, outermost = packages or (module.partition(".")[0],), not packages
     found: dict[str, str] = {}
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        inside = name.startswith(f"{within}.") or (name == within and outermost)
+        inside = name.startswith(tuple(f"{package}." for package in within)) or (name in within and outermost)
         if name in found or not inside or (file := _file(name)) is None:
             continue
         path, is_package = file

@@ -33,8 +33,8 @@ from artifacts import layout
 from artifacts.contracts import write_table
 from artifacts.device import take_device
 from artifacts.hub import local_folder
-from evals.generate import generate
-from evals.sampling import SCHEDULERS, SamplingSettings, start_noise
+from evals.generation.generate import generate
+from evals.generation.sampling import SCHEDULERS, SamplingSettings, start_noise
 
 LARGEST_DIFFERENCE = 2
 """Of 255, between images of both ways in float32."""

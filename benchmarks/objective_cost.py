@@ -21,11 +21,11 @@ import torch
 
 from sdpo import objectives
 from sdpo.bases import open_base
-from sdpo.drawing import draw
-from sdpo.heldout_drift import HeldoutProbe
 from sdpo.objectives import PairPrediction
 from sdpo.pairs import cache
-from sdpo.trainer import TrainingRun, TrainingSettings
+from sdpo.training.drawing import draw
+from sdpo.training.heldout_drift import HeldoutProbe
+from sdpo.training.job import TrainingRun, TrainingSettings
 
 BASE = Path(__file__).parents[1] / "resources" / "miniature" / "base"
 PARAMETERS: dict[str, dict[str, Any]] = {"diffusion_dpo": {"beta": 2000.0}, "dmpo": {"beta": 2000.0, "alpha": 0.01}}

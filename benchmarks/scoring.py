@@ -36,10 +36,10 @@ from small_scorers import OPEN_CLIP, save_all
 from torch.nn.functional import normalize
 
 from artifacts.image_decoding import decode
-from evals.folder_scores import score_folder
-from evals.image_matching import PromptedImage
+from evals.images.matching import PromptedImage
+from evals.networks.interface import PixelScorer
 from evals.scorers import create
-from evals.scorers.interface import PixelScorer
+from evals.scoring.folder_scores import score_folder
 
 BATCH = 32
 SIZE_PX = 1024
@@ -108,7 +108,7 @@ def _aesthetic_snippet(weights: Path) -> Rate:
     from safetensors.torch import load_file
     from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
-    from evals.scorers.affine_head import AffineHead
+    from evals.networks.affine_head import AffineHead
 
     tower = CLIPVisionModelWithProjection.from_pretrained(str(weights / "clip")).eval()
     processor, head = CLIPImageProcessor(), AffineHead(768).eval()
@@ -126,7 +126,7 @@ def _open_clip_snippet(weights: Path) -> Rate:
     import open_clip
     from safetensors.torch import load_file
 
-    from evals.scorers import open_clip_model
+    from evals.networks import open_clip_model
 
     model = open_clip_model.build(OPEN_CLIP).eval()
     model.load_state_dict(load_file(weights / "open_clip_model.safetensors"))

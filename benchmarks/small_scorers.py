@@ -46,7 +46,7 @@ def save_all(folder: Path) -> dict[str, Path]:
 
 
 def _save_open_clip(folder: Path, weight_file: str) -> None:
-    from evals.scorers import open_clip_model
+    from evals.networks import open_clip_model
 
     open_clip_model.save(folder, open_clip_model.build(OPEN_CLIP), OPEN_CLIP, weight_file=weight_file)
 
@@ -77,8 +77,8 @@ def _save_pickscore(folder: Path) -> None:
 def _save_aesthetic(folder: Path) -> None:
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
+    from evals.networks.affine_head import AffineHead
     from evals.scorers import aesthetic
-    from evals.scorers.affine_head import AffineHead
 
     config = CLIPVisionConfig(**TOWER, projection_dim=768, patch_size=32, hidden_act="quick_gelu")
     aesthetic.save(folder, CLIPVisionModelWithProjection(config), AffineHead(768))
@@ -87,8 +87,8 @@ def _save_aesthetic(folder: Path) -> None:
 def _save_imagereward(folder: Path) -> None:
     from transformers.models.bert.tokenization_bert import BertTokenizer
 
+    from evals.networks.blip_reward import to_upstream_state_dict
     from evals.scorers import imagereward
-    from evals.scorers.blip_reward import to_upstream_state_dict
 
     (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n", encoding="utf-8")
     vision = {**TOWER, "image_size": 224, "patch_size": 32}

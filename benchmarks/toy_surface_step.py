@@ -20,13 +20,13 @@ import numpy as np
 import torch
 
 from sdpo import objectives
-from sdpo.training_settings import TrainingSettings
-from toy_surface.base import SurfaceBase
-from toy_surface.mlp_stack import layers_of
-from toy_surface.outer_layers import TorchOuterLayers
-from toy_surface.point_pairs import Points
-from toy_surface.stack_run import StackRun
-from toy_surface.surface import Region, sample
+from sdpo.training.settings import TrainingSettings
+from worlds.toy_surface.base import SurfaceBase
+from worlds.toy_surface.mlp_stack import layers_of
+from worlds.toy_surface.outer_layers import TorchOuterLayers
+from worlds.toy_surface.point_pairs import Points
+from worlds.toy_surface.stack_run import StackRun
+from worlds.toy_surface.surface import Region, sample
 
 BASE = Path(__file__).parents[1] / "resources" / "toy_surface" / "base"
 SETTINGS = TrainingSettings(

@@ -34,16 +34,17 @@ from PIL import Image
 from random_pipelines import SHAPES, Shape, save, save_pairs
 
 from artifacts.device import device_name
-from sdpo import objectives, precision
+from sdpo import objectives
 from sdpo.bases import open_described
-from sdpo.drawing import Drawn
-from sdpo.heldout_drift import HeldoutProbe
-from sdpo.latents import Latents
+from sdpo.diffusion.latents import Latents
 from sdpo.pairs import cache
 from sdpo.pairs.cache import EncodingSettings, Side
 from sdpo.pairs.cache.images import mirrored as mirror_image
 from sdpo.pairs.cache.images import prepared
-from sdpo.trainer import TrainingRun, TrainingSettings
+from sdpo.training import precision
+from sdpo.training.drawing import Drawn
+from sdpo.training.heldout_drift import HeldoutProbe
+from sdpo.training.job import TrainingRun, TrainingSettings
 
 HELDOUT = 1
 WAYS: dict[str, dict[str, Any]] = {

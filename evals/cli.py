@@ -23,32 +23,32 @@ from artifacts.job_manifest import add_manifest, write_manifest
 
 
 def _prompts(spec: Mapping[str, Any]) -> None:
-    from evals.prompt_sets import write
+    from evals.prompts import write
 
     write(spec)
 
 
 def _generate(spec: Mapping[str, Any]) -> None:
-    from evals.generate import generate
+    from evals.generation.generate import generate
 
     generate(spec)
 
 
 def _collect(spec: Mapping[str, Any]) -> None:
-    from evals.generate import collect_shards
+    from evals.generation.generate import collect_shards
 
     collect_shards(spec)
 
 
 def _score(spec: Mapping[str, Any]) -> None:
-    from evals.scores import score
+    from evals.scoring.scores import score
 
     score(spec)
 
 
 def _compare(spec: Mapping[str, Any]) -> None:
-    from evals.comparison import Comparison
     from evals.tables import write_tables
+    from evals.tables.comparison import Comparison
 
     published = spec.get("published")
     write_tables(
@@ -64,8 +64,8 @@ def _table(spec: Mapping[str, Any]) -> None:
 
 
 def _report(spec: Mapping[str, Any]) -> None:
-    from evals.comparison import Comparison
     from evals.report import write_report
+    from evals.tables.comparison import Comparison
 
     agreement = spec.get("scorer_agreement")
     write_report(Comparison.from_spec(spec), grid=spec["grid"], scorer_agreement=Path(agreement) if agreement else None)
@@ -73,8 +73,8 @@ def _report(spec: Mapping[str, Any]) -> None:
 
 def _track(spec: Mapping[str, Any]) -> None:
     from artifacts.atomic import write_json
-    from evals.comparison import Comparison
-    from evals.tracking import track
+    from evals.tables.comparison import Comparison
+    from evals.tracking.mlflow import track
 
     track(Comparison.from_spec(spec), database=Path(spec["database"]), artifacts=Path(spec["artifacts"]))
     write_json(spec["marker"], {"database": spec["database"], "experiment": spec["benchmark"]})
@@ -135,8 +135,8 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _check_scorer(arguments: argparse.Namespace) -> int:
-    from evals.scorer_check import Subject, check_scorer
-    from evals.scorer_settings import resolve
+    from evals.scoring.scorer_check import Subject, check_scorer
+    from evals.scoring.scorer_settings import resolve
 
     name: str = arguments.name
     weights = [] if arguments.weights is None else [f"{name}={arguments.weights}"]
@@ -149,13 +149,13 @@ def _check_scorer(arguments: argparse.Namespace) -> int:
 
 
 def _fetch_prompts(arguments: argparse.Namespace) -> None:
-    from evals.prompts_fetch import fetch
+    from evals.published.fetch_prompts import fetch
 
     fetch(arguments.name, arguments.to, offline=arguments.offline)
 
 
 def _fetch_weights(arguments: argparse.Namespace) -> None:
-    from evals.weights_fetch import fetch
+    from evals.published.fetch_weights import fetch
 
     fetch(arguments.name, arguments.to, offline=arguments.offline, trust=arguments.trust_first_download)
 

@@ -19,12 +19,12 @@ from artifacts.hub import cached_folder, is_local
 from artifacts.provenance import package_versions
 from artifacts.yaml_files import read_mapping
 from evals import scorers
-from evals.external_models import WEIGHT_SUFFIXES
-from evals.prompts_fetch import CACHE, cached
-from evals.published_prompts import PROMPTS
-from evals.published_weights import NEEDED, WEIGHTS, PublishedFile
-from evals.scorer_settings import scorer_blocks
-from evals.scorers.fetched_weights import RECORD, read_record
+from evals.generation.external_models import WEIGHT_SUFFIXES
+from evals.published.fetch_prompts import CACHE, cached
+from evals.published.fetched_weights import RECORD, read_record
+from evals.published.prompts import PROMPTS
+from evals.published.weights import NEEDED, WEIGHTS, PublishedFile
+from evals.scoring.scorer_settings import scorer_blocks
 
 PACKAGES = (
     "torch",

@@ -18,11 +18,11 @@ def score(arguments: argparse.Namespace) -> None:
     from artifacts.atomic import write_json
     from artifacts.contracts import write_table
     from artifacts.prompt_text import control_token_warning
-    from evals.image_matching import match
-    from evals.prompt_file import read_prompt_file
-    from evals.read_ahead import share_cores
-    from evals.scorer_settings import resolve
+    from evals.images.matching import match
+    from evals.images.read_ahead import share_cores
+    from evals.prompts.prompt_file import read_prompt_file
     from evals.scorers import check_prompts
+    from evals.scoring.scorer_settings import resolve
 
     out = _output(arguments.out, ".parquet")
     for option, value, least in (("--batch-size", arguments.batch_size, 1), ("--workers", arguments.workers, 1)):
@@ -58,12 +58,12 @@ def score(arguments: argparse.Namespace) -> None:
     share_cores()
     import torch
 
-    from evals.comparison import Statistics
-    from evals.folder_scores import score_folder
-    from evals.folder_tables import summarise, summary_markdown
-    from evals.score_cache import ScoreCache
+    from evals.networks.interface import scorer_record, torch_device
     from evals.scorers import create
-    from evals.scorers.interface import scorer_record, torch_device
+    from evals.scoring.folder_scores import score_folder
+    from evals.scoring.score_cache import ScoreCache
+    from evals.tables.comparison import Statistics
+    from evals.tables.folder_tables import summarise, summary_markdown
 
     device = arguments.device
     if device == "auto":
@@ -110,9 +110,9 @@ def score(arguments: argparse.Namespace) -> None:
 def compare(arguments: argparse.Namespace) -> None:
     """Compare two files of scores; prints Markdown, and writes CSV if asked."""
     from artifacts.atomic import write_text
-    from evals.comparison import Statistics
-    from evals.folder_tables import FolderComparison, comparison_markdown
-    from evals.folder_tables import compare as compare_files
+    from evals.tables.comparison import Statistics
+    from evals.tables.folder_tables import FolderComparison, comparison_markdown
+    from evals.tables.folder_tables import compare as compare_files
     from evals.tables.rows import to_csv
 
     if len(arguments.files) != 2:
@@ -132,7 +132,7 @@ def compare(arguments: argparse.Namespace) -> None:
 
 def cache(arguments: argparse.Namespace) -> None:
     """Show the size of a score cache, or prune it."""
-    from evals.score_cache import FILE_NAME, ScoreCache
+    from evals.scoring.score_cache import FILE_NAME, ScoreCache
 
     if not (Path(arguments.cache) / FILE_NAME).is_file():
         raise InputError(f"{arguments.cache}: holds no {FILE_NAME}; give the folder given to `evals score --cache`")

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from artifacts import layout
-from evals.comparison import Comparison
+from evals.tables.comparison import Comparison
 from pipeline.jobs import Plan
 
 if TYPE_CHECKING:

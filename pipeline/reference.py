@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from artifacts.contracts import CONTRACTS
 from pipeline.config import Benchmark, registries
 from pipeline.config.training import TrainingOverrides
-from sdpo.pairs.options import SourceOptions
+from sdpo.pairs.reading.options import SourceOptions
 
 SCHEMAS = "workflow/schemas"
 REFERENCE = "config/README.md"

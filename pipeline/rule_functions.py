@@ -14,7 +14,7 @@ from artifacts.contents import Contents
 from artifacts.job_manifest import missing_from
 from pipeline.jobs import Job, Plan
 from pipeline.specs import encode
-from sdpo.training_settings import without_run_settings
+from sdpo.training.settings import without_run_settings
 
 
 @dataclass(frozen=True)

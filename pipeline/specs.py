@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from artifacts import layout
-from evals.comparison import ComparedModel
+from evals.tables.comparison import ComparedModel
 from pipeline.chunks import Chunks
 from pipeline.config import registries
 from pipeline.stages import VERSIONS

@@ -46,9 +46,8 @@ def _pairs(chosen: argparse.Namespace, arguments: Sequence[str]) -> None:
 
 
 def _train(chosen: argparse.Namespace, arguments: Sequence[str]) -> int:
-    from sdpo import launch, processes
-    from sdpo.bases import train_together
-    from sdpo.time_budget import EXIT_STATUS, StoppedEarly, TimeBudget, process_start
+    from sdpo.training import launch, processes, train_together
+    from sdpo.training.time_budget import EXIT_STATUS, StoppedEarly, TimeBudget, process_start
 
     launch.together(arguments, chosen.processes, spec=chosen.spec)
     spec = read_spec(chosen.spec)
@@ -81,19 +80,19 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.Namespace, Sequence[str]], int
 
 
 def _write_manifest(chosen: argparse.Namespace) -> None:
-    from sdpo.pairs.checksums import write_manifest
+    from sdpo.pairs.reading.checksums import write_manifest
 
     print(f"{chosen.out}: {write_manifest(chosen.folder, chosen.out)} files")
 
 
 def _verify(chosen: argparse.Namespace) -> None:
-    from sdpo.pairs.checksums import verify
+    from sdpo.pairs.reading.checksums import verify
 
     print(f"{chosen.folder}: {verify(chosen.folder, chosen.manifest)} files are as {chosen.manifest} lists them")
 
 
 def _check_objective(chosen: argparse.Namespace) -> int:
-    from sdpo.objective_check import check_objective
+    from sdpo.objective_check.command import check_objective
 
     given = chosen.parameters
     return check_objective(chosen.name, None if given is None else read_spec(given, "--parameters"))

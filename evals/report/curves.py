@@ -14,7 +14,7 @@ from evals.tables.main_table import row_order
 if TYPE_CHECKING:
     import pandas as pd
 
-    from evals.comparison import Comparison
+    from evals.tables.comparison import Comparison
 
 POINTS = 40
 

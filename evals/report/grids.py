@@ -14,13 +14,13 @@ from artifacts import layout
 from artifacts.contracts import read_table
 from artifacts.errors import InputError
 from artifacts.image_decoding import BrokenImageError, DecodedImage, decode
-from evals.image_folder import MANIFEST, read_manifest
+from evals.images.folder import MANIFEST, read_manifest
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageFont import FreeTypeFont
 
-    from evals.comparison import ComparedModel, Comparison
+    from evals.tables.comparison import ComparedModel, Comparison
 
 SHOWN = 256
 """Greatest width of an image in the page, in pixels; larger ones are scaled down and stored as JPEG."""

@@ -13,13 +13,13 @@ from artifacts import layout
 from artifacts.atomic import write_bytes, write_text
 from artifacts.contracts import read_table
 from artifacts.errors import InputError
-from evals.comparison import ASKED
 from evals.report.curves import drift_groups
 from evals.report.figures import Drawing, draw_drift, draw_win_rates
 from evals.report.grids import Grid, data_uri, draw_grid, read_grid
 from evals.report.results import Group, Results, groups
 from evals.report.sources import read_json, read_provenance
 from evals.report.summary import compared_scores, drift_summaries, interval, number, verdict_columns, verdicts
+from evals.tables.comparison import ASKED
 from evals.tables.main_table import MEAN_WIN_RATE, row_order
 from evals.tables.numbers import percent
 from evals.tables.rows import MEAN_OF_JUDGES, POOLED
@@ -29,7 +29,7 @@ from evals.tables.trainings import in_words, trainings
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-    from evals.comparison import Comparison
+    from evals.tables.comparison import Comparison
 
 
 @dataclass(frozen=True)

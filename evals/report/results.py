@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evals.comparison import ASKED, BASE, BASELINE
+from evals.tables.comparison import ASKED, BASE, BASELINE
 from evals.tables.main_table import row_order
 from evals.tables.rows import DifferenceRow, DriftRow, ScoreRow, WinRateRow, read_rows
 
 if TYPE_CHECKING:
-    from evals.comparison import Comparison
+    from evals.tables.comparison import Comparison
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Group:
-    """Comparisons of one kind (see :class:`evals.comparison.Pair`) and base, under one heading."""
+    """Comparisons of one kind (see :class:`evals.tables.comparison.Pair`) and base, under one heading."""
 
     kind: str
     heading: str

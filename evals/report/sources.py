@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from artifacts import layout
 from artifacts.contracts import read_table
-from artifacts.errors import InputError
+from artifacts.json_files import read_object
 from artifacts.plugins import OWN
 
 if TYPE_CHECKING:
-    from evals.comparison import ComparedModel, Comparison
+    from evals.tables.comparison import ComparedModel, Comparison
 
 
 @dataclass(frozen=True)
@@ -58,20 +57,8 @@ class Provenance:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        InputError: the file is missing or holds no JSON object.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; run snakemake to make it") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path}: not readable JSON ({error}); delete it and run snakemake again") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: expected a JSON object; delete it and run snakemake again")
-    return value
+    """A JSON object of a benchmark; errors as of :func:`artifacts.json_files.read_object`."""
+    return read_object(path, missing="run snakemake to make it", damaged="delete it and run snakemake again")
 
 
 def provenance_file(comparison: Comparison, model: ComparedModel) -> Path:

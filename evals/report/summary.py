@@ -12,8 +12,8 @@ from evals.tables.numbers import deciding, decimals, p_value
 from evals.tables.rows import MEAN_OF_JUDGES, POOLED, DifferenceRow, DriftRow, WinRateRow
 
 if TYPE_CHECKING:
-    from evals.comparison import Comparison
     from evals.report.results import Compared, Results
+    from evals.tables.comparison import Comparison
 
 BETTER, WORSE, UNDECIDED = "better", "worse", "undecided"
 MORE, LESS = "more", "less"

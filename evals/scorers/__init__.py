@@ -21,39 +21,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from artifacts.errors import InputError
-from artifacts.plugins import Call, Registry, nearest
+from artifacts.plugins import nearest
+from evals.networks.interface import REGISTRY as REGISTRY
+from evals.networks.interface import Scorer as Scorer
 
-if TYPE_CHECKING:
-    from evals.scorers.interface import Scorer
-
-REGISTRY = Registry(
-    kind="scorer",
-    package="evals.scorers",
-    group="evals.scorers",
-    not_members=(
-        "affine_head",
-        "blip_reward",
-        "clip_tokenizer",
-        "fetched_weights",
-        "hf_clip",
-        "interface",
-        "legacy_packages",
-        "open_clip_model",
-        "preprocessing",
-        "prompt_encodings",
-        "weights",
-    ),
-    attributes={"PROTOCOLS": tuple, "NEEDS_WEIGHTS": bool, "VERSION": int},
-    calls={
-        "create": Call(
-            keywords=("protocol", "weights", "device", "dtype", "batch_size"),
-            only_if={"implementation": "IMPLEMENTATIONS", "options": "DEFAULTS"},
-        )
-    },
-)
 DTYPES = ("float32", "bfloat16", "float16")
 IMPLEMENTATIONS = ("native", "package")
 SHOWN = 3

@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from artifacts.errors import InputError
-from evals.scorers.interface import PixelScorer, Scorer, fingerprint, torch_device
-from evals.scorers.preprocessing import Fit, Preprocessing
-from evals.scorers.weights import first_file, load_strictly, local_folder, read_state_dict
+from artifacts.weight_files import read_state_dict
+from evals.networks.interface import PixelScorer, Scorer, fingerprint, torch_device
+from evals.networks.preprocessing import Fit, Preprocessing
+from evals.networks.weights import first_file, load_strictly, local_folder
 
 if TYPE_CHECKING:
     import torch
     from transformers.models.clip.modeling_clip import CLIPModel, CLIPVisionModelWithProjection
 
-    from evals.scorers.affine_head import AffineHead
+    from evals.networks.affine_head import AffineHead
 
 PROTOCOLS = ("sdpo", "author", "package")
 NEEDS_WEIGHTS = True
@@ -40,8 +41,8 @@ def create(*, protocol: str, weights: str | Path, device: str, dtype: str, batch
     folder = local_folder(weights, "aesthetic", WEIGHTS)
     import torch
 
-    from evals.scorers import hf_clip
-    from evals.scorers.affine_head import AffineHead, head_widths
+    from evals.networks import hf_clip
+    from evals.networks.affine_head import AffineHead, head_widths
 
     head_path = first_file(folder, HEAD_FILES, "aesthetic")
     where, precision = torch_device(device), getattr(torch, dtype)
@@ -82,7 +83,7 @@ def create(*, protocol: str, weights: str | Path, device: str, dtype: str, batch
 
 def appeal(tower: CLIPModel | CLIPVisionModelWithProjection, head: AffineHead, pixels: torch.Tensor) -> torch.Tensor:
     """Aesthetic score (B,), float32, of normalised pixels (B, 3, S, S); differentiable."""
-    from evals.scorers.hf_clip import image_embedding
+    from evals.networks.hf_clip import image_embedding
 
     score: torch.Tensor = head(image_embedding(tower, pixels))
     return score

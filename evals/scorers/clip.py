@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evals.scorers import open_clip_model
-from evals.scorers.interface import Scorer
-from evals.scorers.open_clip_model import Convention
+from evals.networks import open_clip_model
+from evals.networks.interface import Scorer
+from evals.networks.open_clip_model import Convention
 
 CONVENTIONS = {
     "sdpo": Convention(),

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from artifacts.errors import InputError
-from evals.scorers import open_clip_model
-from evals.scorers.interface import Scorer
-from evals.scorers.open_clip_model import Convention
+from evals.networks import open_clip_model
+from evals.networks.interface import Scorer
+from evals.networks.open_clip_model import Convention
 
 CONVENTIONS = {
     "sdpo": Convention(),
@@ -95,7 +95,7 @@ def load(
             )
         convention = replace(convention, fit="pad_aliased")
     if implementation == "package":
-        from evals.scorers import legacy_packages
+        from evals.networks import legacy_packages
 
         file, config = open_clip_model.find(weights, published, expected, patterns)
         return legacy_packages.hpsv2(

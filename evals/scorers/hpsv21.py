@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from artifacts.errors import InputError
+from evals.networks.interface import Scorer
 from evals.scorers import hpsv2
-from evals.scorers.interface import Scorer
 
 PROTOCOLS = ("author", "package")
 IMPLEMENTATIONS = hpsv2.IMPLEMENTATIONS

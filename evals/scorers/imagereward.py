@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 from artifacts.atomic import write_json
 from artifacts.errors import InputError
-from evals.scorers.clip_tokenizer import whole_ids, without_padding
-from evals.scorers.interface import PixelScorer, PromptTokens, Scorer, fingerprint, torch_device
-from evals.scorers.preprocessing import Fit, Preprocessing
-from evals.scorers.weights import first_file, local_folder, read_json, read_state_dict, tokenizer_files
+from artifacts.weight_files import read_state_dict
+from evals.networks.clip_tokenizer import whole_ids, without_padding
+from evals.networks.interface import PixelScorer, PromptTokens, Scorer, fingerprint, torch_device
+from evals.networks.preprocessing import Fit, Preprocessing
+from evals.networks.weights import first_file, local_folder, read_json, tokenizer_files
 
 if TYPE_CHECKING:
     import torch
 
-    from evals.scorers.blip_reward import BlipReward
+    from evals.networks.blip_reward import BlipReward
 
 PROTOCOLS = ("sdpo", "author", "package")
 IMPLEMENTATIONS = ("native", "package")
@@ -55,16 +56,18 @@ def create(
         InputError: the folder is missing or incomplete, or its parts do not fit one another.
     """
     folder = local_folder(weights, "imagereward", WEIGHTS)
+    path = first_file(folder, WEIGHT_FILES, "imagereward")
     if implementation == "package":
-        from evals.scorers import legacy_packages
+        from evals.networks import legacy_packages
 
-        return legacy_packages.imagereward(folder, protocol=protocol, version=VERSION, device=device, dtype=dtype)
+        return legacy_packages.imagereward(
+            path, tokens=prompt_tokens, protocol=protocol, version=VERSION, device=device, dtype=dtype
+        )
     import torch
 
-    from evals.scorers.affine_head import head_widths
-    from evals.scorers.blip_reward import load_upstream
+    from evals.networks.affine_head import head_widths
+    from evals.networks.blip_reward import load_upstream
 
-    path = first_file(folder, WEIGHT_FILES, "imagereward")
     files = {"weights": path, "med_config": folder / "med_config.json"}
     med_config, vision_config = read_json(files["med_config"]), None
     if (folder / "vision_config.json").is_file():
@@ -117,9 +120,9 @@ def build(
     vision_config: Mapping[str, Any] | None = None,
     head_hidden: Sequence[int] | None = None,
 ) -> BlipReward:
-    """A randomly initialised network; arguments as in :class:`evals.scorers.blip_reward.BlipReward`."""
-    from evals.scorers.affine_head import HIDDEN_WIDTHS
-    from evals.scorers.blip_reward import BlipReward
+    """A randomly initialised network; arguments as in :class:`evals.networks.blip_reward.BlipReward`."""
+    from evals.networks.affine_head import HIDDEN_WIDTHS
+    from evals.networks.blip_reward import BlipReward
 
     return BlipReward(med_config, vision_config, head_hidden or HIDDEN_WIDTHS)
 
@@ -150,7 +153,7 @@ def save(
     """
     from safetensors.torch import save_file
 
-    from evals.scorers.blip_reward import to_upstream_state_dict
+    from evals.networks.blip_reward import to_upstream_state_dict
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

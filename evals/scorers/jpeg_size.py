@@ -12,8 +12,8 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evals.scorers.interface import Fingerprint, ImageScorer, Scorer
-from evals.scorers.preprocessing import rgb
+from evals.networks.interface import Fingerprint, ImageScorer, Scorer
+from evals.networks.preprocessing import rgb
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evals.scorers.interface import PixelScorer, Scorer, fingerprint, torch_device
-from evals.scorers.preprocessing import Fit, Preprocessing
-from evals.scorers.prompt_encodings import PromptEncodings
-from evals.scorers.weights import local_folder
+from evals.networks.interface import PixelScorer, Scorer, fingerprint, torch_device
+from evals.networks.preprocessing import Fit, Preprocessing
+from evals.networks.prompt_encodings import PromptEncodings
+from evals.networks.weights import local_folder
 
 if TYPE_CHECKING:
     import torch
@@ -38,8 +38,8 @@ def create(*, protocol: str, weights: str | Path, device: str, dtype: str, batch
     folder = local_folder(weights, "pickscore", WEIGHTS)
     import torch
 
-    from evals.scorers import hf_clip
-    from evals.scorers.clip_tokenizer import ClipTokenizer, without_padding
+    from evals.networks import hf_clip
+    from evals.networks.clip_tokenizer import ClipTokenizer, without_padding
 
     where, precision = torch_device(device), getattr(torch, dtype)
     model, files = hf_clip.read(folder, "pickscore", where, "ViT-H/14")

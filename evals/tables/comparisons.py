@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evals.intervals import Floats
-from evals.statistics import holm
+from evals.tables.intervals import Floats
 from evals.tables.paired import compare_scores, compare_wins
 from evals.tables.rows import MEAN_OF_JUDGES, POOLED, DifferenceRow, WinRateRow
+from evals.tables.statistics import holm
 
 if TYPE_CHECKING:
-    from evals.comparison import Comparison, Pair
+    from evals.tables.comparison import Comparison, Pair
     from evals.tables.matrices import ScoreMatrices
 
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from artifacts import layout
 from artifacts.contracts import read_table
 from artifacts.errors import InputError
-from evals.statistics import t_interval
 from evals.tables.rows import POOLED, DriftRow
+from evals.tables.statistics import t_interval
 
 if TYPE_CHECKING:
-    from evals.comparison import Comparison
+    from evals.tables.comparison import Comparison
 
 _MEASURES = ("winner_drift", "loser_drift", "margin", "implicit_accuracy")
 

@@ -11,7 +11,7 @@ from evals.tables.rows import MEAN_OF_JUDGES, POOLED, DifferenceRow, ScoreRow, W
 from evals.tables.table_notes import notes
 
 if TYPE_CHECKING:
-    from evals.comparison import Comparison
+    from evals.tables.comparison import Comparison
 
 DECIDED, DECIDED_HERE = "†", "‡"
 """Marks of an interval that excludes no difference: over prompts and seeds, and over prompts alone."""

@@ -12,14 +12,14 @@ import numpy as np
 from artifacts import layout
 from artifacts.contracts import read_table
 from artifacts.errors import InputError
-from evals.intervals import Floats, Prompts
+from evals.tables.intervals import Floats, Prompts
 from evals.tables.paired import prompts_of
 from evals.tables.rows import POOLED
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from evals.comparison import ComparedModel, Comparison
+    from evals.tables.comparison import ComparedModel, Comparison
 
 
 @dataclass(frozen=True)

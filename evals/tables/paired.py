@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from artifacts.prompt_text import same
-from evals.intervals import Floats, Prompts, estimate, rate
-from evals.statistics import preferences, prompt_signs, sign_test
+from evals.tables.intervals import Floats, Prompts, estimate, rate
+from evals.tables.statistics import preferences, prompt_signs, sign_test
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,13 @@ import numpy as np
 from artifacts.errors import InputError
 from artifacts.plugins import nearest
 from artifacts.text_lines import table
-from evals.statistics import t_interval
 from evals.tables.formats import escape_markdown
 from evals.tables.numbers import deciding, number, signed
 from evals.tables.rows import POOLED
+from evals.tables.statistics import t_interval
 
 if TYPE_CHECKING:
-    from evals.comparison import Comparison
+    from evals.tables.comparison import Comparison
     from evals.tables.matrices import ScoreMatrices
 
 COLUMNS = ("variant", "prompt_set", "scorer", "value", "source")

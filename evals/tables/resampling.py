@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from evals.comparison import Statistics
-from evals.intervals import Floats, Prompts
-from evals.statistics import labelled_rng, percentile_interval, resample_counts, resampled_means
+from evals.tables.comparison import Statistics
+from evals.tables.intervals import Floats, Prompts
+from evals.tables.statistics import labelled_rng, percentile_interval, resample_counts, resampled_means
 
 
 class Resampling:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from evals.intervals import estimate
+from evals.tables.intervals import estimate
 from evals.tables.rows import POOLED, ScoreRow, significant
 
 if TYPE_CHECKING:
-    from evals.comparison import Comparison
+    from evals.tables.comparison import Comparison
     from evals.tables.matrices import ScoreMatrices
     from evals.tables.resampling import Resampling
 

@@ -9,7 +9,7 @@ from evals.tables.numbers import percent
 from evals.tables.trainings import in_words
 
 if TYPE_CHECKING:
-    from evals.comparison import Comparison
+    from evals.tables.comparison import Comparison
     from evals.tables.rows import DifferenceRow, ScoreRow
 
 FEW_SEEDS = 5

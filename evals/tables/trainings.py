@@ -10,7 +10,7 @@ from artifacts import layout
 from artifacts.errors import InputError
 
 if TYPE_CHECKING:
-    from evals.comparison import Comparison
+    from evals.tables.comparison import Comparison
 
 SETTINGS = ("steps", "batch_size", "learning_rate")
 """Settings of a training that are shown; the rest stands in the provenance."""

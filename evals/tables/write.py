@@ -10,7 +10,7 @@ from typing import Any
 
 from artifacts.atomic import write_text
 from artifacts.errors import InputError
-from evals.comparison import Comparison
+from evals.tables.comparison import Comparison
 from evals.tables.formats import to_html, to_latex, to_markdown, to_text
 from evals.tables.main_table import column_decimals, main_table
 from evals.tables.numbers import percent

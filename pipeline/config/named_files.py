@@ -10,9 +10,9 @@ from artifacts import plugins
 from artifacts.errors import InputError
 from artifacts.hub import is_local
 from artifacts.validation import MISSING, Problem
-from evals.prompts_fetch import CACHE, cached
-from evals.published_prompts import PROMPTS
-from evals.published_weights import WEIGHTS
+from evals.published.fetch_prompts import CACHE, cached
+from evals.published.prompts import PROMPTS
+from evals.published.weights import WEIGHTS
 from pipeline.config import raw, registries
 from pipeline.config.external_checks import missing_sources
 from pipeline.config.raw import Raw

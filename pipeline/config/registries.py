@@ -7,9 +7,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import evals.generate
-import evals.prompt_sets
-import evals.sampling
+import evals.generation.generate
+import evals.generation.sampling
+import evals.prompts
 import evals.scorers
 import sdpo.bases
 import sdpo.objectives
@@ -33,9 +33,9 @@ def code(
         (sdpo.objectives.REGISTRY, objectives),
         (sdpo.bases.REGISTRY, families),
         (sdpo.pairs.REGISTRY, pair_sources),
-        (evals.prompt_sets.REGISTRY, prompt_sources),
+        (evals.prompts.REGISTRY, prompt_sources),
         (evals.scorers.REGISTRY, scorers),
-        (evals.generate.GENERATORS, generators),
+        (evals.generation.generate.GENERATORS, generators),
     )
     found = {f"{registry.kind} {name}": registry.source(name) for registry, names in named for name in names}
     return {name: digest for name, digest in found.items() if digest is not None}
@@ -63,7 +63,7 @@ def pair_sources() -> list[str]:
 
 def prompt_sources() -> list[str]:
     """Names of all prompt sources."""
-    return evals.prompt_sets.names()
+    return evals.prompts.names()
 
 
 def objectives() -> list[str]:
@@ -78,17 +78,17 @@ def scorers() -> list[str]:
 
 def schedulers() -> list[str]:
     """Names of all samplers."""
-    return list(evals.sampling.SCHEDULERS)
+    return list(evals.generation.sampling.SCHEDULERS)
 
 
 def generation_protocols() -> list[str]:
     """Protocols of the generation."""
-    return list(evals.sampling.PROTOCOLS)
+    return list(evals.generation.sampling.PROTOCOLS)
 
 
 def generators() -> list[str]:
     """Base families that draw their models by code of their own."""
-    return evals.generate.GENERATORS.names()
+    return evals.generation.generate.GENERATORS.names()
 
 
 def objective(name: str) -> ObjectiveModule:
@@ -112,8 +112,8 @@ def scorer_options(name: str) -> dict[str, Any]:
 
 
 def read_prompts(name: str, source: str, *, limit: int | None, options: Mapping[str, Any]) -> list[str]:
-    """Texts of a prompt set, see :func:`evals.prompt_sets.read`."""
-    return [prompt.text for prompt in evals.prompt_sets.read(name, source, limit=limit, options=options)]
+    """Texts of a prompt set, see :func:`evals.prompts.read`."""
+    return [prompt.text for prompt in evals.prompts.read(name, source, limit=limit, options=options)]
 
 
 def check_prompts(scorer: str, prompts: Sequence[str], owner: str, remedy: str) -> None:
@@ -133,4 +133,4 @@ def pair_source(name: str) -> ModuleType:
 
 def prompt_source(name: str) -> ModuleType:
     """Module of a prompt source; it may have ``DEFAULTS``, the options it takes."""
-    return evals.prompt_sets.REGISTRY.load(name)
+    return evals.prompts.REGISTRY.load(name)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sdpo.bases import Base
-    from sdpo.conditions import Conditions
+    from sdpo.diffusion.conditions import Conditions
     from sdpo.objectives import Objective, PairPrediction
     from sdpo.pairs.cache import Pairs
 
@@ -122,9 +122,9 @@ class Auditor:
         """Micro-batch ``number``, the same for every model of a pair set."""
         import torch
 
-        from sdpo.conditions import converted, joined
-        from sdpo.drawing import AUDIT, chosen_pairs, stream
-        from sdpo.noising import noised, target
+        from sdpo.diffusion.conditions import converted, joined
+        from sdpo.diffusion.noising import noised, target
+        from sdpo.training.drawing import AUDIT, chosen_pairs, stream
 
         pairs, seed = self.pairs, self.settings.seed
         rows = torch.tensor(chosen_pairs(len(pairs), self.step.batch_size, seed, number + 1))
@@ -147,7 +147,7 @@ class Auditor:
         """Gradients and λ of one micro-batch."""
         import torch
 
-        from sdpo.objectives.pair import pair_errors
+        from sdpo.diffusion.errors import pair_errors
 
         pair = self._predicted(batch)
         errors = pair_errors(pair)
@@ -213,7 +213,7 @@ class Auditor:
         import torch
         from torch.nn.utils import vector_to_parameters
 
-        from sdpo.conditions import picked
+        from sdpo.diffusion.conditions import picked
 
         count = len(batch.targets) // 2
         parameters = list(self.denoiser.parameters())

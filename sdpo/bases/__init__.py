@@ -6,7 +6,7 @@ A base family is one module with a function ``open_base(path, *, device) -> Base
 - a method ``encoder_digests()`` of its bases: a digest of each part that encodes images and prompts, by which a pair
   cache knows what made it (:func:`artifacts.part_digest.part_digest`); without it only the widths are compared;
 - ``train(specs)``: its own training of several variants at once, instead of one after another by
-  :mod:`sdpo.trainer`. It writes the same files. Of :class:`Base` such a family needs only what the pair cache uses.
+  :mod:`sdpo.training`. It writes the same files. Of :class:`Base` such a family needs only what the pair cache uses.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-    from sdpo.conditions import Conditions
-    from sdpo.latents import Latents
-    from sdpo.noising import Parametrisation
-    from sdpo.time_budget import TimeBudget
+    from sdpo.diffusion.conditions import Conditions
+    from sdpo.diffusion.latents import Latents
+    from sdpo.diffusion.noising import Parametrisation
 
 REGISTRY = Registry(
     kind="base family",
     package="sdpo.bases",
+    shared=("sdpo.diffusion",),
     group="sdpo.bases",
     calls={"open_base": Call(("path",), ("device",))},
     optional_calls={"train": Call(("specs",))},
@@ -157,28 +157,3 @@ def weights_file(family: str) -> str:
     """
     name: str = getattr(REGISTRY.load(family), "WEIGHTS", WEIGHTS)
     return name
-
-
-def train_together(specs: Sequence[Mapping[str, Any]], budget: TimeBudget | None = None) -> None:
-    """Train variants of one base: at once if its family can, else one after another.
-
-    Args:
-        specs: one a variant, as for :func:`sdpo.trainer.train_variant`.
-        budget: when to save and leave; a family's own training does not know it.
-
-    Raises:
-        InputError: unknown family, bad settings, or damaged input files.
-        StoppedEarly: the budget is used up; the state is saved.
-    """
-    family = specs[0]["base"]["family"]
-    own = getattr(REGISTRY.load(family), "train", None)
-    if own is not None:
-        from sdpo.processes import join
-
-        if join("cpu").count > 1:
-            raise InputError(f"base family '{family}' trains in one process; leave execution.processes out")
-        own(specs)
-        return
-    from sdpo.trainer import train_all
-
-    train_all(specs, budget)

@@ -13,14 +13,14 @@ from artifacts.latent_scaling import LatentScaling
 from artifacts.part_digest import part_digest
 from artifacts.parts import load_part
 from artifacts.prompt_tokens import check_tokenizer, token_ids
-from sdpo.latents import Latents
+from sdpo.diffusion.latents import Latents
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-    from sdpo.conditions import Conditions
-    from sdpo.noising import Parametrisation
+    from sdpo.diffusion.conditions import Conditions
+    from sdpo.diffusion.noising import Parametrisation
 
 BATCH = 128
 _PIXELS = 8 * 512 * 512
@@ -94,7 +94,7 @@ class StableDiffusion:
 
     def coefficients(self, timesteps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """α_t = √ᾱ_t and σ_t = √(1 − ᾱ_t), each (B,)."""
-        from sdpo.noising import ddpm_coefficients
+        from sdpo.diffusion.noising import ddpm_coefficients
 
         return ddpm_coefficients(self.alphas_cumprod, timesteps)
 
@@ -187,7 +187,7 @@ class StableDiffusion:
         """``text`` (N, T, D), float32."""
         import torch
 
-        from sdpo.conditions import joined
+        from sdpo.diffusion.conditions import joined
 
         with torch.no_grad():
             return joined([self._embedded(prompts[i : i + BATCH]) for i in range(0, len(prompts), BATCH)])

@@ -4,14 +4,14 @@ An objective is one module of this package, or of a plug-in in the entry-point g
 
 - ``Parameters``: a frozen pydantic model of its hyperparameters that forbids unknown ones;
 - ``HAS_LOSER``: whether the loss sees the loser;
-- ``loss(errors, parameters)``: the loss of each pair, (B,), from :class:`~sdpo.objectives.pair.PairErrors`;
+- ``loss(errors, parameters)``: the loss of each pair, (B,), from :class:`~sdpo.diffusion.errors.PairErrors`;
 - if gradients reach the predictions otherwise than through ``errors.policy_winner`` and ``errors.policy_loser``:
   ``weights(errors, parameters)``, what :func:`pair_weights` is to return.
 
 - if the loss of a pair takes in other pairs, those of other processes' micro-batches too: ``REDUCES = True``;
 - if it holds a part of itself, so that its gradient is not the slope of its value: ``STOPS_GRADIENT = True``.
 
-``sdpo check-objective`` checks all of this (:mod:`sdpo.objective_check`).
+``sdpo check-objective`` checks all of this (:mod:`sdpo.objective_check.command`).
 A parameter named ``reference_decay`` makes the reference an exponential moving average of the policy.
 
 Errors, the mean over pairs and the safeguard are common to all and applied here. Importing this package or an
@@ -29,8 +29,8 @@ from pydantic import BaseModel
 from artifacts.errors import InputError
 from artifacts.plugins import Call, Registry, place
 from artifacts.validation import parse
+from sdpo.diffusion.errors import PairErrors, PairPrediction, pair_errors
 from sdpo.finite import refuse_not_finite
-from sdpo.objectives.pair import PairErrors, PairPrediction, pair_errors
 from sdpo.residual_sums import ResidualSums, residual_sums
 from sdpo.safeguard import Safeguard, scale_of_sums
 
@@ -43,7 +43,7 @@ REGISTRY = Registry(
     kind="objective",
     package="sdpo.objectives",
     group="sdpo.objectives",
-    not_members=("pair",),
+    shared=("sdpo.diffusion",),
     attributes={"Parameters": type, "HAS_LOSER": bool},
     calls={"loss": Call(("errors", "parameters"))},
     optional_calls={"weights": Call(("errors", "parameters"))},
@@ -92,7 +92,7 @@ class Objective:
         Args:
             pair: predictions and targets of B pairs.
             scale: λ to use instead of that of this micro-batch, () or (B,); for a λ of several micro-batches, see
-                :mod:`sdpo.accumulation`.
+                :mod:`sdpo.training.accumulation`.
 
         Raises:
             InputError: the objective needs losers and the pair has none, or a prediction or target is not finite.
@@ -123,7 +123,7 @@ class Objective:
         return pair_losses(self, errors).mean().to(errors.winner_residual.dtype)
 
     def errors(self, pair: PairPrediction) -> PairErrors:
-        """Errors of a batch, see :func:`~sdpo.objectives.pair.pair_errors`.
+        """Errors of a batch, see :func:`~sdpo.diffusion.errors.pair_errors`.
 
         Raises:
             InputError: the objective needs losers and the pair has none, or a prediction or target is not finite.

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sdpo.objectives.pair import PairErrors
+    from sdpo.diffusion.errors import PairErrors
 
 HAS_LOSER = True
 

@@ -2,7 +2,7 @@
 
 A pair source is one module with a function ``read(options, *, base_path) -> Iterator[Pair]``. It may have ``DEFAULTS``,
 its options and their defaults, or ``Options``, a pydantic model of them; either way a wrong option is found when the
-config is checked. :mod:`sdpo.pairs.streaming` does what the sources of published data sets have in common.
+config is checked. :mod:`sdpo.pairs.reading.streaming` does what the sources of published data sets have in common.
 """
 
 from __future__ import annotations
@@ -18,22 +18,11 @@ from artifacts.plugins import Call, Registry
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-NOT_SOURCES = (
-    "cache",
-    "checksums",
-    "comparison",
-    "input_files",
-    "json_array",
-    "options",
-    "ranking",
-    "selection",
-    "streaming",
-)
 REGISTRY = Registry(
     kind="pair source",
-    package="sdpo.pairs",
+    package="sdpo.pairs.sources",
+    shared=("sdpo.pairs.reading",),
     group="sdpo.pair_sources",
-    not_members=NOT_SOURCES,
     calls={"read": Call(("options",), ("base_path",))},
 )
 LABELS = (0.0, 0.5, 1.0)

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from evals.scorers import legacy_packages
+from evals.networks import legacy_packages
 
 RELATIVE = 1e-5
 # Of the largest score: a score near zero is a product of features that are not, each off by some 1e-6 of their length.

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from artifacts.errors import InputError
+from evals.published.fetch_weights import convert
 from evals.scorers import create
-from evals.weights_fetch import convert
 
 
 @pytest.mark.parametrize("protocol", ["sdpo", "author", "package"])

@@ -19,10 +19,11 @@ import torch
 from PIL import Image
 
 from artifacts.errors import InputError
-from evals.folder_scores import score_folder
-from evals.image_matching import PromptedImage
-from evals.scorers import create, legacy_packages
-from evals.weights_fetch import convert
+from evals.images.matching import PromptedImage
+from evals.networks import legacy_packages
+from evals.published.fetch_weights import convert
+from evals.scorers import create
+from evals.scoring.folder_scores import score_folder
 
 CFG = {
     "embed_dim": 16,
@@ -222,7 +223,7 @@ def test_batching(
 def test_published_architectures_are_open_clips() -> None:
     import open_clip
 
-    from evals.scorers import open_clip_model
+    from evals.networks import open_clip_model
 
     for name, ours in (
         ("ViT-B-32-quickgelu", open_clip_model.OPENAI_VIT_B_32),

@@ -15,7 +15,8 @@ import pytest
 import torch
 from PIL import Image
 
-from evals.scorers import create, legacy_packages
+from evals.networks import legacy_packages
+from evals.scorers import create
 
 SHARED = {"hidden_size": 32, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
 

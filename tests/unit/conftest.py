@@ -18,8 +18,8 @@ from PIL import Image
 from artifacts import layout
 from artifacts.atomic import write_json
 from artifacts.contracts import CONTRACTS, write_table
-from evals.comparison import ComparedModel, Comparison, Statistics
 from evals.tables import write_tables
+from evals.tables.comparison import ComparedModel, Comparison, Statistics
 
 HOSTILE = '<script>alert(1)</script> & "x"'
 

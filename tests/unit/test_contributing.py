@@ -12,16 +12,16 @@ import pytest
 import torch
 from PIL import Image
 
-import evals.prompt_sets
+import evals.prompts
 import evals.scorers
 import sdpo.bases
 import sdpo.objectives
 import sdpo.pairs
 from artifacts.contracts import read_table
 from artifacts.errors import InputError
-from evals.scorer_check import Subject
-from evals.scorer_check import failures as scorer_failures
-from sdpo.objective_check import failures as objective_failures
+from evals.scoring.scorer_check import Subject
+from evals.scoring.scorer_check import failures as scorer_failures
+from sdpo.objective_check.command import failures as objective_failures
 
 PAGE = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 EXAMPLES = dict(re.findall(r"`(\S+?\.py)`:?\n\n```python\n(.*?)```", PAGE, flags=re.S))
@@ -39,7 +39,7 @@ def dropped_in(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pyte
 
 def test_there_is_one_example_of_each_kind() -> None:
     kinds = {str(Path(file).parent) for file in EXAMPLES}
-    assert kinds == {"sdpo/objectives", "evals/scorers", "sdpo/bases", "evals/prompt_sets", "sdpo/pairs"}
+    assert kinds == {"sdpo/objectives", "evals/scorers", "sdpo/bases", "evals/prompts/sources", "sdpo/pairs/sources"}
 
 
 @pytest.mark.parametrize("dropped_in", ["sdpo/objectives/hinge.py"], indirect=True)
@@ -70,28 +70,28 @@ def test_scorer(dropped_in: ModuleType) -> None:
     assert scorer_failures(Subject("brightness", "plain")) == []
 
 
-@pytest.mark.parametrize("dropped_in", ["evals/prompt_sets/colours.py"], indirect=True)
+@pytest.mark.parametrize("dropped_in", ["evals/prompts/sources/colours.py"], indirect=True)
 def test_prompt_source_without_a_file(dropped_in: ModuleType, tmp_path: Path) -> None:
     out = tmp_path / "set.parquet"
-    evals.prompt_sets.write({"prompt_set": "s", "source": "colours", "limit": 2, "options": {}, "out": out})
+    evals.prompts.write({"prompt_set": "s", "source": "colours", "limit": 2, "options": {}, "out": out})
     assert read_table(out, "prompts")["prompt"].tolist() == ["a red balloon", "a green balloon"]
 
 
-@pytest.mark.parametrize("dropped_in", ["evals/prompt_sets/markdown_list.py"], indirect=True)
+@pytest.mark.parametrize("dropped_in", ["evals/prompts/sources/markdown_list.py"], indirect=True)
 def test_prompt_source(dropped_in: ModuleType, tmp_path: Path) -> None:
     text = "\ufeff- a tree\r\n\r\n# animal\r\n- a cat,\u2028sitting\r\nnot this\r\n"
     (tmp_path / "list.md").write_bytes(text.encode())
     out = tmp_path / "set.parquet"
     spec = {"prompt_set": "s", "source": "markdown_list", "limit": None, "out": out}
-    evals.prompt_sets.write({**spec, "options": {"path": str(tmp_path / "list.md")}})
+    evals.prompts.write({**spec, "options": {"path": str(tmp_path / "list.md")}})
     table = read_table(out, "prompts")
     assert table["prompt"].tolist() == ["a tree", "a cat,\u2028sitting"]
     assert table["category"].tolist() == ["", "animal"]
     (tmp_path / "list.md").write_text("- \n")
     with pytest.raises(InputError, match="prompt 0, from 0, is empty"):
-        evals.prompt_sets.write({**spec, "options": {"path": str(tmp_path / "list.md")}})
+        evals.prompts.write({**spec, "options": {"path": str(tmp_path / "list.md")}})
     with pytest.raises(InputError, match="path is None, expected the path of a Markdown file"):
-        evals.prompt_sets.write({**spec, "options": {}})
+        evals.prompts.write({**spec, "options": {}})
 
 
 @pytest.mark.parametrize("dropped_in", [name for name in EXAMPLES if name.startswith("sdpo/bases")], indirect=True)
@@ -108,7 +108,9 @@ def test_base_family(dropped_in: ModuleType, request: pytest.FixtureRequest, tin
     assert first.float().std().item() / steps == pytest.approx(spread, abs=0.01)
 
 
-@pytest.mark.parametrize("dropped_in", [name for name in EXAMPLES if name.startswith("sdpo/pairs")], indirect=True)
+@pytest.mark.parametrize(
+    "dropped_in", [name for name in EXAMPLES if name.startswith("sdpo/pairs/sources")], indirect=True
+)
 def test_pair_source(dropped_in: ModuleType, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     name = Path(request.node.callspec.params["dropped_in"]).stem
     assert name in sdpo.pairs.names()

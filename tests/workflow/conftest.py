@@ -214,10 +214,11 @@ def _make_weights(folder: Path) -> None:
     """A base after a few steps, and untrained scorers of two architectures."""
     import torch
 
-    from evals.scorers import hf_clip, imagereward, pickscore
-    from miniature import tokenizer as world_tokenizer
-    from miniature.base_training import BaseRecipe, train_base
-    from miniature.scorer_training import word_piece_tokenizer
+    from evals.networks import hf_clip
+    from evals.scorers import imagereward, pickscore
+    from worlds.miniature import tokenizer as world_tokenizer
+    from worlds.miniature.base_training import BaseRecipe, train_base
+    from worlds.miniature.scorer_training import word_piece_tokenizer
 
     torch.set_num_threads(1)
     train_base(BaseRecipe(pictures=256, autoencoder_steps=60, denoiser_steps=40, cycles=1, batch_size=16)).save(

@@ -13,8 +13,8 @@ import torch
 from artifacts.contents import Contents
 from artifacts.job_manifest import missing_from
 from evals.cli import main
-from evals.comparison import Comparison
-from evals.tracked_runs import model_contents
+from evals.tables.comparison import Comparison
+from evals.tracking.runs import model_contents
 from pipeline.config import validate
 from pipeline.jobs import Plan
 from pipeline.specs import encode
@@ -23,7 +23,7 @@ from pipeline.specs import encode
 @pytest.fixture(scope="module")
 def finished(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path]:
     """A benchmark of two bases and three models, its jobs run one after another in this process."""
-    from evals.text_to_image import Pipeline
+    from evals.generation.text_to_image import Pipeline
 
     folder = tmp_path_factory.mktemp("elsewhere")
     (folder / "resources").symlink_to(weights)

@@ -71,8 +71,8 @@ def test_one_job_trains_eleven_variants(benchmark: Benchmark) -> None:
 def test_scores_of_a_model_are_the_shares_of_its_points(benchmark: Benchmark) -> None:
     from PIL import Image
 
-    from toy_surface.clouds import coordinates
-    from toy_surface.surface import shares
+    from worlds.toy_surface.clouds import coordinates
+    from worlds.toy_surface.surface import shares
 
     folder = benchmark.root / "images/surface/rft/seed6/clouds"
     manifest = read_table(folder / "manifest.parquet", "manifest")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sdpo.training_settings import RUN
+from sdpo.training.settings import RUN
 
 if TYPE_CHECKING:
     from conftest import Workflow
@@ -117,7 +117,7 @@ def test_settings_on_which_no_weight_depends_reach_the_command(workflow: Workflo
 
 LOSS = Path(ROOT / "sdpo" / "objectives" / "dmpo.py").read_text()
 BRIGHT = """
-from evals.scorers.interface import fingerprint
+from evals.networks.interface import fingerprint
 VERSION = 1
 PROTOCOLS = ("plain",)
 NEEDS_WEIGHTS = False

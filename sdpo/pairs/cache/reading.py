@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from artifacts.atomic import file_sha256, json_sha256, write_json
 from artifacts.contracts import read_table
 from artifacts.errors import InputError
-from sdpo.latents import Latents
+from sdpo.diffusion.latents import Latents
 from sdpo.pairs.cache.encoding import MIRRORED, PROMPT, Tensors, unpacked
 from sdpo.pairs.cache.images import mirrored as mirror_image
 from sdpo.pairs.cache.settings import EncodingSettings
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
 
     from sdpo.bases import Base
-    from sdpo.conditions import Conditions
+    from sdpo.diffusion.conditions import Conditions
 
 EMPTY = 0
 """Row of the empty prompt among the prompts of a cache."""

@@ -16,7 +16,7 @@ import pytest
 from artifacts import locks
 from artifacts.atomic import owned
 from artifacts.errors import InputError
-from evals.image_folder import UnfinishedImages
+from evals.images.folder import UnfinishedImages
 
 FORK = multiprocessing.get_context("fork")
 SCRIPT = "import sys, time; from pathlib import Path; from artifacts.locks import held\n"

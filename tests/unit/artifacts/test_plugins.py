@@ -18,13 +18,13 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plug_in: PlugIn) -
     """Built-in members ``circle`` and ``square`` of a package made for the test; plug-in ``cross``."""
     package = tmp_path / "test_plugin_shapes"
     package.mkdir()
-    for name in ("__init__", "circle", "square", "_private", "interface"):
+    for name in ("__init__", "circle", "square", "_private"):
         (package / f"{name}.py").write_text(f"NAME = '{name}'\n")
     monkeypatch.syspath_prepend(tmp_path)
     plug_in(GROUP, "cross", "NAME = 'foreign'\n")
     for name in [n for n in sys.modules if n.startswith("test_plugin_")]:
         monkeypatch.delitem(sys.modules, name)
-    return Registry(kind="shape", package="test_plugin_shapes", group=GROUP, not_members=("interface",))
+    return Registry(kind="shape", package="test_plugin_shapes", group=GROUP)
 
 
 def test_names_are_listed_without_importing_members(registry: Registry) -> None:
@@ -38,7 +38,7 @@ def test_members_are_loaded_from_package_and_entry_point(registry: Registry) -> 
     assert registry.load("cross").NAME == "foreign"
 
 
-@pytest.mark.parametrize("name", ["circel", "interface", "_private"])
+@pytest.mark.parametrize("name", ["circel", "_private"])
 def test_unknown_name_lists_what_there_is(registry: Registry, name: str) -> None:
     with pytest.raises(InputError, match=f"unknown shape '{name}': expected one of circle, cross, square") as caught:
         registry.load(name)

@@ -137,10 +137,10 @@ def test_nothing_is_imported(package: Path) -> None:
     assert digest()
     code = (
         "import sys\nfrom evals.scorers import REGISTRY; from sdpo.bases import REGISTRY as B\n"
-        "from sdpo.pairs import REGISTRY as P; from evals.prompt_sets import REGISTRY as S\n"
+        "from sdpo.pairs import REGISTRY as P; from evals.prompts import REGISTRY as S\n"
         "found = [r.source(name) for r in (REGISTRY, B, P, S) for name in r.names()]\n"
         "assert all(found) and len(set(found)) == len(found), found\n"
-        "print({'torch', 'transformers', 'diffusers', 'pandas', 'miniature.scenes'} & {*sys.modules})"
+        "print({'torch', 'transformers', 'diffusers', 'pandas', 'worlds.miniature.scenes'} & {*sys.modules})"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
@@ -148,12 +148,20 @@ def test_nothing_is_imported(package: Path) -> None:
 
 @pytest.fixture
 def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
-    folder = tmp_path / "own_shapes"
-    folder.mkdir()
-    for name, text in {"__init__": "A = 1", "circle": "from own_shapes import round, PI", "round": "R = 1"}.items():
-        (folder / f"{name}.py").write_text(text)
+    written = {
+        "own_shapes": {
+            "__init__": "A = 1",
+            "circle": "from own_shapes import ring, PI\nimport own_curves.arc",
+            "ring": "R = 1",
+        },
+        "own_curves": {"__init__": "", "arc": "X = 1"},
+    }
+    for package, modules in written.items():
+        (tmp_path / package).mkdir()
+        for name, text in modules.items():
+            (tmp_path / package / f"{name}.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
-    return Registry(kind="shape", package="own_shapes", group="test.own_shapes", not_members=("round",))
+    return Registry(kind="shape", package="own_shapes", group="test.own_shapes", shared=("own_curves",))
 
 
 def test_of_a_built_in_member_the_registry_itself_does_not_count(registry: Registry, tmp_path: Path) -> None:
@@ -161,8 +169,10 @@ def test_of_a_built_in_member_the_registry_itself_does_not_count(registry: Regis
     before = registry.source("circle")
     (tmp_path / "own_shapes" / "__init__.py").write_text("A = 2")
     assert registry.source("circle") == before
-    (tmp_path / "own_shapes" / "round.py").write_text("R = 2")
-    assert registry.source("circle") not in (before, None)
+    (tmp_path / "own_shapes" / "ring.py").write_text("R = 2")
+    assert (after := registry.source("circle")) not in (before, None)
+    (tmp_path / "own_curves" / "arc.py").write_text("X = 2")
+    assert registry.source("circle") not in (after, before, None)
     assert registry.source("square") is None
 
 

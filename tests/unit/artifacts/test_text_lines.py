@@ -160,7 +160,7 @@ def test_control_tokens_are_those_of_the_tokenizers() -> None:
     from open_clip.tokenizer import SimpleTokenizer
     from transformers.models.bert.tokenization_bert import BertTokenizer
 
-    from miniature.tokenizer import build
+    from worlds.miniature.tokenizer import build
 
     clip = build()
     bert = BertTokenizer(

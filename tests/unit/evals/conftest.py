@@ -104,7 +104,8 @@ def hf_clip_config(**vision: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def pickscore_folder(tmp_path: Path, letter_tokenizer: Any) -> Path:
-    from evals.scorers import hf_clip, pickscore
+    from evals.networks import hf_clip
+    from evals.scorers import pickscore
 
     pickscore.save(tmp_path / "pickscore", randomise(hf_clip.build(hf_clip_config())), letter_tokenizer)
     return tmp_path / "pickscore"
@@ -122,7 +123,7 @@ def open_clip_cfg(tokenizer: str | None = None, vocab_size: int = 49408, **chang
 
 @pytest.fixture
 def open_clip_folder(tmp_path: Path) -> Path:
-    from evals.scorers import open_clip_model
+    from evals.networks import open_clip_model
 
     cfg = open_clip_cfg()
     open_clip_model.save(tmp_path / "open_clip", randomise(open_clip_model.build(cfg), 0.2), cfg)
@@ -164,8 +165,9 @@ def imagereward_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def aesthetic_folder(tmp_path: Path) -> Path:
-    from evals.scorers import aesthetic, hf_clip
-    from evals.scorers.affine_head import AffineHead
+    from evals.networks import hf_clip
+    from evals.networks.affine_head import AffineHead
+    from evals.scorers import aesthetic
 
     model = randomise(hf_clip.build(hf_clip_config()))
     aesthetic.save(tmp_path / "aesthetic", model, randomise(AffineHead(24, [10, 8, 6, 4]), 0.5))
@@ -196,7 +198,7 @@ def check_batching(awkward_images: list[Image.Image], prompts: list[str]) -> Cal
 @pytest.fixture(scope="module")
 def base_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained miniature base."""
-    from miniature import base_training, tokenizer
+    from worlds.miniature import base_training, tokenizer
 
     torch.manual_seed(0)
     words = tokenizer.build()

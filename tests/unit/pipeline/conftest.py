@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-import evals.prompt_sets
+import evals.prompts
 import evals.scorers
 import sdpo.bases
 import sdpo.objectives
@@ -18,7 +18,7 @@ def few_names(monkeypatch: pytest.MonkeyPatch) -> None:
         (sdpo.bases, ["miniature", "stable_diffusion"]),
         (sdpo.pairs, ["miniature_renders"]),
         (sdpo.objectives, ["dmpo", "dspo", "sft"]),
-        (evals.prompt_sets, ["miniature_seen", "text_file"]),
+        (evals.prompts, ["miniature_seen", "text_file"]),
         (evals.scorers, ["hpsv2", "oracle", "pickscore"]),
     ):
         monkeypatch.setattr(module, "names", lambda names=names: names)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from evals.comparison import Comparison
+from evals.tables.comparison import Comparison
 from pipeline.config import ConfigError, validate
 from pipeline.jobs import Plan
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from artifacts.errors import InputError
-from evals.comparison import Comparison
+from evals.tables.comparison import Comparison
 from pipeline.chunks import chunks
 from pipeline.config import validate
 from pipeline.jobs import Plan

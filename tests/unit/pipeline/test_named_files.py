@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[3]
 Config = dict[str, Any]
 GONE = "no such file or folder; paths are relative to where snakemake is started"
 SOURCE = """
-from evals.prompt_sets import Prompt
+from evals.prompts import Prompt
 DEFAULTS = {"list_file": None, "count": 3}
 def read(options):
     return [Prompt(f"a cat {i}") for i in range({**DEFAULTS, **options}["count"])]
@@ -126,7 +126,7 @@ def test_a_source_that_fetches_is_not_read(config: Config, lines: Callable[..., 
     ("returned", "line"),
     [
         ("options['path']", "source 'far' fails: KeyError: 'path' ("),
-        ("['a cat']", "source 'far' gives 'a cat', expected evals.prompt_sets.Prompt"),
+        ("['a cat']", "source 'far' gives 'a cat', expected evals.prompts.Prompt"),
         ("None", "source 'far' fails: TypeError: 'NoneType' object is not iterable"),
         ("[Prompt(3)]", "source 'far': prompt 0, from 0, is "),
         ("[]", "source 'far' has 0 prompts"),
@@ -135,7 +135,7 @@ def test_a_source_that_fetches_is_not_read(config: Config, lines: Callable[..., 
 def test_a_source_that_fails_is_one_line(
     config: Config, lines: Callable[..., list[str]], plug_in: Any, returned: str, line: str
 ) -> None:
-    code = f"from evals.prompt_sets import Prompt\ndef read(options):\n    return {returned}\n"
+    code = f"from evals.prompts import Prompt\ndef read(options):\n    return {returned}\n"
     plug_in("evals.prompt_sources", "far", code)
     config["prompt_sets"] = {"x": {"source": "far"}}
     (found,) = lines()

@@ -13,7 +13,7 @@ import yaml
 
 from artifacts import layout
 from artifacts.contracts import write_table
-from evals.comparison import Comparison
+from evals.tables.comparison import Comparison
 from evals.tables.write import Made
 from pipeline.changed import _settings, changed
 from pipeline.cli import main

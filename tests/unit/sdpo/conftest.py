@@ -13,8 +13,8 @@ import pytest
 def base_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
-    from miniature import tokenizer
-    from miniature.base_training import (
+    from worlds.miniature import tokenizer
+    from worlds.miniature.base_training import (
         BaseModules,
         build_autoencoder,
         build_scheduler,

@@ -1,0 +1,1 @@
+"""Drawing images: the stage, samplers, pipelines of each family, and models from elsewhere."""

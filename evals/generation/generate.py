@@ -1,0 +1,261 @@
+"""Stage ``generate``: images of models on prompt sets, each folder complete with its manifest."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from functools import cache, cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from artifacts import layout
+from artifacts.atomic import file_sha256, json_sha256, tree_sha256
+from artifacts.contracts import read_table
+from artifacts.device import device_name, take_device
+from artifacts.errors import InputError
+from artifacts.hub import commit_of, local_folder
+from artifacts.plugins import Call, Registry
+from artifacts.progress import progress
+from artifacts.provenance import describe
+from evals.generation import external_models, prompt_embeddings
+from evals.generation.conditions import Conditions
+from evals.generation.external_models import ExternalModel
+from evals.generation.sampling import SamplingSettings, noise_seed, sample_batch
+from evals.generation.text_to_image import Pipeline
+from evals.generation.weight_fingerprint import fingerprint
+from evals.images.folder import UnfinishedImages, collect
+
+GENERATORS = Registry(kind="generator", package=None, group="evals.generators", calls={"generate": Call(("spec",))})
+"""Families whose models are not drawn by :mod:`evals.generation.sampling`: modules with a function ``generate(spec)``
+that writes the same files."""
+
+WRITERS = 2
+"""Threads that compress images while the next batch is drawn."""
+
+
+def generate(spec: Mapping[str, Any]) -> None:
+    """Generate images, by the family's own generator if it has one.
+
+    Args:
+        spec: ``root``; ``base`` (``name``, ``family``, ``path``, maybe ``vae``); ``models`` (names; ``<base>/base`` is
+            the base itself); ``sources`` (an :class:`evals.generation.external_models.ExternalModel` of each model that
+            was not trained here); ``prompt_sets`` (names); ``generation``
+            (:class:`evals.generation.sampling.SamplingSettings`); ``shard`` (this job's number, from 0, and the number
+            of jobs that share the images; left out, there is one); ``threads``.
+
+    Raises:
+        InputError: a base, prompt set or model is missing or damaged.
+    """
+    if (family := spec["base"].get("family")) in GENERATORS.names():
+        GENERATORS.load(family).generate(spec)
+        return
+    _Job(spec).run()
+
+
+def collect_shards(spec: Mapping[str, Any]) -> None:
+    """Stage ``collect``: put together what several jobs have drawn, and remove their folders.
+
+    Args:
+        spec: ``root``, ``models``, ``prompt_sets``, ``shards`` (how many jobs).
+
+    Raises:
+        InputError: a share is missing or drawn from something else, or the shares do not make up the prompt set.
+    """
+    root, count = spec["root"], int(spec["shards"])
+    for model in spec["models"]:
+        for name in spec["prompt_sets"]:
+            shards = [layout.image_shard(root, model, name, (index, count)) for index in range(count)]
+            collect(layout.images(root, model, name), shards, read_table(layout.prompts(root, name), "prompts"))
+    # Not before: a job that is killed starts again, and needs them all.
+    for model in spec["models"]:
+        for name in spec["prompt_sets"]:
+            shutil.rmtree(layout.image_shard(root, model, name, (0, count)).parent)
+
+
+def share(rows: int, batch_size: int, shard: Sequence[int]) -> range:
+    """Rows that one of several jobs draws: whole batches, as one job would have drawn them, so that images are equal.
+
+    Args:
+        rows: of the prompt set.
+        batch_size: images drawn at once.
+        shard: the job's number, from 0, and the number of jobs.
+    """
+    index, count = shard
+    batches = -(-rows // batch_size)
+    return range(
+        min(rows, batches * index // count * batch_size), min(rows, batches * (index + 1) // count * batch_size)
+    )
+
+
+class _Job:
+    """One run of the stage: what its models and prompt sets share."""
+
+    def __init__(self, spec: Mapping[str, Any]) -> None:
+        import torch
+
+        torch.set_num_threads(int(spec.get("threads", 1)))
+        self.spec, self.root, self.base = spec, Path(spec["root"]), spec["base"]
+        index, count = spec.get("shard", (0, 1))
+        self.shard = int(index), int(count)
+        self.settings = SamplingSettings(**spec["generation"])
+        self.device = take_device()
+        self.vae = local_folder(self.base["vae"]) if self.base.get("vae") else None
+        self.pipeline = Pipeline(
+            local_folder(self.base["path"]),
+            dtype=self.settings.dtype,
+            device=self.device,
+            vae=self.vae,
+            text_dtype=self.settings.working_dtype,
+            size=self.settings.size,
+        )
+        self.prompts = {name: read_table(layout.prompts(self.root, name), "prompts") for name in spec["prompt_sets"]}
+        self.sources = {name: ExternalModel(**block) for name, block in spec.get("sources", {}).items()}
+
+    def run(self) -> None:
+        """Draw everything, one model after another."""
+        finished = []
+        for model in self.spec["models"]:
+            weights = self._weights(model)
+            # Loaded when the first image is drawn: a job that was killed late may have none left to draw.
+            unet = cache(partial(self._load, model, weights))
+            origin = self._origin(model, weights)
+            for prompt_set in self.prompts:
+                finished.append(self._draw(model, prompt_set, weights, unet, origin))
+        # Not before: were the job to fail now, it would make all its folders again.
+        for unfinished, rows in finished:
+            unfinished.forget(rows)
+
+    def _weights(self, model: str) -> Path:
+        """File or folder of the model's denoiser."""
+        if model in self.sources:
+            return external_models.locate(self.sources[model])
+        is_base = model == layout.base_model_name(self.base["name"])
+        folder = (self.pipeline.path if is_base else layout.model(self.root, model)) / "unet"
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no denoiser; train the model first or correct its path")
+        return folder
+
+    def _origin(self, model: str, weights: Path) -> dict[str, dict[str, str]]:
+        """What the images of a model come from, for their provenance: ``inputs`` by digest, ``commits`` of the hub."""
+        known = self.sources[model].sha256 if model in self.sources else None
+        # A digest that the config gives has just been found to be the file's.
+        first, *others = external_models.weight_files(weights)
+        inputs = {first.name: known or file_sha256(first), **{file.name: file_sha256(file) for file in others}}
+        commits = {"model": found} if model in self.sources and (found := commit_of(weights)) else {}
+        return {
+            "inputs": {**inputs, **self._base_origin["inputs"]},
+            "commits": {**commits, **self._base_origin["commits"]},
+        }
+
+    @cached_property
+    def _base_origin(self) -> dict[str, dict[str, str]]:
+        """As :meth:`_origin`, of what all models share: the base without its denoiser, and a separate autoencoder."""
+        inputs, commits = {}, {}
+        parts = [part for part in self.pipeline.parts if part != "unet" and not (part == "vae" and self.vae)]
+        for name, folder, below in (("base", self.pipeline.path, parts), ("vae", self.vae, ["."])):
+            if folder is None:
+                continue
+            if found := commit_of(folder):
+                commits[name] = found
+            else:
+                inputs[name] = json_sha256({part: tree_sha256(folder / part) for part in below})
+        return {"inputs": inputs, "commits": commits}
+
+    def _load(self, model: str, weights: Path) -> Any:
+        if model in self.sources:
+            return external_models.load(weights, self.pipeline)
+        return self.pipeline.load_unet(weights.parent)
+
+    @cached_property
+    def _base_fingerprint(self) -> str:
+        return fingerprint(self.pipeline.path, *([self.vae] if self.vae else []))
+
+    @cached_property
+    def _conditions(self) -> dict[str, tuple[Conditions, Conditions]]:
+        """Conditions of each prompt set and of the empty prompt, shared by all models and jobs."""
+        zeros = self.settings.protocol == "clean"
+        found = {}
+        for name, table in self.prompts.items():
+            texts = table["prompt"].tolist()
+            digest = prompt_embeddings.digest(self.pipeline, texts, zeros=zeros)
+            path = layout.prompt_embeddings(self.root, self.base["name"], name, digest)
+            found[name] = prompt_embeddings.shared(path, self.pipeline, texts, zeros=zeros)
+        self.pipeline.forget_text_encoders()
+        return found
+
+    def _draw(
+        self,
+        model: str,
+        prompt_set: str,
+        weights: Path,
+        unet: Callable[[], Any],
+        origin: Mapping[str, Mapping[str, str]],
+    ) -> tuple[UnfinishedImages, range]:
+        """Make one folder; where its images lie besides, and which rows they are of."""
+        started = time.time()
+        table = self.prompts[prompt_set]
+        ids = table["prompt_id"].tolist()
+        rows = share(len(ids), self.settings.batch_size, self.shard)
+        described: dict[str, Any] = {"generation": self.spec["generation"], "model": model, "prompt_set": prompt_set}
+        described["stage_version"] = self.spec.get("stage_version")
+        if model in self.sources:
+            described["source"] = asdict(self.sources[model])
+        shaping = {
+            **described,
+            "prompts": [ids, table["prompt"].tolist()],
+            "base": self._base_fingerprint,
+            "weights": fingerprint(weights, *external_models.weight_files(weights)),
+        }
+        unfinished = UnfinishedImages(layout.unfinished_images(self.root, model, prompt_set, json_sha256(shaping)))
+        with unfinished.owned(rows):
+            self._draw_missing(unfinished, rows, prompt_set, unet, label=f"{model} on {prompt_set}")
+            if self.shard[1] == 1:
+                target = layout.images(self.root, model, prompt_set)
+            else:
+                target = layout.image_shard(self.root, model, prompt_set, self.shard)
+            settings = {**described, "base": dict(self.base)}
+            provenance = describe(
+                stage="generate",
+                spec=settings,
+                inputs=origin["inputs"],
+                started=started,
+                commits=origin["commits"],
+                device=device_name(self.device),
+            )
+            chosen = [ids[row] for row in rows]
+            seeds = [noise_seed(self.settings, prompt_id) for prompt_id in chosen]
+            unfinished.finish(target, chosen, seeds, rows, provenance)
+        return unfinished, rows
+
+    def _draw_missing(
+        self, unfinished: UnfinishedImages, rows: range, prompt_set: str, unet: Callable[[], Any], *, label: str
+    ) -> None:
+        """Draw the rows that have no image yet, in the batches of an undisturbed run, so that images are equal."""
+        missing = set(unfinished.missing(rows))
+        size = self.settings.batch_size
+        ids = self.prompts[prompt_set]["prompt_id"].tolist()
+        pending: list[Future[None]] = []
+        with (
+            progress(total=len(rows), initial=len(rows) - len(missing), label=label, unit="image") as bar,
+            ThreadPoolExecutor(WRITERS) as writers,
+        ):
+            for start in range(rows.start, rows.stop, size):
+                batch = range(start, min(start + size, rows.stop))
+                if missing.isdisjoint(batch):
+                    continue
+                chosen = slice(batch.start, batch.stop)
+                conditions, empty = self._conditions[prompt_set]
+                images = sample_batch(
+                    self.pipeline, unet(), conditions[chosen], empty, ids[chosen], self.settings, model=label
+                )
+                # Images of one batch are compressed while the next is drawn.
+                for write in pending:
+                    write.result()
+                kept = [(row, image) for row, image in zip(batch, images, strict=True) if row in missing]
+                pending = [writers.submit(unfinished.add, row, image) for row, image in kept]
+                bar.update(len(kept))
+            for write in pending:
+                write.result()

@@ -1,0 +1,93 @@
+"""Text embeddings of a prompt set, computed once for a base and shared by all jobs.
+
+They lie in ``prompt_embeddings/<base>/<set>-<digest>.safetensors``, which no rule declares: the digest is of the
+prompts, the files of tokenizers and text encoders, the precision, what the base says of the empty prompt, and, where
+time ids depend on it, the size of images, so that whatever shapes them makes another file.
+Of several jobs that start at once, one computes and the others wait. A damaged file is made again.
+
+The file holds ``embeddings`` (N, T, D) in the order of the set, ``empty`` (1, T, D) of the empty prompt and, for bases
+with two text encoders, ``pooled`` (N, P), ``empty_pooled`` (1, P), ``time_ids`` (N, 6) and ``empty_time_ids`` (1, 6).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from artifacts.atomic import json_sha256, replaced_file
+from artifacts.locks import held
+from evals.generation.conditions import Conditions
+from evals.generation.weight_fingerprint import fingerprint
+
+if TYPE_CHECKING:
+    from evals.generation.text_to_image import Pipeline
+
+FORMAT = 1
+"""Raised when the same inputs would give other embeddings."""
+
+
+def digest(pipeline: Pipeline, prompts: list[str], *, zeros: bool) -> str:
+    """Digest of everything that shapes the embeddings of some prompts."""
+    parts = [part for part in pipeline.parts if part.startswith(("tokenizer", "text_encoder"))]
+    return json_sha256(
+        {
+            "format": FORMAT,
+            "prompts": prompts,
+            "zeros": zeros and pipeline.asks_for_zeros,
+            "dtype": str(pipeline.text_dtype),
+            "image_size": pipeline.image_size if pipeline.two_encoders else None,
+            "parts": {part: fingerprint(pipeline.path / part) for part in parts},
+        }
+    )
+
+
+def shared(path: Path, pipeline: Pipeline, prompts: list[str], *, zeros: bool) -> tuple[Conditions, Conditions]:
+    """Conditions of the prompts, and those of the empty prompt; computed if the file is not there.
+
+    Args:
+        path: the file, from :func:`artifacts.layout.prompt_embeddings` with :func:`digest`.
+        pipeline: of the base; its text encoders are loaded only if they are needed.
+        prompts: N texts.
+        zeros: as for :meth:`~evals.generation.text_to_image.Pipeline.empty_prompt`.
+    """
+    if (found := _read(path)) is not None:
+        return found
+    with held(path.with_suffix(".lock"), doing="encodes these prompts"):
+        if (found := _read(path)) is not None:
+            return found
+        made = pipeline.encode_prompts(prompts), pipeline.empty_prompt(zeros=zeros)
+        _write(path, *made)
+        return made
+
+
+def _write(path: Path, conditions: Conditions, empty: Conditions) -> None:
+    from safetensors.torch import save_file
+
+    tensors = {
+        "embeddings": conditions.embeddings,
+        "pooled": conditions.pooled,
+        "time_ids": conditions.time_ids,
+        "empty": empty.embeddings,
+        "empty_pooled": empty.pooled,
+        "empty_time_ids": empty.time_ids,
+    }
+    with replaced_file(path) as temporary:
+        save_file({name: t.cpu().contiguous() for name, t in tensors.items() if t is not None}, temporary)
+
+
+def _read(path: Path) -> tuple[Conditions, Conditions] | None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.exists():
+        return None
+    try:
+        tensors = load_file(path)
+        return (
+            Conditions(tensors["embeddings"], tensors.get("pooled"), tensors.get("time_ids")),
+            Conditions(tensors["empty"], tensors.get("empty_pooled"), tensors.get("empty_time_ids")),
+        )
+    except (SafetensorError, KeyError, OSError) as error:
+        print(f"warning: {path} cannot be read ({error}); computing it again", file=sys.stderr)
+        return None

@@ -1,0 +1,82 @@
+"""Prompt sets: sources of prompts, and the file that a benchmark reads.
+
+A prompt source is one module with a function ``read(options) -> list[Prompt]``. Those of published sets fetch what they
+read (:mod:`evals.published.fetch_prompts`).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from artifacts.contracts import write_table
+from artifacts.errors import InputError
+from artifacts.plugins import Call, Registry, place
+from artifacts.prompt_text import control_token_warning, fault
+
+REGISTRY = Registry(
+    kind="prompt source",
+    package="evals.prompts.sources",
+    group="evals.prompt_sources",
+    calls={"read": Call(("options",))},
+)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt, with its category within the set (empty if it has none)."""
+
+    text: str
+    category: str = ""
+
+
+def names() -> list[str]:
+    """Known prompt sources."""
+    return REGISTRY.names()
+
+
+def write(spec: Mapping[str, Any]) -> None:
+    """Read a source and write the prompt set.
+
+    Args:
+        spec: ``prompt_set`` (name), ``source``, ``limit`` (first so many prompts; ``None`` takes all), ``options``
+            of the source, ``out``.
+
+    Raises:
+        InputError: unknown source, bad options, fewer prompts than ``limit``, or one that is no text.
+    """
+    import pandas as pd
+
+    name = spec["prompt_set"]
+    prompts = read(name, spec["source"], limit=spec["limit"], options=spec["options"])
+    if warning := control_token_warning([prompt.text for prompt in prompts]):
+        print(f"warning: prompt set '{name}': {warning}", file=sys.stderr)
+    rows = [
+        {"prompt_id": f"{name}-{i:05d}", "prompt": p.text, "category": p.category, "source": spec["source"]}
+        for i, p in enumerate(prompts)
+    ]
+    write_table(spec["out"], pd.DataFrame(rows), "prompts")
+
+
+def read(name: str, source: str, *, limit: int | None, options: Mapping[str, Any]) -> list[Prompt]:
+    """The prompts of a set of this name; arguments and errors as of :func:`write`."""
+    module = REGISTRY.load(source)
+    try:
+        prompts: list[Prompt] = list(module.read(options))
+    except InputError:
+        raise
+    # Whoever wrote the source is to read where it fails.
+    except Exception as error:
+        where = place(error, module.__file__)
+        raise InputError(f"prompt set '{name}': source '{source}' fails: {where}") from error
+    if wrong := [prompt for prompt in prompts if not isinstance(prompt, Prompt)]:
+        raise InputError(f"prompt set '{name}': source '{source}' gives {wrong[0]!r}, expected evals.prompts.Prompt")
+    if not prompts or (limit is not None and len(prompts) < limit):
+        raise InputError(f"prompt set '{name}': source '{source}' has {len(prompts)} prompts, limit is {limit}")
+    prompts = prompts[:limit]
+    for number, prompt in enumerate(prompts):
+        if bad := fault(prompt.text):
+            raise InputError(f"prompt set '{name}': source '{source}': prompt {number}, from 0, is {bad}")
+    return prompts

@@ -1,0 +1,1 @@
+"""Runs in MLflow, imported from result files."""

@@ -1,0 +1,159 @@
+"""Import a benchmark's results into MLflow: an experiment per benchmark, a run per model, a run with the tables.
+
+The files are the results and MLflow is a view of them: a run is found by its tag ``bench.key``, kept if its tag
+``bench.content_sha256`` is the digest of what would be logged, and replaced otherwise. The digest is written
+last, so that a run without it is the rest of an interrupted import, and is deleted. One import at a time: MLflow makes
+and migrates its database without a lock, and two that do so at once break it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, TypeVar
+
+from artifacts.errors import InputError
+from artifacts.locks import held
+from evals.report.grids import draw_sheet
+from evals.tracking.runs import Content, model_contents, tables_content
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+    from evals.tables.comparison import Comparison
+
+Item = TypeVar("Item")
+
+KEY, CONTENT = "bench.key", "bench.content_sha256"
+# MLflow's own limits: length of a parameter and of a tag; 1000 items a batch, of which 100 parameters.
+_PARAM_LENGTH, _TAG_LENGTH, _METRICS, _PARAMS = 6000, 8000, 900, 100
+
+
+def track(comparison: Comparison, *, database: Path, artifacts: Path) -> None:
+    """Bring the experiment of a benchmark up to date with its files.
+
+    Unchanged runs keep their identity, changed ones are replaced, runs of models that left the benchmark are
+    deleted (softly, as MLflow does). Runs without ``bench.key`` are someone else's and are left alone.
+
+    Args:
+        comparison: the benchmark; its tables, figures and report must have been written.
+        database: SQLite file of the store; made if it does not exist.
+        artifacts: folder of all artifacts, in which the experiment gets one of its own.
+
+    Raises:
+        InputError: a result file is missing or malformed, or the database cannot be opened.
+    """
+    contents = [*model_contents(comparison), tables_content(comparison)]
+    with held(database.resolve().with_suffix(".lock"), doing="imports into this store"):
+        _write_all(contents, _client(database), comparison.benchmark, artifacts)
+
+
+def _write_all(contents: Sequence[Content], client: MlflowClient, benchmark: str, artifacts: Path) -> None:
+    experiment = _experiment(client, benchmark, artifacts)
+    digests = {content.key: content.sha256() for content in contents}
+    kept: set[str] = set()
+    for run in _runs(client, experiment):
+        key = run.data.tags.get(KEY)
+        if key is None:
+            continue
+        if key not in kept and key in digests and run.data.tags.get(CONTENT) == digests[key]:
+            kept.add(key)
+        else:
+            client.delete_run(run.info.run_id)
+    for content in contents:
+        if content.key not in kept:
+            _write(client, experiment, content, digests[content.key])
+
+
+def _client(database: Path) -> MlflowClient:
+    # Read at import: nothing about this machine is to be reported anywhere.
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ["DO_NOT_TRACK"] = "true"
+    from alembic.util import CommandError
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        # The first client makes or migrates the schema.
+        client = MlflowClient(tracking_uri=f"sqlite:///{database.resolve()}")
+        client.search_experiments(max_results=1)
+    except (CommandError, MlflowException, SQLAlchemyError) as error:
+        cause = str(error).splitlines()[0]
+        raise InputError(
+            f"{database}: MLflow cannot open it ({cause}); stop other writers or delete it, then import again: "
+            "the runs come from the results"
+        ) from error
+    return client
+
+
+def _experiment(client: MlflowClient, name: str, artifacts: Path) -> str:
+    """Id of the experiment; one whose artifacts lie elsewhere (the results were moved) makes room for a new one."""
+    from mlflow.entities import LifecycleStage
+
+    location = (artifacts / name).resolve().as_uri()
+    found = client.get_experiment_by_name(name)
+    if found is not None and found.lifecycle_stage == LifecycleStage.DELETED:
+        client.restore_experiment(found.experiment_id)
+    if found is not None and found.artifact_location.rstrip("/") != location:
+        client.rename_experiment(found.experiment_id, f"{name} (moved, {found.experiment_id})")
+        client.delete_experiment(found.experiment_id)
+        found = None
+    return str(found.experiment_id if found else client.create_experiment(name, artifact_location=location))
+
+
+def _runs(client: MlflowClient, experiment: str) -> list[Run]:
+    runs: list[Run] = []
+    token: str | None = None
+    while True:
+        page = client.search_runs([experiment], max_results=1000, page_token=token)
+        runs += page
+        token = page.token
+        if not token:
+            return runs
+
+
+def _write(client: MlflowClient, experiment: str, content: Content, digest: str) -> None:
+    from mlflow.entities import Metric, Param
+
+    tags = {name: _cut(value, _TAG_LENGTH) for name, value in {**content.tags, **content.times}.items()}
+    run = client.create_run(
+        experiment, start_time=content.started or None, tags={**tags, KEY: content.key}, run_name=content.name
+    )
+    run_id = run.info.run_id
+    time = content.ended or run.info.start_time
+    metrics = [Metric(name, value, time, step) for name, value, step in content.metrics]
+    params = [Param(name, _cut(value, _PARAM_LENGTH)) for name, value in content.params.items()]
+    for some_metrics, some_params in zip_longest(_batches(metrics, _METRICS), _batches(params, _PARAMS), fillvalue=()):
+        client.log_batch(run_id, metrics=some_metrics, params=some_params)
+    _write_artifacts(client, run_id, content)
+    client.set_terminated(run_id, end_time=content.ended or None)
+    client.set_tag(run_id, CONTENT, digest)
+
+
+def _write_artifacts(client: MlflowClient, run_id: str, content: Content) -> None:
+    for name, text in content.texts.items():
+        client.log_text(run_id, text, name)
+    for path, folder in content.files.items():
+        client.log_artifact(run_id, str(path), folder)
+    if any(row.tiles for row in content.sheet):
+        with TemporaryDirectory() as folder:
+            picture = Path(folder) / "samples.png"
+            picture.write_bytes(draw_sheet(content.sheet))
+            client.log_artifact(run_id, str(picture))
+
+
+def _cut(text: str, length: int) -> str:
+    """Text within a limit; the whole of it is in the run's ``spec.json``."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _batches(items: list[Item], size: int) -> Iterator[list[Item]]:
+    return (items[start : start + size] for start in range(0, len(items), size))

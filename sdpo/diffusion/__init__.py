@@ -1,0 +1,1 @@
+"""Diffusion itself: noising, latents, conditions, denoising errors."""

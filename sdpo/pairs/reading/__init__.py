@@ -1,0 +1,1 @@
+"""Reading published pairs: files and their digests, comparisons, splits, streaming."""

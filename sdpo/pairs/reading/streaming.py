@@ -1,0 +1,167 @@
+"""From the comparisons of a data set to pairs: what is taken, what is skipped and why, and when it is too much."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter, deque
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from artifacts.device import usable_cores
+from artifacts.errors import InputError
+from artifacts.image_decoding import BrokenImageError, DecodedImage, decode
+from artifacts.prompt_text import control_token_warning, control_tokens
+from sdpo.pairs import Pair
+from sdpo.pairs.reading.comparison import Comparison, Comparisons, NamedFile
+from sdpo.pairs.reading.options import SourceOptions
+from sdpo.pairs.reading.selection import Part, Selection, in_order, select, usable
+
+if TYPE_CHECKING:
+    pass
+
+SHOWN = 5
+THREADS = min(8, usable_cores())
+"""Images decoded at once; Pillow decodes without the interpreter's lock."""
+
+
+def pairs_of(source: str, options: SourceOptions, comparisons: Comparisons) -> Iterator[Pair]:
+    """Yield the pairs of a data set: held-out splits first, then those trained on, each in the set's order.
+
+    Images are RGB and of their own size; a few pairs are decoded ahead, in threads. A summary of what was skipped goes
+    to stderr, as does each broken pair.
+
+    Args:
+        source: name of the source, for messages.
+        options: what to take.
+        comparisons: reads the comparisons of a split.
+
+    Raises:
+        InputError: more broken pairs than ``max_broken``, or nothing with a winner to train on or to hold out.
+    """
+    tally = _Tally(source, options.max_broken)
+    selection = select(options, comparisons)
+    splits = [*options.heldout_splits, *options.train_splits]
+    waiting: deque[_Decoding] = deque()
+    with ThreadPoolExecutor(THREADS) as threads:
+        for split, place, comparison in in_order(comparisons, splits):
+            part, why = _choice(selection, split, place, comparison)
+            if why:
+                tally.skipped[why] += 1
+                continue
+            waiting.append(_Decoding(comparison, part, threads))
+            if len(waiting) > 2 * THREADS:
+                yield from waiting.popleft().pairs(tally)
+        while waiting:
+            yield from waiting.popleft().pairs(tally)
+    print(f"pair source '{source}': {tally.summary()}", file=sys.stderr)
+    if warning := control_token_warning(tally.controls, tally.taken.total()):
+        print(f"warning: pair source '{source}': {warning}", file=sys.stderr)
+    wanted = {"train": "to train on"}
+    if options.heldout_splits or options.heldout_share:
+        wanted["heldout"] = "to hold out"
+    for name, what in wanted.items():
+        if not tally.winners[name]:
+            raise InputError(
+                f"pair source '{source}': no pair with a winner {what}: {tally.summary()}; check path, files, the "
+                "splits, heldout_share and the limits"
+            )
+
+
+def _choice(selection: Selection, split: str, place: int, comparison: Comparison) -> tuple[Part, str]:
+    """The part a comparison belongs to, and why it is skipped; empty if it is taken, or is broken."""
+    if comparison.broken:
+        return "train", ""
+    if comparison.label is None:
+        return "train", "without a label"
+    if not usable(comparison, selection.options):
+        return "train", "tie"
+    assert comparison.prompt is not None
+    part = selection.part(split, comparison.prompt)
+    if part is None:
+        return "train", "prompt also held out"
+    return part, "" if selection.takes(part, selection.key(comparison, place)) else "beyond the limit"
+
+
+class _Decoding:
+    """A comparison whose images have been read and are being decoded."""
+
+    def __init__(self, comparison: Comparison, part: Part, threads: Executor) -> None:
+        self.comparison, self.part = comparison, part
+        self.fault = comparison.broken
+        self._images: list[Future[DecodedImage]] = []
+        for number, file in enumerate([] if self.fault else comparison.images):
+            try:
+                self._images.append(threads.submit(decode, file.read_bytes()))
+            except (BrokenImageError, OSError) as error:
+                self.fault = self._unreadable(number, error)
+                break
+
+    def pairs(self, tally: _Tally) -> Iterator[Pair]:
+        """The pair, or none if it is broken."""
+        opened = []
+        for number, image in enumerate([] if self.fault else self._images):
+            try:
+                opened.append(image.result())
+            except BrokenImageError as error:
+                self.fault = self._unreadable(number, error)
+                break
+        if self.fault:
+            tally.broken(self.comparison, self.fault)
+            return
+        prompt, label = self.comparison.prompt, self.comparison.label
+        assert prompt is not None
+        assert label is not None
+        tally.taken[self.part] += 1
+        tally.winners[self.part] += label != 0.5
+        if control_tokens(prompt):
+            tally.controls.append(prompt)
+        first, second = opened
+        for one in opened:
+            # Else two files with the same picture and another comment would not be the same image.
+            one.image.info = {}
+        yield Pair(prompt, (first.image, second.image), label, self.part, (first.met, second.met))
+
+    def _unreadable(self, number: int, error: Exception) -> str:
+        file = self.comparison.images[number]
+        name = f" {file}" if isinstance(file, NamedFile | Path) else ""
+        return f"image {number}{name} cannot be opened: {error}"
+
+
+@dataclass
+class _Tally:
+    """What became of the rows."""
+
+    source: str
+    max_broken: int
+    taken: Counter[str] = field(default_factory=Counter)
+    winners: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+    controls: list[str] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        return self.taken.total() + self.skipped.total() + len(self.faults)
+
+    def broken(self, comparison: Comparison, fault: str) -> None:
+        self.faults.append(f"{comparison.place}: {fault}")
+        if len(self.faults) > self.max_broken:
+            whole = "" if self.taken else "not one pair was whole so far; are these the right files and columns? "
+            raise InputError(
+                f"pair source '{self.source}': {len(self.faults)} broken pairs of {self.rows}, more than max_broken = "
+                f"{self.max_broken}: {'; '.join(self.faults[:SHOWN])}{'; …' * (len(self.faults) > SHOWN)}; {whole}"
+                "correct them or raise max_broken"
+            )
+        print(f"warning: pair source '{self.source}': {self.faults[-1]}; skipped", file=sys.stderr)
+
+    def summary(self) -> str:
+        skipped = [f"{number} × {what}" for what, number in sorted(self.skipped.items())]
+        if self.faults:
+            skipped.append(f"{len(self.faults)} × broken")
+        return (
+            f"{self.rows} rows, {self.taken['train']} pairs to train on, {self.taken['heldout']} held out"
+            f"{'; skipped: ' if skipped else ''}{', '.join(skipped)}"
+        )

@@ -1,0 +1,1 @@
+"""Pair sources: one module each, found by name; this folder holds nothing else."""

@@ -1,0 +1,110 @@
+"""How far the denoising errors on held-out pairs have drifted from the reference's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sdpo.diffusion.conditions import Conditions, moved, picked
+from sdpo.training.drawing import HELDOUT, stream
+from sdpo.training.precision import Precision
+from sdpo.training.processes import Processes
+
+if TYPE_CHECKING:
+    import torch
+
+    from sdpo.bases import Base
+    from sdpo.pairs.cache import Pairs
+
+_BATCH, _LATENT_PIXELS = 128, 128 * 64 * 64
+"""Images, and pixels of their latents, that pass through the denoiser at once, at most."""
+
+
+def drift_row(winner: torch.Tensor, loser: torch.Tensor, step: int) -> dict[str, float]:
+    """One row of contract ``drift`` from d_w and d_l of N pairs, (N,) in float64."""
+    margin = loser - winner
+    return {
+        "step": step,
+        "winner_drift": float(winner.mean()),
+        "loser_drift": float(loser.mean()),
+        "margin": float(margin.mean()),
+        "implicit_accuracy": float(((margin > 0).double() + (margin == 0).double() / 2).mean()),
+        "pairs": len(margin),
+    }
+
+
+class HeldoutProbe:
+    """Drift on a sample of the held-out pairs, which is, with noise and timesteps, that of every model of a pair set.
+
+    Timesteps are spread evenly over the schedule. Latents are those of the images as they are, unmirrored, and the
+    mean of the posterior where there is one. The reference's errors are computed once. Several processes share the
+    work, and all of them learn the result.
+
+    Args:
+        base: of the model.
+        pairs: of the held-out split.
+        limit: pairs to use, at most.
+        precision: in which the models compute.
+        processes: those that measure together.
+    """
+
+    def __init__(
+        self,
+        base: Base,
+        pairs: Pairs,
+        limit: int,
+        *,
+        precision: Precision | None = None,
+        processes: Processes | None = None,
+    ) -> None:
+        import torch
+
+        count = min(limit, len(pairs))
+        self.base = base
+        self.precision, self.processes = precision or Precision(), processes or Processes()
+        # A sample, since sources keep their own order; sorted, since the cache is read from front to back.
+        rows = torch.randperm(len(pairs), generator=stream(HELDOUT, 2))[:count].sort().values
+        sides, prompts = [pairs.winners(rows), pairs.losers(rows)], pairs.prompts(rows)
+        self.latents = [side.latents.mean for side in sides]
+        self.conditions: list[Conditions] = [{**prompts, **base.image_conditions(side.sizes)} for side in sides]
+        # Shuffled: pair i must not get the i-th timestep from below.
+        self.timesteps = base.spread_timesteps(count)[torch.randperm(count, generator=stream(HELDOUT, 0))]
+        self.noise = torch.randn(self.latents[0].shape, generator=stream(HELDOUT, 1))
+        reference = base.load_denoiser().eval().requires_grad_(False)
+        if self.precision.channels_last:
+            reference.to(memory_format=torch.channels_last)
+        self.reference = self._errors(reference)
+
+    def _errors(self, denoiser: torch.nn.Module) -> torch.Tensor:
+        """Denoising errors (2, N): winners, losers."""
+        import torch
+
+        from sdpo.diffusion.noising import noised, target
+
+        height, width = self.noise.shape[-2:]
+        batch = max(1, min(_BATCH, _LATENT_PIXELS // (height * width)))
+        starts = self.processes.share(range(0, len(self.noise), batch))
+        errors = torch.zeros(2, len(self.noise), device=self.precision.device)
+        with torch.inference_mode():
+            for side, latents, conditions in zip(errors, self.latents, self.conditions, strict=True):
+                for start in starts:
+                    rows = slice(start, start + batch)
+                    clean, noise, timesteps = (
+                        x[rows].to(self.precision.device) for x in (latents, self.noise, self.timesteps)
+                    )
+                    process = clean, noise, *self.base.coefficients(timesteps)
+                    predicted = self.precision.predict(
+                        self.base,
+                        denoiser,
+                        noised(*process),
+                        timesteps,
+                        moved(picked(conditions, rows), self.precision.device),
+                    )
+                    residual = predicted - target(self.base.parametrisation, *process)
+                    side[rows] = residual.square().flatten(1).mean(1)
+        self.processes.add_up([errors])
+        return errors
+
+    def measure(self, denoiser: torch.nn.Module, step: int) -> dict[str, float]:
+        """One row of contract ``drift``."""
+        winner, loser = (self._errors(denoiser) - self.reference).double().cpu()
+        return drift_row(winner, loser, step)

@@ -1,0 +1,127 @@
+"""The denoisers of a training: the policy, the frozen or moving reference, and what of the policy trains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from artifacts.errors import InputError
+from sdpo.training.ema import MovingAverage
+
+if TYPE_CHECKING:
+    import torch
+
+    from sdpo.bases import Base
+    from sdpo.training.lora import Adapters
+    from sdpo.training.precision import Precision
+    from sdpo.training.settings import TrainingSettings
+
+
+class Policy:
+    """A policy with its reference: a second denoiser, or under LoRA the same one with its adapters off.
+
+    Args:
+        base: both start from it.
+        settings: ``lora``, ``ema_decay``, ``compile``, ``gradient_checkpointing``.
+        precision: device and memory layout.
+        reference_decay: of a reference that follows the policy; 1 for one that stays.
+        seed: of the adapters' start.
+
+    Raises:
+        InputError: the denoiser has not what the settings ask for.
+    """
+
+    def __init__(
+        self, base: Base, settings: TrainingSettings, precision: Precision, *, reference_decay: float, seed: int
+    ) -> None:
+        self.base = base
+        self.settings = settings
+        self.reference_decay = reference_decay
+        self.denoiser = base.load_denoiser().train()
+        self.adapters: Adapters | None = None
+        self._own_reference: torch.nn.Module | None = None
+        if settings.lora is None:
+            self._own_reference = base.load_denoiser().eval().requires_grad_(False)
+            precision.prepared(self._own_reference, settings, trains=False)
+        else:
+            from sdpo.training.lora import Adapters
+
+            if reference_decay < 1.0:
+                raise InputError(
+                    "training.lora: this objective's reference follows the policy (reference_decay), which needs a "
+                    "copy of its own; leave training.lora out"
+                )
+            self.adapters = Adapters(self.denoiser, settings.lora, seed)
+        precision.prepared(self.denoiser, settings, trains=True)
+        self.trained = [p for p in self.denoiser.parameters() if p.requires_grad]
+        self.average = None if settings.ema_decay is None else MovingAverage(self.trained, settings.ema_decay)
+
+    @contextmanager
+    def as_reference(self) -> Iterator[torch.nn.Module]:
+        """The reference's denoiser."""
+        if self._own_reference is not None:
+            yield self._own_reference
+            return
+        assert self.adapters is not None
+        with self.adapters.off():
+            yield self.denoiser
+
+    @contextmanager
+    def as_exported(self) -> Iterator[torch.nn.Module]:
+        """The policy as it would be written now: under EMA with the average as its weights."""
+        with nullcontext() if self.average is None else self.average.in_place():
+            yield self.denoiser
+
+    def follow(self, step: int) -> None:
+        """After optimizer step ``step`` (from 1): average and moving reference take in the new weights."""
+        import torch
+
+        if self.average is not None:
+            self.average.update(step)
+        if self.reference_decay < 1.0 and self._own_reference is not None:
+            with torch.no_grad():
+                for old, new in zip(self._own_reference.parameters(), self.denoiser.parameters(), strict=True):
+                    old.lerp_(new, 1.0 - self.reference_decay)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that :meth:`resume` needs; of a policy with adapters, these alone."""
+        found: dict[str, Any] = {
+            "policy": self.denoiser.state_dict() if self.adapters is None else self.adapters.weights()
+        }
+        if self.reference_decay < 1.0 and self._own_reference is not None:
+            found["reference"] = self._own_reference.state_dict()
+        if self.average is not None:
+            found["average"] = self.average.state()
+        return found
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Take up a saved state."""
+        if self.adapters is None:
+            self.denoiser.load_state_dict(state["policy"])
+        else:
+            self.adapters.load(state["policy"])
+        if "reference" in state and self._own_reference is not None:
+            self._own_reference.load_state_dict(state["reference"])
+        if self.average is not None:
+            self.average.load(state["average"])
+
+    def export(self, folder: Path) -> None:
+        """Write the denoiser in diffusers' layout; of adapters, their own file and a denoiser that has taken them in.
+
+        Generation reads the denoiser and needs to know nothing of adapters.
+        """
+        with self.as_exported() as denoiser:
+            if self.adapters is None:
+                self.base.save_denoiser(denoiser, folder)
+                return
+            from sdpo.training.lora import Adapters
+
+            self.adapters.save(folder)
+            assert self.settings.lora is not None
+            merged = self.base.load_denoiser()
+            adapters = Adapters(merged, self.settings.lora, seed=0)
+            adapters.load(self.adapters.weights())
+            adapters.merge()
+            self.base.save_denoiser(merged, folder)

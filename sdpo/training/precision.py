@@ -1,0 +1,146 @@
+"""Where and in which precision a denoiser computes: device, autocast, TF32, memory layout, compilation."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from artifacts.device import take_device
+from artifacts.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+    from sdpo.bases import Base
+    from sdpo.diffusion.conditions import Conditions
+    from sdpo.training.settings import TrainingSettings
+
+PRECISIONS = ("float32", "bfloat16")
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@cache
+def _own_gpu() -> str:
+    """The GPU that this process has taken."""
+    return take_device()
+
+
+def find_device(name: str, *, local_index: int | None = None) -> str:
+    """The device of a process, as ``cpu`` or ``cuda:0``; one by itself takes a GPU that no other job has.
+
+    Args:
+        name: one of :data:`DEVICES`.
+        local_index: number of the process on its machine, if it is one of several that train together.
+
+    Raises:
+        InputError: there is no such device.
+    """
+    import torch
+
+    if name not in DEVICES:
+        raise InputError(f"training.device is '{name}', expected one of {', '.join(DEVICES)}")
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "cpu" or (name == "auto" and not found):
+        return "cpu"
+    if local_index is None and found:
+        return _own_gpu()
+    if (local_index or 0) >= found:
+        raise InputError(
+            f"training.device is '{name}', process {local_index or 0} of this machine needs a GPU of its own and "
+            f"PyTorch finds {found}; lower execution.processes, ask for more GPUs, or set training.device to cpu"
+        )
+    return f"cuda:{local_index}"
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How predictions are computed; what comes out has dtype float32, whatever happens inside.
+
+    Attributes:
+        device: of the denoiser.
+        precision: one of :data:`PRECISIONS`.
+        channels_last: memory layout of what goes in.
+    """
+
+    device: str = "cpu"
+    precision: str = "float32"
+    channels_last: bool = False
+
+    def predict(
+        self,
+        base: Base,
+        denoiser: torch.nn.Module,
+        noisy: torch.Tensor,
+        timesteps: torch.Tensor,
+        conditions: Conditions,
+    ) -> torch.Tensor:
+        """Prediction (B, C, H, W) of a denoiser."""
+        import torch
+
+        if self.channels_last:
+            noisy = noisy.to(memory_format=torch.channels_last)
+        if self.precision == "float32":
+            return base.predict(denoiser, noisy, timesteps, conditions)
+        # Entered anew for each pass: weights that autocast has converted without gradients must not be found again
+        # by a pass that needs them.
+        with torch.autocast(torch.device(self.device).type, torch.bfloat16):
+            predicted = base.predict(denoiser, noisy, timesteps, conditions)
+        return predicted.float()
+
+    def prepared(self, denoiser: torch.nn.Module, settings: TrainingSettings, *, trains: bool) -> torch.nn.Module:
+        """The denoiser in its memory layout, compiled if asked for; the same module.
+
+        Args:
+            denoiser: of the policy or of the reference.
+            settings: ``compile`` and, for what trains, ``gradient_checkpointing``.
+            trains: whether it is the policy.
+
+        Raises:
+            InputError: the denoiser has no gradient checkpointing.
+        """
+        import torch
+
+        if self.channels_last:
+            denoiser.to(memory_format=torch.channels_last)
+        if trains and settings.gradient_checkpointing:
+            enable: Any = getattr(denoiser, "enable_gradient_checkpointing", None)
+            if enable is None:
+                raise InputError(
+                    f"training.gradient_checkpointing is true, which a {type(denoiser).__name__} does not have; "
+                    "leave it out"
+                )
+            enable()
+        if settings.compile:
+            # In place, so that names of weights stay as they are.
+            denoiser.compile()
+        return denoiser
+
+
+def create(settings: TrainingSettings, device: str) -> Precision:
+    """The precision of a training; TF32 is switched for the whole process.
+
+    Raises:
+        InputError: no such precision.
+    """
+    import torch
+
+    if settings.precision not in PRECISIONS:
+        raise InputError(f"training.precision is '{settings.precision}', expected one of {', '.join(PRECISIONS)}")
+    torch.backends.cuda.matmul.allow_tf32 = settings.tf32
+    # On by default in PyTorch, unlike for products.
+    torch.backends.cudnn.allow_tf32 = settings.tf32
+    return Precision(device, settings.precision, settings.channels_last)
+
+
+def peak_memory_bytes(device: str = "cpu") -> int:
+    """Largest memory use so far: of the GPU's allocator, or the resident memory of this process."""
+    import torch
+
+    if torch.device(device).type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux counts kibibytes, macOS bytes.
+    return peak if sys.platform == "darwin" else peak * 1024

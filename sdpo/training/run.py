@@ -1,0 +1,264 @@
+"""One model in training: steps, log, held-out drift, saved state.
+
+All that is random comes from :mod:`sdpo.training.drawing` by seed and step, so a resumed run is the same run to the
+last bit.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from artifacts.errors import InputError
+from artifacts.progress import progress
+from sdpo.training import checkpoint, optimizers, precision
+from sdpo.training.drawing import Drawn, draw
+from sdpo.training.gradients import PairGradients
+from sdpo.training.learning_rate import learning_rate, peak
+from sdpo.training.micro_batches import micro_batches
+from sdpo.training.nan_guard import save_batch
+from sdpo.training.policy import Policy
+from sdpo.training.prefetch import prefetched
+from sdpo.training.processes import Processes
+from sdpo.training.time_budget import StepDropped, StoppedEarly, TimeBudget
+
+if TYPE_CHECKING:
+    from sdpo.bases import Base
+    from sdpo.objectives import Objective
+    from sdpo.pairs.cache import Pairs
+    from sdpo.training.heldout_drift import HeldoutProbe
+    from sdpo.training.sample_images import SampleImages
+    from sdpo.training.settings import TrainingSettings
+
+
+class TrainingRun:
+    """Policy, reference, optimizer, and the log so far.
+
+    Args:
+        base: the policy starts from it.
+        objective: loss and safeguard.
+        settings: of the loop.
+        pairs: of the training split.
+        probe: measures the held-out drift.
+        seed: of everything random.
+        label: name on the progress line.
+        device: ``cpu`` or ``cuda:0``.
+        processes: those that train this model together.
+        samples: draws images on the way.
+
+    Raises:
+        InputError: bad settings.
+    """
+
+    def __init__(
+        self,
+        base: Base,
+        objective: Objective,
+        settings: TrainingSettings,
+        pairs: Pairs,
+        probe: HeldoutProbe,
+        seed: int,
+        *,
+        label: str,
+        device: str = "cpu",
+        processes: Processes | None = None,
+        samples: SampleImages | None = None,
+    ) -> None:
+        self.base, self.settings, self.pairs, self.probe = base, settings, pairs, probe
+        self.seed, self.label, self.device, self.samples = seed, label, device, samples
+        self.processes = processes or Processes()
+        computing = precision.create(settings, device)
+        decay = float(getattr(objective.parameters, "reference_decay", 1.0))
+        self.policy = Policy(base, settings, computing, reference_decay=decay, seed=seed)
+        self.gradients = PairGradients(base, objective, self.policy, computing, self.processes)
+        self.optimizer = optimizers.create(
+            settings.optimizer,
+            self.policy.trained,
+            learning_rate=peak(settings),
+            weight_decay=settings.weight_decay,
+        )
+        parts = micro_batches(settings, objective, self.processes.count)
+        self._parts, self._turns = self.processes.share(parts), -(-len(parts) // self.processes.count)
+        self.step = 0
+        self.resumed_from = 0
+        self.rows: list[dict[str, Any]] = []
+        # Whether the last row, and the last drift, are there only because the run ended after that step.
+        self._ended = (False, False)
+
+    @cached_property
+    def drift(self) -> list[dict[str, float]]:
+        """Held-out drift so far; the base is measured when this is first asked for, unless a saved state has it."""
+        return [self._measured_drift()]
+
+    def resume(self, state: dict[str, Any] | None) -> None:
+        """Take up a saved state; ``None`` starts from the base."""
+        if state is None:
+            return
+        self.policy.resume(state)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step = self.resumed_from = state["step"]
+        self.rows, self.drift = state["rows"], state["drift"]
+        if self.step < self.settings.steps:
+            row_of_the_end, drift_of_the_end = state.get("ended", (False, False))
+            self.rows = self.rows[:-1] if row_of_the_end else self.rows
+            self.drift = self.drift[:-1] if drift_of_the_end else self.drift
+        if self.processes.main:
+            print(f"{self.label}: resumed at step {self.step} of {self.settings.steps}", file=sys.stderr)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that :meth:`resume` needs."""
+        return {
+            **self.policy.state(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "rows": self.rows,
+            "drift": self.drift,
+            "ended": self._ended,
+        }
+
+    def go(self, state_folder: Path, budget: TimeBudget | None = None) -> None:
+        """Train to the end, logging, measuring drift and saving state on the way.
+
+        Args:
+            state_folder: where states lie, and the batch of a step that is not finite.
+            budget: when to leave; never by default.
+
+        Raises:
+            InputError: a step is not finite.
+            StoppedEarly: the budget is used up; the state is saved.
+        """
+        settings, budget, drift = self.settings, budget or TimeBudget(), self.drift
+        clock, since, saved = time.perf_counter(), self.step, self.step
+        slowest_step = slowest_save = 0.0
+        shown = self.label if self.processes.main else None
+        steps = range(self.step + 1, settings.steps + 1)
+        with (
+            budget.heeding_sigterm(),
+            progress(total=settings.steps, initial=self.step, label=shown, unit="step") as bar,
+        ):
+            began = time.perf_counter()
+            for drawn in prefetched(self.drawn, steps, ahead=self.device != "cpu"):
+                try:
+                    row = self.take_step(drawn, state_folder, budget)
+                except StepDropped:
+                    if saved < self.step:
+                        self._save(state_folder)
+                    raise self._left(budget.reason_to_leave(0.0)) from None
+                last = self.step == settings.steps
+                self._ended = (
+                    last and self.step % settings.log_every != 0,
+                    last and self.step % settings.drift_every != 0,
+                )
+                if self.step % settings.log_every == 0 or last:
+                    elapsed = max(time.perf_counter() - clock, 1e-9)
+                    row["samples_per_second"] = (self.step - since) * settings.batch_size / elapsed
+                    row["peak_memory_bytes"] = precision.peak_memory_bytes(self.device)
+                    self.rows.append(row)
+                    bar.set_postfix(_shown(row), refresh=False)
+                    clock, since = time.perf_counter(), self.step
+                if self.step % settings.drift_every == 0 or last:
+                    drift.append(self._measured_drift())
+                if self.samples is not None and (self.step % settings.sample_every == 0 or last):
+                    with self.policy.as_exported() as denoiser:
+                        self.samples.draw(denoiser, self.step)
+                slowest_step = max(slowest_step, time.perf_counter() - began)
+                reason = None if last else budget.reason_to_leave(slowest_step + 2 * slowest_save)
+                # Where one process has to leave, all do, after the same step.
+                leaving = self.processes.any(reason is not None)
+                if self.step % settings.checkpoint_every == 0 or last or leaving:
+                    saving = time.perf_counter()
+                    self._save(state_folder)
+                    saved = self.step
+                    slowest_save = max(slowest_save, time.perf_counter() - saving)
+                bar.update()
+                began = time.perf_counter()
+                if leaving:
+                    raise self._left(reason)
+
+    def _left(self, reason: str | None) -> StoppedEarly:
+        return StoppedEarly(
+            f"{self.label}: left after step {self.step} of {self.settings.steps}, its state saved"
+            f"{f': {reason}' if reason else ''}; run it again to go on"
+        )
+
+    def _save(self, folder: Path) -> None:
+        if self.processes.main:
+            checkpoint.save(folder, self.step, self.state(), kept=self.settings.kept_checkpoints)
+        # Until the state is whole, no process may leave.
+        self.processes.wait()
+
+    def _measured_drift(self) -> dict[str, float]:
+        with self.policy.as_exported() as denoiser:
+            return self.probe.measure(denoiser, self.step)
+
+    def drawn(self, step: int) -> Drawn:
+        """The share of this process in a step."""
+        return draw(
+            self.base,
+            self.pairs,
+            batch_size=self.settings.batch_size,
+            empty_prompt_share=self.settings.empty_prompt_share,
+            seed=self.seed,
+            step=step,
+            part=range(self._parts[0].start, self._parts[-1].stop),
+        )
+
+    def take_step(self, drawn: Drawn, state_folder: Path, budget: TimeBudget | None = None) -> dict[str, Any]:
+        """The next optimizer step.
+
+        Args:
+            drawn: of that step, from :meth:`drawn`.
+            state_folder: takes the pairs if the step is not finite.
+            budget: says between micro-batches whether SIGTERM has come.
+
+        Returns:
+            Its row of the log, without what the clock says.
+
+        Raises:
+            InputError: loss or gradient is not finite; the weights are as they were.
+            StepDropped: SIGTERM has come, here or in another process; the weights are as they were.
+        """
+        import torch
+
+        settings, step = self.settings, self.step + 1
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = norm = math.nan
+        try:
+            loss, metrics = self.gradients.fill(
+                drawn.split(len(self._parts[0])),
+                settings.batch_size,
+                turns=self._turns,
+                leaving=lambda: budget is not None and budget.asked_to_end,
+            )
+            norm = float(torch.nn.utils.clip_grad_norm_(self.policy.trained, settings.max_grad_norm))
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                raise InputError(f"loss {loss} or gradient norm {norm} is not finite")
+        except InputError as error:
+            ids = drawn.rows if self.pairs.ids is None else self.pairs.ids[drawn.rows]
+            about = {"label": self.label, "seed": self.seed, "step": step, "problem": str(error)}
+            file = save_batch(state_folder, drawn, ids, process=self.processes.index, **about)
+            raise InputError(
+                f"{self.label}: {error} at step {step}; lower training.learning_rate or the objective's beta; "
+                f"the pairs of this step are in {file}"
+            ) from error
+        rate = learning_rate(settings, step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.policy.follow(step)
+        self.step = step
+        return {"step": step, "loss": loss, **metrics, "grad_norm": norm, "learning_rate": rate}
+
+
+def _shown(row: dict[str, Any]) -> dict[str, str]:
+    """What the progress line says of the last logged step; the bar itself adds steps a second and the time left."""
+    return {
+        "loss": f"{row['loss']:.4f}",
+        "winner_drift": f"{row['winner_drift']:+.4f}",
+        "pairs/s": f"{row['samples_per_second']:.3g}",
+        "memory": f"{row['peak_memory_bytes'] / 1e9:.2f}GB",
+    }

@@ -1,0 +1,109 @@
+"""Images of a model in training, to look at: a few held-out prompts, always from the same noise.
+
+A deterministic sampler of the first order (DDIM, arXiv 2010.02502; for flows Euler's method) with guidance, written in
+terms of α and σ, so that it serves every base. Numbers are never taken from these images: evaluation draws its own.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from artifacts.atomic import write_bytes
+from artifacts.errors import InputError
+from sdpo.diffusion.conditions import Conditions, moved
+from sdpo.training.drawing import SAMPLE, stream
+
+if TYPE_CHECKING:
+    import torch
+
+    from sdpo.bases import Base
+    from sdpo.pairs.cache import Pairs
+    from sdpo.training.precision import Precision
+
+STEPS, GUIDANCE_SCALE = 25, 7.5
+
+
+def sample(
+    base: Base,
+    denoiser: torch.nn.Module,
+    precision: Precision,
+    noise: torch.Tensor,
+    conditions: Conditions,
+    unconditional: Conditions,
+) -> torch.Tensor:
+    """Latents (N, C, H, W) that the denoiser makes of noise, in :data:`STEPS` steps."""
+    import torch
+
+    from sdpo.diffusion.noising import predicted_sample
+
+    timesteps = base.spread_timesteps(STEPS).flip(0).to(noise.device)
+    alphas, sigmas = base.coefficients(timesteps)
+    latents = noise
+    with torch.no_grad():
+        for i, timestep in enumerate(timesteps):
+            now = timestep.repeat(len(noise))
+            plain, guided = (precision.predict(base, denoiser, latents, now, x) for x in (unconditional, conditions))
+            predicted = plain + GUIDANCE_SCALE * (guided - plain)
+            alpha, sigma = alphas[i].repeat(len(noise)), sigmas[i].repeat(len(noise))
+            clean = predicted_sample(base.parametrisation, predicted, latents, alpha, sigma)
+            if i + 1 == STEPS:
+                return clean
+            rest = (latents - alphas[i] * clean) / sigmas[i]
+            latents = alphas[i + 1] * clean + sigmas[i + 1] * rest
+    return latents
+
+
+class SampleImages:
+    """Draws the images of one run into ``step-…/00.png`` …
+
+    Args:
+        base: has to have ``decode_latents``.
+        pairs: of the held-out split; a sample of its prompts is drawn, the same for every model of a pair set.
+        count: prompts, at most.
+        precision: in which the denoiser computes.
+        folder: of the images.
+
+    Raises:
+        InputError: the base cannot decode latents.
+    """
+
+    def __init__(self, base: Base, pairs: Pairs, count: int, precision: Precision, folder: Path) -> None:
+        import torch
+
+        if not hasattr(base, "decode_latents"):
+            raise InputError(
+                "training.sample_every: this base family cannot turn latents into images (decode_latents); "
+                "set training.sample_every to 0"
+            )
+        self.base, self.precision, self.folder = base, precision, folder
+        first: dict[int, int] = {}
+        for row, prompt in enumerate(pairs.prompt_index.tolist()):
+            first.setdefault(prompt, row)
+        # A sample, since sources keep their own order: the first prompts may be all of one kind.
+        chosen = torch.randperm(len(first), generator=stream(SAMPLE, 1))[:count].sort().values
+        rows = torch.tensor(list(first.values()))[chosen]
+        sizes = base.image_conditions(pairs.winners(rows).sizes)
+        everywhere = torch.ones(len(rows), dtype=torch.bool)
+        device = precision.device
+        self.conditions = moved({**pairs.prompts(rows), **sizes}, device)
+        self.unconditional = moved({**pairs.prompts(rows, everywhere), **sizes}, device)
+        self.noise = torch.randn((len(rows), *pairs.latent_shape), generator=stream(SAMPLE, 0)).to(device)
+
+    def draw(self, denoiser: torch.nn.Module, step: int) -> None:
+        """Draw and write the images of the model after ``step`` steps.
+
+        Raises:
+            InputError: latents or pixels are not finite.
+        """
+        latents = sample(self.base, denoiser, self.precision, self.noise, self.conditions, self.unconditional)
+        if not (finite := latents.flatten(1).isfinite().all(1)).all():
+            raise InputError(
+                f"{self.folder}: sample images after step {step}: latents of the prompt of number "
+                f"{int(finite.long().argmin())} are not finite; the training has failed, or its precision is too narrow"
+            )
+        for number, image in enumerate(self.base.decode_latents(latents)):
+            file = io.BytesIO()
+            image.save(file, "PNG")
+            write_bytes(self.folder / f"step-{step:08d}" / f"{number:02d}.png", file.getvalue())

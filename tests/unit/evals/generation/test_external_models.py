@@ -1,0 +1,360 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from huggingface_hub.utils import filter_repo_objects
+from safetensors.torch import save_file
+
+from artifacts.atomic import file_sha256
+from artifacts.errors import InputError
+from evals.generation.external_models import ExternalModel, load, locate, weight_files
+from evals.generation.text_to_image import Pipeline
+
+
+@pytest.fixture(scope="module")
+def base(save_tiny_base: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base shaped like Stable Diffusion 1.5; not to be changed."""
+    return save_tiny_base(tmp_path_factory.mktemp("external") / "sd", "sd")
+
+
+@pytest.fixture(scope="module")
+def larger(save_tiny_base: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base shaped like SDXL; not to be changed."""
+    return save_tiny_base(tmp_path_factory.mktemp("external") / "sdxl", "sdxl")
+
+
+@pytest.fixture
+def trained(base: Path) -> dict[str, torch.Tensor]:
+    """A state dict of the base's architecture with other weights."""
+    state = Pipeline(base).unet.state_dict()
+    return {name: tensor + 0.25 for name, tensor in state.items()}
+
+
+def opened(pipeline: Pipeline, source: Path | str, **options: Any) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = load(locate(ExternalModel(str(source), **options)), pipeline).state_dict()
+    return found
+
+
+def same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> bool:
+    return found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_state_dict_of_every_kind_of_file(base: Path, trained: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    torch.save(trained, tmp_path / "unet.pth")
+    save_file(trained, tmp_path / "unet.safetensors")
+    torch.save({"state_dict": {f"module.{name}": value for name, value in trained.items()}}, tmp_path / "wrapped.pt")
+    pipeline = Pipeline(base)
+    for name in ("unet.pth", "unet.safetensors", "wrapped.pt"):
+        assert same(opened(pipeline, tmp_path / name), trained)
+        assert same(opened(pipeline, tmp_path, file=name), trained)
+
+
+def test_precision_and_mode_are_the_pipelines(base: Path, trained: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    torch.save(trained, tmp_path / "unet.pth")
+    unet = load(tmp_path / "unet.pth", Pipeline(base, dtype="bfloat16"))
+    assert {parameter.dtype for parameter in unet.parameters()} == {torch.bfloat16}
+    assert not any(parameter.requires_grad or parameter.is_meta for parameter in unet.parameters())
+    assert not unet.training
+
+
+def test_folder_with_and_without_a_pipeline_around_it(
+    base: Path, trained: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    pipeline = Pipeline(base)
+    unet = pipeline.load_unet(base)
+    unet.load_state_dict(trained)
+    unet.save_pretrained(tmp_path / "whole/unet")
+    unet.save_pretrained(tmp_path / "bare")
+    assert same(opened(pipeline, tmp_path / "whole"), trained)
+    assert same(opened(pipeline, tmp_path / "bare"), trained)
+    assert same(opened(pipeline, tmp_path, file="whole/unet"), trained)
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda state: {"unet": state},
+        lambda state: {"state_dict": state, "epoch": 3, "lr": 1e-5},
+        lambda state: {"module": {"unet": state}},
+        lambda state: {"model": {f"_orig_mod.{name}": value for name, value in state.items()}},
+        lambda state: {f"module._orig_mod.{name}": value for name, value in state.items()},
+        lambda state: {f"unet.{name}": value for name, value in state.items()},
+        lambda state: {name.replace("mid_block.", "mid_block._orig_mod."): value for name, value in state.items()},
+        # An average over steps counts them.
+        lambda state: {"n_averaged": torch.tensor(7), **{f"module.{name}": value for name, value in state.items()}},
+        # The optimizer's tensors lie under numbers, as torch saves them.
+        lambda state: {"model": state, "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": []}},
+    ],
+)
+def test_wrapped_state_dicts_are_read(
+    base: Path, trained: dict[str, torch.Tensor], tmp_path: Path, wrapped: Callable[[Any], Any]
+) -> None:
+    torch.save(wrapped(trained), tmp_path / "unet.pt")
+    assert same(opened(Pipeline(base), tmp_path / "unet.pt"), trained)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (lambda state: {"ema": state}, r"expected tensors by name, found 1 entries that hold some: 'ema'"),
+        (lambda state: {"unet": state, "text_encoder": {"a": torch.ones(2)}}, r"2 entries .*'unet', 'text_encoder'"),
+        (lambda state: {"unet": state, "model": state}, r"2 entries that hold some: 'model', 'unet'"),
+        (lambda state: {"state_dict": state, "token": torch.ones(4)}, r"2 entries .*'state_dict', 'token'"),
+        (
+            lambda state: {**state, "_orig_mod.conv_in.bias": state["conv_in.bias"]},
+            r"'conv_in\.bias' is there twice, once as '_orig_mod\.conv_in\.bias'",
+        ),
+        (lambda state: [*state.values()], "expected tensors by name, found something else"),
+        (
+            lambda state: {f"model.diffusion_model.{name}": value for name, value in LDM.items()},
+            r"'input_blocks\.0\.0\.weight' is unknown \(2 in all\); it is a whole checkpoint in the original layout",
+        ),
+        (
+            lambda state: {**state, "conv_in.weight": state["conv_in.weight"].to(torch.int8)},
+            r"'conv_in\.weight' is of torch\.int8 \(1 in all\), expected floating point",
+        ),
+    ],
+)
+def test_what_holds_more_or_something_else_is_named(
+    base: Path, trained: dict[str, torch.Tensor], tmp_path: Path, content: Callable[[Any], Any], message: str
+) -> None:
+    torch.save(content(trained), tmp_path / "unet.pt")
+    with pytest.raises(InputError, match=rf"unet\.pt: .*{message}"):
+        load(tmp_path / "unet.pt", Pipeline(base))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_values_that_are_not_finite_are_refused(
+    base: Path, trained: dict[str, torch.Tensor], tmp_path: Path, value: float, dtype: torch.dtype
+) -> None:
+    trained = {name: tensor.to(dtype) for name, tensor in trained.items()}
+    trained["conv_out.weight"][0, 0, 0, 0] = trained["conv_in.bias"][-1] = value
+    save_file(trained, tmp_path / "unet.safetensors")
+    message = r"unet\.safetensors: 'conv_(in|out)\.\w+' has values that are not finite \(2 such tensors in all\)"
+    with pytest.raises(InputError, match=message):
+        load(tmp_path / "unet.safetensors", Pipeline(base))
+
+
+def test_half_precision_is_widened(base: Path, trained: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    for dtype in (torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn):
+        narrow = {name: tensor.to(dtype) for name, tensor in trained.items()}
+        save_file(narrow, tmp_path / "unet.safetensors")
+        found = opened(Pipeline(base), tmp_path / "unet.safetensors")
+        assert same(found, {name: tensor.float() for name, tensor in narrow.items()}), dtype
+
+
+def test_own_configuration_of_a_folder_counts_but_for_the_size(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Weights of the same shapes may be meant for another computation."""
+    shutil.copytree(base / "unet", tmp_path / "unet")
+    config = json.loads((tmp_path / "unet/config.json").read_text())
+    (tmp_path / "unet/config.json").write_text(json.dumps({**config, "norm_eps": 0.5, "sample_size": 4}))
+    pipeline = Pipeline(base)
+    unet = load(locate(ExternalModel(str(tmp_path))), pipeline)
+    assert unet.config.norm_eps == 0.5
+    assert pipeline.image_size == [16, 16]
+    assert "sample_size is 4, the base's 8; drawn at the base's size" in capsys.readouterr().err
+    (tmp_path / "unet/config.json").write_text(json.dumps({**config, "block_out_channels": [8, 24]}))
+    with pytest.raises(InputError, match=r"unet: weights and config\.json are of different architectures"):
+        load(tmp_path / "unet", pipeline)
+
+
+def test_checkpoint_of_another_architecture_is_one_error(base: Path, larger: Path, tmp_path: Path) -> None:
+    save_file(Pipeline(larger).unet.state_dict(), tmp_path / "sdxl.safetensors")
+    with pytest.raises(InputError) as caught:
+        load(tmp_path / "sdxl.safetensors", Pipeline(base))
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path / 'sdxl.safetensors'}: not a denoiser of the base {base}: 'add_embedding.")
+    assert "is unknown (4 in all); it takes text of width 40, the base's text has 16: give its own base" in message
+    assert "\n" not in message
+    with pytest.raises(InputError, match=r"'add_embedding\.linear_1\.weight' is missing \(4 in all\)"):
+        load(base / "unet", Pipeline(larger))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.pop("conv_in.bias"), r"'conv_in\.bias' is missing \(1 in all\)"),
+        (lambda state: state.update(extra=torch.zeros(1)), r"'extra' is unknown \(1 in all\)"),
+        (
+            lambda state: state.update({"conv_in.bias": torch.zeros(9)}),
+            r"'conv_in\.bias' has shape \(9,\), expected \(8,\)",
+        ),
+        (
+            lambda state: state.update({"model.diffusion_model.out.weight": torch.zeros(1)}),
+            "a whole checkpoint in the original layout",
+        ),
+    ],
+)
+def test_every_parameter_and_nothing_else(
+    base: Path, trained: dict[str, torch.Tensor], tmp_path: Path, change: Callable[[Any], Any], message: str
+) -> None:
+    change(trained)
+    torch.save(trained, tmp_path / "unet.pth")
+    with pytest.raises(InputError, match=message):
+        load(tmp_path / "unet.pth", Pipeline(base))
+
+
+class Harmful:
+    def __reduce__(self) -> Any:
+        return print, ("run",)
+
+
+def test_pickled_code_is_not_run(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"conv_in.weight": Harmful()}, tmp_path / "unet.pth")
+    with pytest.raises(InputError, match=r"unet\.pth: not a readable weight file"):
+        load(tmp_path / "unet.pth", Pipeline(base))
+    assert capsys.readouterr().out == ""
+
+
+def test_digest_is_checked(base: Path, tmp_path: Path) -> None:
+    weights = base / "unet/diffusion_pytorch_model.safetensors"
+    assert locate(ExternalModel(str(base), sha256=file_sha256(weights))) == base / "unet"
+    with pytest.raises(InputError, match=rf"{weights}: sha256 is [0-9a-f]+, expected {'0' * 64}"):
+        locate(ExternalModel(str(base), sha256="0" * 64))
+
+
+def test_source_that_holds_no_weights(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"gone\.pth: no such file or folder"):
+        locate(ExternalModel(str(tmp_path / "gone.pth")))
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(InputError, match=r"notes\.txt: not a weight file; expected one of \.safetensors"):
+        locate(ExternalModel(str(tmp_path), "notes.txt"))
+    with pytest.raises(InputError, match=r"holds neither unet/config\.json nor config\.json nor pytorch_lora"):
+        locate(ExternalModel(str(tmp_path)))
+    shutil.copytree(base / "unet", tmp_path / "unet")
+    (tmp_path / "unet/diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(InputError, match=r"unet: cannot be loaded"):
+        load(locate(ExternalModel(str(tmp_path))), Pipeline(base))
+
+
+def test_hub_without_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(
+        InputError,
+        match=r"abc: not here and cannot be fetched \(.*`hf download owner/name sd/unet\.pth --revision abc`",
+    ):
+        locate(ExternalModel("owner/name@abc", "sd/unet.pth"))
+    with pytest.raises(InputError, match=r"a hub id needs its revision: owner/name@<commit>"):
+        locate(ExternalModel("owner/name"))
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Path]:
+    """Makes a hub with files of one repository, and gives the folder where fetched ones lie."""
+
+    def make(*files: str) -> Path:
+        cache = tmp_path / "snapshots" / ("0123456789" * 4)
+        cache.mkdir(parents=True)
+
+        def download(name: str, *, revision: str, allow_patterns: list[str]) -> str:
+            assert (name, revision) == ("owner/name", "abc")
+            for file in filter_repo_objects(files, allow_patterns=allow_patterns):
+                (cache / file).parent.mkdir(parents=True, exist_ok=True)
+                (cache / file).touch()
+            return str(cache)
+
+        monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+        return cache
+
+    return make
+
+
+def test_sharded_folder_is_read_by_its_index(base: Path, trained: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    pipeline = Pipeline(base)
+    unet = pipeline.load_unet(base)
+    unet.load_state_dict(trained)
+    unet.save_pretrained(tmp_path / "unet", max_shard_size="20KB")
+    shards = sorted((tmp_path / "unet").glob("*.safetensors"))
+    assert len(shards) > 1
+    assert weight_files(tmp_path / "unet") == shards
+    assert same(opened(pipeline, tmp_path), trained)
+    with pytest.raises(InputError, match=rf"its weights are in {len(shards)} files, .* and sha256 is of one"):
+        locate(ExternalModel(str(tmp_path), sha256=file_sha256(shards[0])))
+    shards[1].unlink()
+    with pytest.raises(InputError, match=rf"{shards[1].name}: no such file, but .*index\.json names it"):
+        load(tmp_path / "unet", pipeline)
+
+
+@pytest.mark.parametrize(
+    "copy", ["bf16.safetensors", "fp16-00001-of-00002.safetensors", "non_ema.safetensors", "ema.fp16.safetensors"]
+)
+def test_copy_beside_the_file_is_not_loaded_and_not_digested(
+    base: Path, trained: dict[str, torch.Tensor], tmp_path: Path, copy: str
+) -> None:
+    shutil.copytree(base / "unet", tmp_path / "unet")
+    whole = tmp_path / "unet" / f"{WEIGHTS}.safetensors"
+    save_file({name: value.half() for name, value in trained.items()}, tmp_path / "unet" / f"{WEIGHTS}.{copy}")
+    pipeline = Pipeline(base)
+    assert same(opened(pipeline, tmp_path, sha256=file_sha256(whole)), pipeline.unet.state_dict())
+    assert weight_files(tmp_path / "unet") == [whole]
+    right = file_sha256(whole)
+    with pytest.raises(InputError, match=rf"{WEIGHTS}\.safetensors: sha256 is {right}, expected {'0' * 64}"):
+        locate(ExternalModel(str(tmp_path), sha256="0" * 64))
+    whole.unlink()
+    with pytest.raises(InputError, match=rf"holds no {WEIGHTS}\.safetensors, only {WEIGHTS}\.{copy}: name it with"):
+        weight_files(tmp_path / "unet")
+    named = tmp_path / "unet" / f"{WEIGHTS}.{copy}"
+    found = opened(pipeline, tmp_path, file=f"unet/{named.name}", sha256=file_sha256(named))
+    assert same(found, {name: value.half().float() for name, value in trained.items()})
+
+
+def test_folder_that_holds_a_denoiser_and_a_lora_is_ambiguous(base: Path, tmp_path: Path) -> None:
+    shutil.copytree(base / "unet", tmp_path / "unet")
+    save_file({"a": torch.ones(1)}, tmp_path / LORA)
+    with pytest.raises(InputError, match=rf"holds unet and {LORA}; name the one that is meant with `file`"):
+        locate(ExternalModel(str(tmp_path)))
+
+
+WEIGHTS, UNET, LORA = "diffusion_pytorch_model", "unet/config.json", "pytorch_lora_weights.safetensors"
+ADAPTER = "adapter_model.safetensors"
+COPIES = [
+    *(f"unet/{WEIGHTS}.{kind}.safetensors" for kind in ("fp16", "non_ema", "bf16", "fp16-00001-of-00002")),
+    f"unet/{WEIGHTS}.safetensors.index.fp16.json",
+]
+LDM = {"input_blocks.0.0.weight": torch.zeros(8, 4, 3, 3), "out.2.bias": torch.zeros(4)}
+# Whole pipelines in one file, and parts that the base has.
+REST = ["v1-5.safetensors", "vae/diffusion_pytorch_model.safetensors", "model_index.json"]
+
+
+@pytest.mark.parametrize(
+    ("there", "file", "found", "fetched"),
+    [
+        ([UNET, f"unet/{WEIGHTS}.safetensors", f"unet/{WEIGHTS}.bin"], None, "unet", f"unet/{WEIGHTS}.safetensors"),
+        ([UNET, f"unet/{WEIGHTS}.bin"], None, "unet", f"unet/{WEIGHTS}.bin"),
+        ([UNET, f"unet/{WEIGHTS}.bin"], "unet", "unet", f"unet/{WEIGHTS}.bin"),
+        ([f"sd/{UNET}", f"sd/unet/{WEIGHTS}.safetensors"], "sd", "sd/unet", f"sd/unet/{WEIGHTS}.safetensors"),
+        (["config.json", f"{WEIGHTS}.safetensors", f"{WEIGHTS}.bin"], None, ".", f"{WEIGHTS}.safetensors"),
+        ([LORA], None, LORA, LORA),
+        ([ADAPTER], None, ADAPTER, ADAPTER),
+        (["lora/" + ADAPTER], "lora/" + ADAPTER, "lora/" + ADAPTER, "lora/" + ADAPTER),
+        (["pytorch_lora_weights.bin"], None, "pytorch_lora_weights.bin", "pytorch_lora_weights.bin"),
+        # What is named is taken, also a copy.
+        ([], COPIES[0], COPIES[0], COPIES[0]),
+        ([], COPIES[1], COPIES[1], COPIES[1]),
+    ],
+)
+def test_hub_gives_one_revision_and_what_is_needed(
+    hub: Callable[..., Path], there: list[str], file: str | None, found: str, fetched: str
+) -> None:
+    cache = hub(*there, *COPIES, *REST)
+    assert locate(ExternalModel("owner/name@abc", file)) == cache / found
+    listed = {path.relative_to(cache).as_posix() for path in cache.rglob("*") if path.is_file()}
+    assert {name for name in listed if not name.endswith("config.json")} == {fetched}
+
+
+def test_copies_in_a_folder_are_not_its_weights(tmp_path: Path) -> None:
+    for name in (f"{WEIGHTS}.safetensors", f"{WEIGHTS}.fp16.safetensors", f"{WEIGHTS}.bin"):
+        (tmp_path / name).touch()
+    assert weight_files(tmp_path) == [tmp_path / f"{WEIGHTS}.safetensors"]
+    (tmp_path / f"{WEIGHTS}.safetensors").unlink()
+    assert weight_files(tmp_path) == [tmp_path / f"{WEIGHTS}.bin"]

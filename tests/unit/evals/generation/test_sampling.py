@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from artifacts.errors import InputError
+from evals.generation.conditions import Conditions
+from evals.generation.sampling import (
+    SCHEDULERS,
+    SamplingSettings,
+    make_scheduler,
+    noise_seed,
+    sample,
+    sample_prompts,
+    start_noise,
+)
+from evals.generation.text_to_image import Pipeline
+
+SHAPE = (4, 8, 8)
+IDS = [f"seen-{i:05d}" for i in range(8)]
+PROMPTS = [f"a small {colour} circle on a blue background" for colour in ("red", "green", "white", "cyan")] * 2
+
+
+@pytest.fixture(scope="module")
+def pipeline(base_path: Path) -> Pipeline:
+    return Pipeline(base_path)
+
+
+def test_noise_of_a_prompt_is_its_own_whatever_stands_beside_it() -> None:
+    settings = SamplingSettings(seed=3)
+    together = start_noise(settings, IDS, SHAPE)
+    backwards = start_noise(settings, IDS[::-1], SHAPE)
+    assert torch.equal(together, backwards.flip(0))
+    assert torch.equal(together[5:6], start_noise(settings, IDS[5:6], SHAPE))
+    assert len({tuple(noise.flatten().tolist()) for noise in together}) == len(IDS)
+    assert not torch.equal(together, start_noise(replace(settings, seed=4), IDS, SHAPE))
+    # Nothing but seed and identifier matters.
+    assert torch.equal(together, start_noise(SamplingSettings(seed=3, batch_size=1, guidance_scale=9), IDS, SHAPE))
+
+
+def test_noise_is_standard_normal() -> None:
+    noise = start_noise(SamplingSettings(), [f"p-{i}" for i in range(200)], SHAPE)
+    assert abs(float(noise.mean())) < 0.02
+    assert abs(float(noise.std()) - 1) < 0.02
+
+
+def test_seeds_of_prompts_fit_the_manifest() -> None:
+    seeds = [noise_seed(SamplingSettings(seed=1), f"p-{i}") for i in range(1000)]
+    assert len(set(seeds)) == 1000
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    # What the CPU's generator uses of them, as docs/generation.md says.
+    assert len({seed % 2**32 for seed in seeds}) == 1000
+    drawn = [torch.randn(3, generator=torch.Generator().manual_seed(seeds[0] % 2**32 + k * 2**32)) for k in range(3)]
+    assert torch.equal(drawn[0], drawn[1]) and torch.equal(drawn[0], drawn[2])
+    # seed 1 of prompt 2 is not seed 12 of a prompt without a name: the separator keeps them apart.
+    assert noise_seed(SamplingSettings(seed=1), "2") != noise_seed(SamplingSettings(seed=12), "")
+
+
+def test_published_protocol_shares_the_noise_and_adds_one_to_the_guidance() -> None:
+    settings = SamplingSettings(protocol="sdpo", seed=7, guidance_scale=7.5)
+    noise = start_noise(settings, IDS[:3], SHAPE)
+    assert torch.equal(noise[0], noise[1])
+    assert torch.equal(noise[0], torch.randn(SHAPE, generator=torch.Generator().manual_seed(7)))
+    assert noise_seed(settings, "any") == 7
+    assert settings.effective_guidance == 8.5
+    assert SamplingSettings(protocol="clean", guidance_scale=7.5).effective_guidance == 7.5
+
+
+class FakeDenoiser(torch.nn.Module):
+    """Predicts the mean of the text embedding, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, latents: torch.Tensor, timestep: Any, encoder_hidden_states: torch.Tensor) -> Any:
+        level = encoder_hidden_states.mean((1, 2))[:, None, None, None]
+        return SimpleNamespace(sample=level.expand_as(latents))
+
+
+class FakeScheduler:
+    """Returns what it is given: the combined prediction."""
+
+    init_noise_sigma = 1.0
+
+    def set_timesteps(self, steps: int, device: Any) -> None:
+        self.timesteps = list(range(steps))
+
+    def scale_model_input(self, latents: torch.Tensor, timestep: Any) -> torch.Tensor:
+        return latents
+
+    def step(self, combined: torch.Tensor, timestep: Any, latents: torch.Tensor) -> Any:
+        return SimpleNamespace(prev_sample=combined)
+
+
+@pytest.mark.parametrize(("protocol", "expected"), [("clean", 1 + 3 * (4 - 1)), ("sdpo", 4 + 3 * (4 - 1))])
+def test_guidance_by_hand(protocol: str, expected: float) -> None:
+    settings = SamplingSettings(protocol=protocol, guidance_scale=3, steps=1)
+    told, empty = Conditions(torch.full((2, 5, 6), 4.0)), Conditions(torch.full((1, 5, 6), 1.0))
+    out = sample(FakeDenoiser(), FakeScheduler(), told, empty, torch.zeros(2, 1, 2, 2), settings)
+    assert out.unique().tolist() == [expected]
+
+
+@pytest.mark.parametrize("scheduler", list(SCHEDULERS))
+def test_images_do_not_depend_on_the_batch(pipeline: Pipeline, scheduler: str) -> None:
+    conditions = pipeline.encode_prompts(PROMPTS)
+    settings = SamplingSettings(scheduler=scheduler, steps=3, batch_size=8)
+    whole, parts = (
+        np.stack(
+            [
+                np.asarray(image, dtype=int)
+                for image in sample_prompts(
+                    pipeline, pipeline.unet, conditions, IDS, replace(settings, batch_size=size)
+                )
+            ]
+        )
+        for size in (8, 3)
+    )
+    assert whole.shape == (8, 32, 32, 3)
+    assert abs(whole - parts).max() <= 1
+    # Prompt 0 and prompt 4 are the same text with noise of their own.
+    assert abs(whole[0] - whole[4]).max() > 1
+
+
+def test_guidance_of_one_is_the_conditional_prediction_alone() -> None:
+    settings = SamplingSettings(guidance_scale=1.0, steps=1)
+    told, wrong = Conditions(torch.full((2, 5, 6), 4.0)), Conditions(torch.full((1, 5, 6), float("nan")))
+    out = sample(FakeDenoiser(), FakeScheduler(), told, wrong, torch.zeros(2, 1, 2, 2), settings)
+    assert out.unique().tolist() == [4.0]
+
+
+def test_schedulers_keep_the_schedule_of_the_base(pipeline: Pipeline) -> None:
+    for name, class_name in SCHEDULERS.items():
+        scheduler = make_scheduler(pipeline.scheduler, name)
+        assert type(scheduler).__name__ == class_name
+        assert (scheduler.config.beta_start, scheduler.config.beta_end) == (1e-4, 0.02)
+        assert scheduler.config.beta_schedule == "linear"
+
+
+def test_unknown_scheduler(pipeline: Pipeline) -> None:
+    with pytest.raises(InputError, match=r"unknown scheduler 'ddmi': expected one of ddim, .*did you mean 'ddim'"):
+        make_scheduler(pipeline.scheduler, "ddmi")
+
+
+def test_prompts_are_padded_and_cut(pipeline: Pipeline) -> None:
+    embeddings = pipeline.encode_prompts(["", "a red circle", "red " * 100]).embeddings
+    assert embeddings.shape == (3, 20, 64)
+    assert embeddings.dtype == torch.float32
+    torch.testing.assert_close(
+        pipeline.encode_prompts(["a red circle"]).embeddings[0], embeddings[1], atol=1e-5, rtol=1e-5
+    )
+
+
+def test_decoding_undoes_the_scaling_factor(pipeline: Pipeline) -> None:
+    latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        pixels = pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor).sample
+    expected = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().permute(0, 2, 3, 1).numpy()
+    found = np.stack([np.asarray(image) for image in pipeline.decode(latents)])
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_no_part_is_trainable(pipeline: Pipeline) -> None:
+    for part in (pipeline.unet, pipeline.vae, *pipeline.text_encoders):
+        assert not part.training
+        assert not any(parameter.requires_grad for parameter in part.parameters())
+
+
+def test_foreign_library_is_not_run(base_path: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "base"
+    shutil.copytree(base_path, copy)
+    index = copy / "model_index.json"
+    index.write_text(json.dumps({**json.loads(index.read_text()), "vae": ["os", "system"]}))
+    with pytest.raises(InputError, match="part 'vae' comes from 'os'; only diffusers and transformers are run"):
+        Pipeline(copy)
+
+
+def test_folder_that_is_no_base(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"model_index.json: no such file"):
+        Pipeline(tmp_path)
+
+
+def test_model_without_a_denoiser_is_named(pipeline: Pipeline, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="unet: no denoiser; train the model first"):
+        pipeline.load_unet(tmp_path)

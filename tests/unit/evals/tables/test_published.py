@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from artifacts.errors import InputError
+from evals.tables.comparison import ComparedModel, Comparison, Statistics
+from evals.tables.matrices import ScoreMatrices
+from evals.tables.published import Figure, compared, published_rows, read_figures, to_markdown
+
+HEAD = "variant,prompt_set,scorer,value,source\n"
+
+
+def file(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "published.csv"
+    path.write_text(HEAD + text, encoding="utf-8")
+    return path
+
+
+def test_intervals_of_three_seeds_worked_out_by_hand() -> None:
+    # Mean 0.5, standard deviation 0.1, t(2; 97.5 %) = 4.302653: half widths t·s/√3 and t·s·√(4/3).
+    row = compared(Figure("dpo", "all", "oracle", 0.8, 0.1, "here"), [0.4, 0.5, 0.6], 0.95)
+    assert (row.ours, row.difference) == (pytest.approx(0.5), pytest.approx(-0.3))
+    assert row.ci_high == pytest.approx(0.5 + 4.302653 * 0.1 / math.sqrt(3), abs=1e-6)
+    assert row.seed_low == pytest.approx(0.5 - 4.302653 * 0.1 * math.sqrt(4 / 3), abs=1e-6)
+    # 0.8 with a last digit of 0.1 stands for 0.75 to 0.85, and the mean's interval ends at 0.748.
+    assert (row.inside_interval, row.inside_seed_interval) == (False, True)
+
+
+def test_a_figure_is_inside_up_to_its_own_rounding() -> None:
+    seeds = [0.70, 0.70, 0.70]
+    assert compared(Figure("dpo", "all", "oracle", 0.7, 0.1, "x"), seeds, 0.95).inside_interval
+    assert compared(Figure("dpo", "all", "oracle", 0.75, 0.1, "x"), seeds, 0.95).inside_interval
+    assert not compared(Figure("dpo", "all", "oracle", 0.75, 0.01, "x"), seeds, 0.95).inside_interval
+
+
+def test_one_seed_has_no_interval() -> None:
+    row = compared(Figure("dpo", "all", "oracle", 0.8, 0.1, "here"), [0.4], 0.95)
+    assert (row.ci_low, row.seed_high, row.inside_interval, row.inside_seed_interval) == (None, None, None, None)
+
+
+def test_rows_pool_prompt_sets_and_leave_out_what_is_not_compared(tmp_path: Path) -> None:
+    models = tuple(ComparedModel(f"b/dpo/seed{s}", "b", "dpo", "dmpo", False, s, "p", None) for s in range(2))
+    comparison = Comparison("x", tmp_path, models, ("one", "two"), {"oracle": "exact"}, Statistics())
+    values = {
+        ("dpo", "one", "oracle"): np.array([[0.0], [1.0]]),
+        ("dpo", "two", "oracle"): np.array([[1, 1], [1, 1.0]]),
+    }
+    matrices = ScoreMatrices({"dpo": models}, {"one": 1, "two": 2}, values, {})
+    figures = read_figures(
+        file(tmp_path, "dpo,,oracle,0.80,a\ndpo,one,oracle,0.5,b\nother,,oracle,1,c\ndpo,,clip,1,d\n")
+    )
+    rows = published_rows(comparison, matrices, figures)
+    assert [(r.prompt_set, r.source, r.ours) for r in rows] == [
+        ("all", "a", pytest.approx((2 / 3 + 1) / 2)),
+        ("one", "b", pytest.approx(0.5)),
+    ]
+    assert "| dpo | 0.833 |" in to_markdown(rows, "95%")
+    with pytest.raises(InputError, match=r"unknown prompt set 'ona'.*did you mean 'one'"):
+        published_rows(comparison, matrices, read_figures(file(tmp_path, "dpo,ona,oracle,0.5,b\n")))
+    with pytest.raises(InputError, match="none of its figures"):
+        published_rows(comparison, matrices, read_figures(file(tmp_path, "other,,oracle,0.5,b\n")))
+
+
+@pytest.mark.parametrize(
+    ("text", "unit"), [("0.35", 0.01), ("0.35 ", 0.01), ("2e-1", 0.1), ("2.0e-1", 0.01), ("12", 1.0), ("1e2", 100.0)]
+)
+def test_the_unit_of_the_last_digit(tmp_path: Path, text: str, unit: float) -> None:
+    (figure,) = read_figures(file(tmp_path, f"dpo,,oracle,{text},a\n"))
+    assert figure.unit == pytest.approx(unit)
+    assert figure.value == float(text)
+    # Half a unit beyond the last digit is another figure.
+    assert not compared(figure, [figure.value + 0.6 * unit] * 3, 0.95).inside_interval
+    assert compared(figure, [figure.value + 0.4 * unit] * 3, 0.95).inside_interval
+
+
+def test_cosines_are_printed_with_the_decimals_that_tell_them_apart() -> None:
+    figure = Figure("dpo", "all", "pickscore", 0.2147, 0.0001, "here")
+    row = compared(figure, [0.21508, 0.2151, 0.21512], 0.95)
+    assert not row.inside_interval
+    printed = to_markdown([row], "95%", {"pickscore": 5})
+    assert "| dpo | 0.21510 | [0.21505, 0.21515] |" in printed
+    assert "| +0.00040 |" in printed
+    # Fewer decimals would print an interval that holds the figure.
+    low, high = to_markdown([row], "95%", {"pickscore": 2}).split("| [")[1].split("]")[0].split(", ")
+    assert float(low) > 0.2147 and float(high) > 0.2147
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("dpo,,oracle,high,a\n", "line 2: could not convert"),
+        ("dpo,,oracle,nan,a\n", "line 2: value is 'nan'"),
+        ("dpo,,oracle,0.5,\n", "line 2 has no source"),
+        ("dpo,,oracle,0.5,a\ndpo,all,oracle,0.6,a\n", "line 3: dpo, all, oracle stands there twice"),
+        ("dpo,,oracle,0,5,a\n", "row 1 has not the 5 cells of the header; quote cells that hold the delimiter"),
+        ("dpo,,oracle,0.5\n", "row 1 has not the 5 cells"),
+    ],
+)
+def test_a_bad_file_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        read_figures(file(tmp_path, text))
+
+
+def test_a_file_as_spreadsheets_write_it(tmp_path: Path) -> None:
+    path = file(tmp_path, "dpo,,oracle,0.5,a\n")
+    expected = read_figures(path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n") + b"\r\n")
+    assert read_figures(path) == expected
+    path.write_text("variant,prompt_set,scorer,value,source,value\ndpo,,oracle,0.5,a,0.6\n")
+    with pytest.raises(InputError, match="two columns are named 'value'"):
+        read_figures(path)
+
+
+def test_the_shipped_table_obeys_its_own_definitions() -> None:
+    """Strict = ½(StrictWin + OnManifold) and WinQ = StrictWin / Win, up to rounding."""
+    path = Path(__file__).parents[4] / "results/published/toy_surface.csv"
+    table: dict[str, dict[str, float]] = {}
+    for figure in read_figures(path):
+        table.setdefault(figure.variant, {})[figure.scorer.removeprefix("surface_")] = figure.value
+    assert len(table) == 33
+    for row in table.values():
+        assert row["strict"] == pytest.approx((row["strict_win"] + row["on_manifold"]) / 2, abs=0.0015)
+        # A quotient of shares of three digits is good to two units of the third.
+        assert row["win_quality"] == pytest.approx(row["strict_win"] / row["win"], abs=0.0025)

@@ -1,0 +1,297 @@
+from __future__ import annotations
+
+import csv
+import json
+import multiprocessing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pytest
+
+from artifacts import layout
+from artifacts.atomic import write_text
+from artifacts.contracts import read_table, write_table
+from artifacts.errors import InputError
+from evals.tables.comparison import Comparison
+from evals.tracking.mlflow import CONTENT, KEY, track
+from evals.tracking.runs import STEPS, flattened, model_contents
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+
+class Store:
+    """A store in a folder, and what it holds."""
+
+    def __init__(self, folder: Path) -> None:
+        self.database, self.artifacts = folder / "mlflow.db", folder / "artifacts"
+
+    def track(self, comparison: Comparison) -> dict[str, Run]:
+        track(comparison, database=self.database, artifacts=self.artifacts)
+        return self.runs(comparison.benchmark)
+
+    @property
+    def client(self) -> MlflowClient:
+        from mlflow import MlflowClient
+
+        return MlflowClient(tracking_uri=f"sqlite:///{self.database}")
+
+    def experiment(self, name: str) -> Any:
+        return self.client.get_experiment_by_name(name)
+
+    def runs(self, name: str) -> dict[str, Run]:
+        runs = self.client.search_runs([self.experiment(name).experiment_id])
+        keys = [run.data.tags[KEY] for run in runs]
+        assert len(set(keys)) == len(keys)
+        return dict(zip(keys, runs, strict=True))
+
+
+@pytest.fixture(scope="module")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A database with MLflow's schema: making one takes seconds."""
+    from evals.tracking.mlflow import _client
+
+    path = tmp_path_factory.mktemp("schema") / "mlflow.db"
+    _client(path)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def store(tmp_path: Path, empty_database: bytes) -> Store:
+    store = Store(tmp_path / "mlflow")
+    store.database.parent.mkdir()
+    store.database.write_bytes(empty_database)
+    return store
+
+
+@pytest.fixture
+def reported(tiny_benchmark: Comparison) -> Comparison:
+    """The tiny benchmark with stand-ins for figures and report: tracking copies them as they are."""
+    write_text(tiny_benchmark.root / "report" / "index.html", "<!DOCTYPE html>")
+    for name in ("drift", "win_rates", "grid"):
+        write_text(tiny_benchmark.root / "figures" / f"{name}.png", name)
+    return tiny_benchmark
+
+
+def ids(runs: dict[str, Run]) -> dict[str, str]:
+    return {key: run.info.run_id for key, run in runs.items()}
+
+
+def test_a_run_per_model_and_one_with_the_tables(reported: Comparison, store: Store) -> None:
+    runs = store.track(reported)
+    assert set(runs) == {"tables", *(f"model/{model.name}" for model in reported.models)}
+    assert all(run.info.status == "FINISHED" and run.data.tags[CONTENT] for run in runs.values())
+    location = store.experiment("toy").artifact_location
+    assert location == (store.artifacts / "toy").as_uri()
+
+    run = runs["model/mini/dmpo+sdpo/seed1"]
+    assert run.info.run_name == "mini/dmpo+sdpo/seed1"
+    with (reported.root / "tables" / "scores.csv").open() as file:
+        rows = [r for r in csv.DictReader(file) if (r["variant"], r["seed"]) == ("dmpo+sdpo", "1")]
+    assert len(rows) == 4
+    for row in rows:
+        for name in ("mean", "ci_low", "ci_high"):
+            assert run.data.metrics[f"{row['scorer']}/{row['prompt_set']}/{name}"] == float(row[name])
+    base = runs["model/mini/base"].data
+    assert len(base.metrics) == 12
+    # Of a model that was not trained here, what its images were drawn with.
+    assert base.params == {"model": "mini/base", "generation.steps": "10"}
+    assert base.tags["bench.git_commit"] == "0123456789abcdef0123456789abcdef01234567"
+
+    folder = layout.model(reported.root, "mini/dmpo+sdpo/seed1")
+    drift = read_table(folder / "drift.parquet", "drift")
+    history = store.client.get_metric_history(run.info.run_id, "drift/winner_drift")
+    assert [(m.step, m.value) for m in history] == list(zip(drift["step"], drift["winner_drift"], strict=True))
+    assert run.data.metrics["drift/winner_drift"] == drift["winner_drift"].iloc[-1]
+    assert not [name for name in run.data.metrics if name.endswith("/step")]
+    assert len(store.client.get_metric_history(run.info.run_id, "training/loss")) == 20
+
+    assert run.data.params == {
+        "objective.name": "dmpo", "objective.beta": "2000.0", "batch_size": "16", "layers": "[1, 2]", "seed": "1"
+    }  # fmt: skip
+    tags = run.data.tags
+    assert tags["bench.git_commit"].startswith("0123") and tags["bench.git_dirty"] == "true"
+    assert (tags["bench.variant"], tags["bench.safeguard"], tags["bench.training_seed"]) == ("dmpo+sdpo", "on", "1")
+    assert (tags["bench.packages.torch"], tags["bench.wall_seconds"]) == ("2.14.0", "65.4")
+    # 2026-11-23T20:00:00Z and 65.4 s.
+    assert (run.info.start_time, run.info.end_time) == (1795464000000, 1795464065400)
+
+
+def test_artifacts(reported: Comparison, store: Store) -> None:
+    from PIL import Image
+
+    runs = store.track(reported)
+
+    def files(key: str) -> set[str]:
+        folder = store.artifacts / "toy" / runs[key].info.run_id / "artifacts"
+        return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+    for model in ("mini/base", "mini/dmpo/seed0"):
+        assert files(f"model/{model}") == {"samples.png", "spec.json", "inputs.json"}
+    assert files("tables") == {
+        *(f"tables/{name}.csv" for name in ("scores", "win_rates", "differences", "drift")),
+        *(f"tables/main.{form}" for form in ("md", "tex", "html")),
+        "tables/comparison.json",
+        *(f"figures/{name}.png" for name in ("drift", "win_rates", "grid")),
+        "report/index.html",
+    }
+    sheet = store.artifacts / "toy" / runs["model/mini/base"].info.run_id / "artifacts" / "samples.png"
+    # Two rows of images with captions above each; the longer row has three.
+    width, height = Image.open(sheet).size
+    assert width > 3 * 128 and height > 2 * 128
+
+
+def test_nothing_changed_keeps_every_run(reported: Comparison, store: Store) -> None:
+    assert ids(store.track(reported)) == ids(store.track(reported))
+
+
+def test_a_changed_score_replaces_that_models_run_and_the_tables(reported: Comparison, store: Store) -> None:
+    before = ids(store.track(reported))
+    path = reported.root / "tables" / "scores.csv"
+    rows = list(csv.DictReader(path.open()))
+    changed = next(r for r in rows if (r["variant"], r["seed"], r["scorer"]) == ("dmpo", "1", "oracle"))
+    changed["mean"] = "0.125"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    runs = store.track(reported)
+    assert {key for key, run_id in ids(runs).items() if before[key] != run_id} == {"model/mini/dmpo/seed1", "tables"}
+    assert runs["model/mini/dmpo/seed1"].data.metrics[f"oracle/{changed['prompt_set']}/mean"] == 0.125
+
+
+def test_times_alone_replace_nothing(reported: Comparison, store: Store) -> None:
+    before = ids(store.track(reported))
+    path = layout.model(reported.root, "mini/dmpo/seed0") / "provenance.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "wall_seconds": 1.0, "started": "2026-11-24T00:00:00Z"}))
+    assert ids(store.track(reported)) == before
+    path.write_text(json.dumps({**content, "dtype": "bfloat16"}))
+    after = ids(store.track(reported))
+    assert {key for key in before if before[key] != after[key]} == {"model/mini/dmpo/seed0"}
+
+
+def test_a_model_that_left_loses_its_run(reported: Comparison, store: Store) -> None:
+    before = ids(store.track(reported))
+    fewer = replace(reported, models=tuple(m for m in reported.models if m.seed != 1))
+    after = ids(store.track(fewer))
+    assert set(before) - set(after) == {"model/mini/dmpo/seed1", "model/mini/dmpo+sdpo/seed1"}
+    assert all(before[key] == run_id for key, run_id in after.items())
+
+
+def test_an_interrupted_import_is_finished_by_the_next(
+    reported: Comparison, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    terminate, calls = MlflowClient.set_terminated, iter(range(100))
+
+    def killed(self: MlflowClient, *arguments: Any, **keywords: Any) -> None:
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        terminate(self, *arguments, **keywords)
+
+    monkeypatch.setattr(MlflowClient, "set_terminated", killed)
+    with pytest.raises(KeyboardInterrupt):
+        store.track(reported)
+    half = store.runs("toy")
+    assert len(half) == 3
+    (torn,) = (run.info.run_id for run in half.values() if CONTENT not in run.data.tags)
+    monkeypatch.undo()
+    runs = ids(store.track(reported))
+    assert len(runs) == 6 and torn not in runs.values()
+    assert {run.info.run_id for run in half.values()} - {torn} <= set(runs.values())
+
+
+def test_runs_of_others_are_left_alone(reported: Comparison, store: Store) -> None:
+    store.track(reported)
+    experiment = store.experiment("toy").experiment_id
+    own = store.client.create_run(experiment, run_name="mine").info.run_id
+    track(reported, database=store.database, artifacts=store.artifacts)
+    assert store.client.get_run(own).info.lifecycle_stage == "active"
+
+
+def test_moved_results_get_a_new_experiment(reported: Comparison, store: Store, tmp_path: Path) -> None:
+    before = ids(store.track(reported))
+    store.artifacts = tmp_path / "elsewhere"
+    after = ids(store.track(reported))
+    assert set(after) == set(before) and not set(after.values()) & set(before.values())
+    assert (tmp_path / "elsewhere" / "toy" / after["tables"] / "artifacts" / "report" / "index.html").is_file()
+
+
+def test_deleted_experiment_comes_back(reported: Comparison, store: Store) -> None:
+    before = ids(store.track(reported))
+    store.client.delete_experiment(store.experiment("toy").experiment_id)
+    assert set(store.track(reported)) == set(before)
+
+
+def test_long_values_and_many_parameters(reported: Comparison, store: Store) -> None:
+    one = replace(reported, models=reported.models[1:2])
+    path = layout.model(one.root, one.models[0].name) / "provenance.json"
+    content = json.loads(path.read_text())
+    content["spec"] = {"text": "x" * 7000, **{f"key{i}": i for i in range(250)}}
+    path.write_text(json.dumps(content))
+    params = store.track(one)["model/mini/dmpo/seed0"].data.params
+    assert len(params) == 251
+    assert len(params["text"]) == 6000 and params["text"].endswith("x…")
+
+
+def test_long_logs_are_thinned_to_the_last_row(reported: Comparison) -> None:
+    one = replace(reported, models=reported.models[1:2])
+    path = layout.model(one.root, one.models[0].name) / "training.parquet"
+    log = pd.concat([read_table(path, "training")] * 50, ignore_index=True)
+    log["step"] = range(1, 1001)
+    write_table(path, log, "training")
+    (content,) = model_contents(one)
+    steps = [step for name, _, step in content.metrics if name == "training/loss"]
+    assert len(steps) == STEPS and steps[-1] == 1000 and steps == sorted(set(steps))
+    # Columns that are empty for this objective are left out.
+    assert not any(value != value for _, value, _ in content.metrics)
+
+
+@pytest.mark.parametrize("names", [("one", "two"), ("same", "same")])
+def test_imports_into_a_store_that_does_not_exist_yet_wait_for_each_other(
+    reported: Comparison, tmp_path: Path, names: tuple[str, str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Two real processes, started together: MLflow alone breaks its database when two make it at once."""
+    import mlflow  # noqa: F401 - before the fork, so that both get to the database at the same time
+
+    fork = multiprocessing.get_context("fork")
+    ready = fork.Barrier(len(names))
+    store = Store(tmp_path / "made" / "mlflow")
+
+    def run(name: str) -> None:
+        ready.wait()
+        track(replace(reported, benchmark=name), database=store.database, artifacts=store.artifacts)
+
+    processes = [fork.Process(target=run, args=(name,)) for name in names]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert capfd.readouterr().err.count(f"{store.database.parent}: another process imports into this store; wait") == 1
+    keys = {f"model/{model.name}" for model in reported.models} | {"tables"}
+    for name in set(names):
+        assert set(store.runs(name)) == keys
+
+
+def test_missing_report(tiny_benchmark: Comparison, store: Store) -> None:
+    with pytest.raises(InputError, match=r"index\.html: no such file"):
+        track(tiny_benchmark, database=store.database, artifacts=store.artifacts)
+    assert store.experiment("toy") is None
+
+
+def test_broken_database(reported: Comparison, tmp_path: Path) -> None:
+    database = tmp_path / "mlflow.db"
+    database.write_bytes(b"not a database, but long enough to have a header " * 100)
+    with pytest.raises(InputError, match=r"mlflow\.db: MLflow cannot open it"):
+        track(reported, database=database, artifacts=tmp_path)
+
+
+def test_flattened() -> None:
+    nested = {"a": {"b": 1, "c": {"d": None}}, "e": [1, "x"], "f": True, "g": "text", "h": {}}
+    assert flattened(nested) == {"a.b": "1", "a.c.d": "", "e": '[1, "x"]', "f": "true", "g": "text"}

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import multiprocessing
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from sdpo.training import checkpoint
+
+
+def test_newest_two_are_kept_and_the_newest_is_read(tmp_path: Path) -> None:
+    for step in (5, 10, 100):
+        checkpoint.save(tmp_path, step, {"step": step, "weights": torch.full((2,), float(step))})
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("step-00000010.pt", "step-00000010.sha256", "step-00000100.pt", "step-00000100.sha256")
+    ]
+    state = checkpoint.load_newest(tmp_path)
+    assert state is not None
+    assert state["step"] == 100
+    assert state["weights"].tolist() == [100.0, 100.0]
+
+
+def test_as_many_are_kept_as_asked(tmp_path: Path) -> None:
+    for step in range(1, 6):
+        checkpoint.save(tmp_path, step, {"step": step}, kept=3)
+    assert [path.name for path in sorted(tmp_path.glob("*.pt"))] == [f"step-0000000{i}.pt" for i in (3, 4, 5)]
+    assert len(list(tmp_path.iterdir())) == 6
+
+
+def test_one_wrong_bit_is_noticed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Torch itself reads a state whose weights have changed."""
+    for step in (1, 2):
+        checkpoint.save(tmp_path, step, {"step": step, "weights": torch.zeros(1000)})
+    file = tmp_path / "step-00000002.pt"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    state = checkpoint.load_newest(tmp_path)
+    assert state is not None
+    assert state["step"] == 1
+    assert "step-00000002.pt cannot be read (its checksum is not the one written)" in capsys.readouterr().err
+
+
+def test_state_without_its_checksum_is_not_taken_up(tmp_path: Path) -> None:
+    for step in (1, 2):
+        checkpoint.save(tmp_path, step, {"step": step})
+    (tmp_path / "step-00000002.sha256").unlink()
+    state = checkpoint.load_newest(tmp_path)
+    assert state is not None
+    assert state["step"] == 1
+
+
+def test_state_is_mapped_and_outlives_its_file(tmp_path: Path) -> None:
+    """Eight processes that resume hold no copy each; what is written into the tensors stays out of the file."""
+    checkpoint.save(tmp_path, 1, {"weights": torch.arange(100_000.0)})
+    file = tmp_path / "step-00000001.pt"
+    content = file.read_bytes()
+    weights = checkpoint.read(file)["weights"]
+    (mapping,) = [x for x in Path("/proc/self/maps").read_text().splitlines() if x.endswith(str(file))]
+    first, last = (int(x, 16) for x in mapping.split()[0].split("-"))
+    assert first <= weights.data_ptr() < last
+    weights.add_(1)
+    assert file.read_bytes() == content
+    file.unlink()
+    assert weights[-1] == 100_000
+
+
+def test_no_state_at_all(tmp_path: Path) -> None:
+    assert checkpoint.load_newest(tmp_path) is None
+    assert checkpoint.load_newest(tmp_path / "absent") is None
+
+
+def test_every_damaged_state_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for step in (1, 2):
+        checkpoint.save(tmp_path, step, {"step": step})
+    (tmp_path / "step-00000001.pt").write_bytes(b"")
+    (tmp_path / "step-00000002.pt").write_bytes(b"PK\x03\x04 torn")
+    assert checkpoint.load_newest(tmp_path) is None
+    warnings = capsys.readouterr().err
+    assert warnings.index("step-00000002.pt") < warnings.index("step-00000001.pt")
+
+
+def test_damaged_state_does_not_count_among_the_kept(tmp_path: Path) -> None:
+    """Its step is higher than that of the states written after going back."""
+    for step in (2, 4):
+        checkpoint.save(tmp_path, step, {"step": step})
+    (tmp_path / "step-00000004.pt").write_bytes(b"torn")
+    assert checkpoint.load_newest(tmp_path) == {"step": 2}
+    checkpoint.save(tmp_path, 3, {"step": 3}, kept=1)
+    assert checkpoint.load_newest(tmp_path) == {"step": 3}
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("step-00000003.pt", "step-00000003.sha256", "step-00000004.pt.damaged")
+    ]
+    checkpoint.remove(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+
+
+def test_state_that_would_run_code_is_not_loaded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint.save(tmp_path, 3, {"step": 3, "hidden": Path("x")})
+    assert checkpoint.load_newest(tmp_path) is None
+    assert "step-00000003.pt cannot be read" in capsys.readouterr().err
+
+
+def test_failed_write_leaves_the_states_there_were(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, 1, {"step": 1})
+    with pytest.raises(AttributeError):
+        checkpoint.save(tmp_path, 2, {"step": lambda: None})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000001.pt", "step-00000001.sha256"]
+
+
+def _hold(folder: Path, seconds: float) -> None:
+    with checkpoint.owned(folder):
+        (folder / "held").touch()
+        time.sleep(seconds)
+        (folder / "done").touch()
+
+
+def test_second_process_waits_for_the_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    process = multiprocessing.get_context("fork").Process(target=_hold, args=(tmp_path, 0.5))
+    process.start()
+    while not (tmp_path / "held").exists():
+        time.sleep(0.01)
+    with checkpoint.owned(tmp_path):
+        assert (tmp_path / "done").exists()
+    process.join()
+    assert "waiting" in capsys.readouterr().err

@@ -1,0 +1,239 @@
+"""Two processes on the CPU train the model that one trains, and start, share and stop as they should."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from artifacts import layout
+from artifacts.errors import InputError
+from sdpo import cli, objectives
+from sdpo.training import checkpoint, launch
+from sdpo.training.job import TrainingSettings, train
+from sdpo.training.micro_batches import micro_batches
+from sdpo.training.processes import Processes
+
+World = tuple[dict[str, str], Path]
+Job = Callable[..., dict[str, Any]]
+COMPARED = ["loss", "winner_drift", "loser_drift", "margin", "safe_scale_mean", "safe_scale_min", "grad_norm"]
+ROOT = Path(__file__).parents[4]
+
+
+def in_two_processes(
+    job: dict[str, Any], *options: str, program: Sequence[str] = ("-m", "sdpo.cli")
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *program, "train", "--processes", "2", *options, "--spec", json.dumps(job)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, cwd=ROOT)
+
+
+def model(job: dict[str, Any]) -> Path:
+    return layout.model(job["root"], f"tiny/{job['variant']}/seed0")
+
+
+def weights(job: dict[str, Any]) -> torch.Tensor:
+    return torch.cat([x.flatten() for x in load_file(model(job) / "unet/diffusion_pytorch_model.safetensors").values()])
+
+
+def test_two_processes_train_the_model_that_one_trains(tiny_sd15_world: World, tiny_job: Job, tmp_path: Path) -> None:
+    """For every granularity; the small batch of each process leaves rounding as the only difference."""
+    variants = {
+        "plain": {"safeguard": None},
+        "sample": {"safeguard": {"mu": 0.5, "granularity": "sample"}},
+        "global": {"safeguard": {"mu": 0.5, "granularity": "global"}, "lora": {"rank": 2}, "ema_decay": 0.9},
+        "microbatch": {"safeguard": {"mu": 0.5}, "micro_batch_size": 2},
+    }
+    # Adafactor and Adam divide by the gradient's size; its smallest entries are rounding, and move all the same.
+    settings = {"empty_prompt_share": 0.5, "learning_rate": 1e-3, "warmup_steps": 0, "steps": 3}
+
+    def jobs(root: str) -> list[dict[str, Any]]:
+        made = [tiny_job(tiny_sd15_world, root=root, **settings, **own) for own in variants.values()]
+        return [{**job, "variant": name} for job, name in zip(made, variants, strict=True)]
+
+    manifest = tmp_path / "jobs/train/plain.json"
+    done = in_two_processes({"together": jobs("two")}, "--manifest", str(manifest))
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(manifest.read_text())["files"]) == len(variants) * 4
+    assert done.stderr.count("plain seed 0: 3/3") == 1
+    start = torch.cat(
+        [
+            x.flatten()
+            for x in load_file(Path(tiny_sd15_world[0]["path"]) / "unet/diffusion_pytorch_model.safetensors").values()
+        ]
+    )
+    for one, two in zip(jobs("one"), jobs("two"), strict=True):
+        train(one)
+        logs, drifts = (
+            [pd.read_parquet(model(x) / f"{kind}.parquet") for x in (two, one)] for kind in ("training", "drift")
+        )
+        pd.testing.assert_frame_equal(logs[0][COMPARED], logs[1][COMPARED], rtol=1e-3, atol=1e-6)
+        pd.testing.assert_frame_equal(*drifts, rtol=1e-2, atol=1e-6)
+        assert (logs[0]["safe_scale_mean"] < 1).any() == (one["variant"] != "plain")
+        moved = (weights(one) - start).norm()
+        assert float((weights(two) - weights(one)).norm() / moved) < 0.02
+        assert json.loads((model(two) / "provenance.json").read_text())["processes"] == 2
+
+
+def test_one_process_or_two_go_on_where_two_were_stopped(tiny_sd15_world: World, tiny_job: Job) -> None:
+    """Of two, both take up the state; one that did not would be steps behind."""
+    settings = {"steps": 3, "learning_rate": 1e-3, "warmup_steps": 0, "ema_decay": 0.9}
+    one, two, whole = (tiny_job(tiny_sd15_world, root=root, **settings) for root in ("one", "two", "whole"))
+    # No time at all: they leave after the first step, both of them.
+    done = in_two_processes(one, "--minutes", "0.0001")
+    assert done.returncode != 0
+    assert "variant seed 0: left after step 1 of 3, its state saved: 0.0 of 0.0001 minutes are left" in done.stderr
+    (state,) = Path(one["root"], "checkpoints").rglob("step-*.pt")
+    assert checkpoint.read(state)["step"] == 1
+    shutil.copytree(one["root"], two["root"])
+    done = in_two_processes(two)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("variant seed 0: resumed at step 1 of 3") == 1
+    train(one)
+    train(whole)
+    for job in (one, two):
+        assert json.loads((model(job) / "provenance.json").read_text())["resumed_from_step"] == 1
+        for kind, columns in (("training", COMPARED), ("drift", ["step", "winner_drift", "loser_drift"])):
+            log, expected = (pd.read_parquet(model(x) / f"{kind}.parquet")[columns] for x in (job, whole))
+            pd.testing.assert_frame_equal(log, expected, rtol=1e-2, atol=1e-6)
+
+
+FAILING = """
+def fails(run, step):
+    raise InputError("pair 7 is damaged")
+
+if os.environ["RANK"] == "1":
+    TrainingRun.drawn = fails
+    # Over NCCL, parting waits for the sums under way.
+    torch.distributed.destroy_process_group = lambda: time.sleep(3600)
+"""
+ASKED = """
+original, calls = PairGradients.predicted, []
+
+def asked(gradients, drawn, **options):
+    calls.append(drawn)
+    if len(calls) == 3:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return original(gradients, drawn, **options)
+
+if os.environ["RANK"] == "1":
+    PairGradients.predicted = asked
+"""
+
+
+def in_two_changed_processes(job: dict[str, Any], change: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """As :func:`in_two_processes`, with Python code that runs first in each."""
+    script = folder / "changed.py"
+    names = (
+        "import os, signal, sys, time\nimport torch.distributed\nfrom artifacts.errors import InputError\n"
+        "from sdpo import cli\nfrom sdpo.training.gradients import PairGradients\n"
+        "from sdpo.training.run import TrainingRun\n"
+    )
+    script.write_text(f"{names}{change}\nsys.exit(cli.main(sys.argv[1:]))\n")
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script))
+    return in_two_processes(job, program=launcher)
+
+
+def test_failure_of_one_process_ends_all_and_is_said(tiny_sd15_world: World, tiny_job: Job, tmp_path: Path) -> None:
+    done = in_two_changed_processes(tiny_job(tiny_sd15_world), FAILING, tmp_path)
+    assert done.returncode != 0
+    assert done.stderr.count("error: pair 7 is damaged") == 1
+
+
+def test_all_drop_the_step_within_which_one_is_asked_to_end(
+    tiny_sd15_world: World, tiny_job: Job, tmp_path: Path
+) -> None:
+    """Of three micro-batches one process has one and the other two; it is asked in its first of the second step."""
+    job = tiny_job(tiny_sd15_world, batch_size=3, micro_batch_size=1, checkpoint_every=100, safeguard={"mu": 0.5})
+    done = in_two_changed_processes(job, ASKED, tmp_path)
+    assert done.returncode != 0
+    assert done.stderr.count("variant seed 0: left after step 1 of 4, its state saved") == 2
+    assert [path.name for path in Path(job["root"]).rglob("step-*.pt")] == ["step-00000001.pt"]
+
+
+@pytest.mark.parametrize(("size", "count", "expected"), [(None, 1, [8]), (None, 2, [4, 4]), (3, 2, [3, 3, 2])])
+def test_micro_batches_do_not_depend_on_processes(job: Job, size: int | None, count: int, expected: list[int]) -> None:
+    settings = TrainingSettings(**job(batch_size=8, micro_batch_size=size)["training"])
+    plain = objectives.create("diffusion_dpo", beta=1.0)
+    found = micro_batches(settings, plain, count)
+    assert [len(part) for part in found] == expected
+    assert [i for part in found for i in part] == list(range(8))
+    shares = [Processes(i, count).share(found) for i in range(count)]
+    assert [part for share in shares for part in share] == found
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_processes_without_work_and_shared_scales_that_would_change_are_refused(job: Job) -> None:
+    def asked(guard: dict[str, Any] | None, **settings: Any) -> list[range]:
+        objective = objectives.create("diffusion_dpo", beta=1.0, safeguard=guard)
+        return micro_batches(TrainingSettings(**job(**{"batch_size": 4} | settings)["training"]), objective, 2)
+
+    assert len(asked({"mu": 0.5, "granularity": "sample"})) == 2
+    with pytest.raises(InputError, match=r"micro_batch_size is left out: .* share a λ and 2 processes share a step"):
+        asked({"mu": 0.5, "granularity": "microbatch"})
+    with pytest.raises(InputError, match=r"micro_batch_size is 4: expected at most 2: 2 processes share 4 pairs"):
+        asked(None, micro_batch_size=4)
+    with pytest.raises(InputError, match=r"2 processes cannot share 1 pairs; lower execution\.processes"):
+        asked(None, batch_size=1)
+
+
+def test_processes_that_would_wait_for_each_other_within_the_loss_are_refused(job: Job) -> None:
+    settings = TrainingSettings(**job(batch_size=12, micro_batch_size=4)["training"])
+    kto = objectives.create("diffusion_kto", beta=1.0)
+    with pytest.raises(
+        InputError,
+        match=r"12 pairs make 3 micro-batches, and objective 'diffusion_kto' .* 2 processes; .* a multiple of 2",
+    ):
+        micro_batches(settings, kto, 2)
+    assert len(micro_batches(settings, kto, 3)) == len(micro_batches(settings, kto, 1)) == 3
+    assert len(micro_batches(settings, objectives.create("diffusion_dpo", beta=1.0), 2)) == 3
+
+
+def test_command_becomes_a_launcher_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr(os, "execv", lambda program, words: started.append(words))
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    launch.together(["train", "--processes", "1"], 1)
+    assert started == []
+    launch.together(["train", "--processes", "3", "--spec", "{}"], 3)
+    assert started[0][1:] == [
+        *("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=3"),
+        *("-m", "sdpo.cli", "train", "--processes", "3", "--spec", "{}"),
+    ]
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    launch.together(["train", "--processes", "3"], 3)
+    assert len(started) == 1
+    # Inherited from a scheduler that started one task.
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    launch.together(["train", "--processes", "3"], 3)
+    assert len(started) == 2
+
+
+def test_no_process_at_all(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "--processes", "0", "--spec", "{}"]) == 2
+    assert "--processes is 0, expected at least 1" in capsys.readouterr().err
+
+
+def test_standard_input_is_for_one_process(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert cli.main(["train", "--processes", "2", "--spec", "-"]) == 2
+    assert "--spec is -, which 2 processes cannot all read; give inline JSON or a file" in capsys.readouterr().err
+
+
+def test_family_with_a_training_of_its_own_is_one_process(monkeypatch: pytest.MonkeyPatch, job: Job) -> None:
+    from sdpo.training import processes, train_together
+
+    monkeypatch.setattr(processes, "join", lambda device: Processes(0, 2))
+    spec = {**job(), "base": {"name": "s", "family": "toy_surface", "path": "nowhere"}}
+    with pytest.raises(InputError, match=r"'toy_surface' trains in one process; leave execution.processes out"):
+        train_together([spec])

@@ -1,0 +1,292 @@
+"""Training of the miniature base: autoencoder, then denoiser with its text encoder, in diffusers' layout.
+
+The denoiser learns from pictures with the faults of the web (:func:`worlds.miniature.rendering.faulty`), so that
+preference training finds something to align. The noise schedule ends in nearly pure noise (linear, 1e-4 to
+0.02): with Stable Diffusion's own schedule the colour of a flat background survives the last step on
+8 x 8 latents, and the denoiser reads it there instead of in the prompt.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from artifacts.atomic import write_json
+from artifacts.parts import load_part
+from artifacts.progress import progress
+from worlds.miniature import tokenizer as world_tokenizer
+from worlds.miniature.rendering import IMAGE_SIZE_PX, Pixels, degrade, faulty, render
+from worlds.miniature.scenes import random_scene, training_scene
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+TEXT_WIDTH = 64
+LATENT_NOISE = 0.05
+
+
+@dataclass(frozen=True)
+class BaseRecipe:
+    """Sizes and lengths of the training. The defaults are the recipe of the shipped weights.
+
+    The denoiser is trained in ``cycles`` of ``denoiser_steps``, each a rise and fall of the learning rate on new
+    pictures, each from the averaged weights of the one before.
+    """
+
+    seed: int = 0
+    pictures: int = 40_000
+    autoencoder_steps: int = 1500
+    denoiser_steps: int = 4000
+    cycles: int = 2
+    batch_size: int = 64
+    autoencoder_learning_rate: float = 2e-3
+    denoiser_learning_rate: float = 3e-3
+    average_decay: float = 0.999
+    empty_prompt_share: float = 0.1
+    contradiction: float = 0.25
+    degradation: float = 0.15
+
+
+@dataclass(frozen=True)
+class BaseModules:
+    """The parts of a trained base, as a diffusers pipeline holds them."""
+
+    # diffusers does not type its classes: AutoencoderTiny, UNet2DConditionModel, DDIMScheduler.
+    vae: Any
+    text_encoder: CLIPTextModel
+    tokenizer: CLIPTokenizer
+    unet: Any
+    scheduler: Any
+
+    @classmethod
+    def load(cls, folder: Path) -> BaseModules:
+        """Read what :meth:`save` wrote, as float32."""
+        import diffusers
+        import torch
+        import transformers
+
+        return cls(
+            vae=load_part(diffusers.AutoencoderTiny, folder / "vae").to(torch.float32),
+            text_encoder=load_part(transformers.CLIPTextModel, folder / "text_encoder").to(torch.float32),
+            tokenizer=load_part(transformers.CLIPTokenizer, folder / "tokenizer"),
+            unet=load_part(diffusers.UNet2DConditionModel, folder / "unet").to(torch.float32),
+            scheduler=load_part(diffusers.DDIMScheduler, folder / "scheduler"),
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write the parts as half-precision safetensors in the layout of ``StableDiffusionPipeline``."""
+        import torch
+        from diffusers import StableDiffusionPipeline
+
+        pipeline: Any = StableDiffusionPipeline(
+            vae=self.vae,
+            text_encoder=self.text_encoder,
+            tokenizer=self.tokenizer,
+            unet=self.unet,
+            scheduler=self.scheduler,
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+        pipeline.to(dtype=torch.float16).save_pretrained(folder)
+        pipeline.to(dtype=torch.float32)
+        for part in ("unet", "vae"):
+            # Where a part was once loaded from says nothing about it, and names a folder of one machine.
+            config = json.loads((folder / part / "config.json").read_text(encoding="utf-8"))
+            config.pop("_name_or_path", None)
+            write_json(folder / part / "config.json", config)
+
+
+def build_autoencoder() -> Any:
+    """0.15 M parameters; 32 x 32 pixels to 4 x 8 x 8 latents."""
+    from diffusers import AutoencoderTiny
+
+    return AutoencoderTiny(
+        encoder_block_out_channels=(32, 32, 32),
+        decoder_block_out_channels=(32, 32, 32),
+        num_encoder_blocks=(0, 1, 1),
+        num_decoder_blocks=(1, 1, 0),
+        latent_channels=4,
+    )
+
+
+def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    """0.12 M parameters; two layers of width 64."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=TEXT_WIDTH,
+            intermediate_size=4 * TEXT_WIDTH,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=world_tokenizer.CONTEXT_LENGTH,
+            projection_dim=TEXT_WIDTH,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def build_unet() -> Any:
+    """1.1 M parameters; cross-attention at 4 x 4 and in the middle, which is half the cost of 8 x 8.
+
+    The pooled text modulates every block beside the timestep: with attention at 4 x 4 alone, shapes, which live at
+    8 x 8, stay blobs.
+    """
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(
+        sample_size=IMAGE_SIZE_PX // 4,
+        in_channels=4,
+        out_channels=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        cross_attention_dim=TEXT_WIDTH,
+        attention_head_dim=(2, 4),
+        norm_num_groups=8,
+        addition_embed_type="text",
+        addition_embed_type_num_heads=4,
+        resnet_time_scale_shift="scale_shift",
+    )
+
+
+def build_scheduler() -> Any:
+    """The forward process that the base is trained with."""
+    from diffusers import DDIMScheduler
+
+    return DDIMScheduler(
+        beta_start=1e-4,
+        beta_end=0.02,
+        beta_schedule="linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+
+
+def to_tensor(pictures: Pixels) -> torch.Tensor:
+    """(N, 32, 32, 3) in [0, 1] to (N, 3, 32, 32) in [-1, 1]."""
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))) * 2 - 1
+
+
+def _batches(count: int, size: int, steps: int, rng: np.random.Generator, label: str) -> Iterator[np.ndarray]:
+    """``steps`` batches of indices, reshuffled every epoch, under a progress bar."""
+    queue = np.empty(0, dtype=np.int64)
+    for _ in progress(range(steps), label=label, unit="step"):
+        while len(queue) < size:
+            queue = np.concatenate([queue, rng.permutation(count)])
+        yield queue[:size]
+        queue = queue[size:]
+
+
+def train_autoencoder(recipe: BaseRecipe) -> Any:
+    """Reconstruct clean and degraded renders; the scaling factor gives latents unit variance."""
+    import torch
+
+    torch.manual_seed(recipe.seed)
+    rng = np.random.default_rng(recipe.seed)
+    scenes = [random_scene(rng, two_objects=0.5) for _ in range(recipe.pictures // 2)]
+    pictures = to_tensor(degrade(render(scenes, rng), rng, probability=recipe.degradation / 2))
+    vae = build_autoencoder().train()
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=recipe.autoencoder_learning_rate, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, recipe.autoencoder_learning_rate, total_steps=recipe.autoencoder_steps
+    )
+    for chosen in _batches(len(pictures), recipe.batch_size, recipe.autoencoder_steps, rng, "autoencoder"):
+        batch = pictures[chosen]
+        latents = vae.encode(batch).latents
+        decoded = vae.decode(latents + LATENT_NOISE * torch.randn_like(latents)).sample
+        loss = torch.nn.functional.mse_loss(decoded, batch) + 0.1 * torch.nn.functional.l1_loss(decoded, batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    vae.eval()
+    with torch.no_grad():
+        vae.register_to_config(scaling_factor=round(float(1 / vae.encode(pictures[:2048]).latents.std()), 4))
+    return vae
+
+
+def encode(vae: Any, pictures: Pixels) -> torch.Tensor:
+    """Scaled latents (N, 4, 8, 8) of pictures (N, 32, 32, 3) in [0, 1]."""
+    import torch
+
+    with torch.no_grad():
+        parts = [vae.encode(to_tensor(pictures[i : i + 256])).latents for i in range(0, len(pictures), 256)]
+    scale: float = vae.config.scaling_factor
+    return torch.cat(parts) * scale
+
+
+def train_base(recipe: BaseRecipe, *, start: BaseModules | None = None) -> BaseModules:
+    """Train all parts from a seed.
+
+    Args:
+        start: a base after its first cycle, to go on from; ``None`` begins with the autoencoder.
+    """
+    import torch
+
+    if start is None:
+        vae = train_autoencoder(recipe)
+        torch.manual_seed(recipe.seed + 1)
+        tokenizer = world_tokenizer.build()
+        parts = BaseModules(vae, build_text_encoder(tokenizer), tokenizer, build_unet(), build_scheduler())
+        _train_cycle(recipe, parts, 1)
+    else:
+        parts = start
+    for cycle in range(2, recipe.cycles + 1):
+        torch.manual_seed(recipe.seed + cycle)
+        _train_cycle(recipe, parts, cycle)
+    return parts
+
+
+def _train_cycle(recipe: BaseRecipe, parts: BaseModules, cycle: int) -> None:
+    """Train denoiser and text encoder in place for one cycle, from 1; they end as the average over the steps."""
+    import torch
+
+    rng = np.random.default_rng(recipe.seed + cycle)
+    scenes = [training_scene(rng) for _ in range(recipe.pictures)]
+    pictures = faulty(scenes, rng, contradiction=recipe.contradiction, degradation=recipe.degradation)
+    latents = encode(parts.vae, pictures)
+    captions = ["", *(scene.caption for scene in scenes)]
+    padded = parts.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
+    text_encoder, unet, scheduler = parts.text_encoder.train(), parts.unet.train(), parts.scheduler
+    parameters = [*unet.parameters(), *text_encoder.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=recipe.denoiser_learning_rate, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, recipe.denoiser_learning_rate, total_steps=recipe.denoiser_steps, pct_start=0.1
+    )
+    average = [p.detach().clone() for p in parameters]
+    batches = _batches(len(latents), recipe.batch_size, recipe.denoiser_steps, rng, f"denoiser, cycle {cycle}")
+    for step, chosen in enumerate(batches, start=1):
+        caption_rows = np.where(rng.random(len(chosen)) < recipe.empty_prompt_share, 0, chosen + 1)
+        noise = torch.randn(len(chosen), *latents.shape[1:])
+        timesteps = torch.randint(0, scheduler.config.num_train_timesteps, (len(chosen),))
+        noisy = scheduler.add_noise(latents[chosen], noise, timesteps)
+        hidden = text_encoder(padded[caption_rows]).last_hidden_state
+        loss = torch.nn.functional.mse_loss(unet(noisy, timesteps, hidden).sample, noise)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        schedule.step()
+        decay = min(recipe.average_decay, (1 + step) / (10 + step))
+        with torch.no_grad():
+            torch._foreach_lerp_(average, parameters, 1 - decay)
+    with torch.no_grad():
+        for parameter, mean in zip(parameters, average, strict=True):
+            parameter.copy_(mean)
+    text_encoder.eval()
+    unet.eval()
