@@ -148,7 +148,9 @@ class Registry:
             raise InputError(f"{where}: expected the name of a module, which holds {', '.join(self._interface())}")
         if problems := self._problems(module):
             raise InputError(f"{where}: module {module.__name__}: {'; '.join(problems)}")
-        _loaded[f"{self.kind} {name}"] = self.origin(name)
+        # Python runs a module once, so the source that it had then is the one that counts.
+        if _loaded.get(key := f"{self.kind} {name}", (None, {}))[0] is not module:
+            _loaded[key] = module, self.origin(name)
         return module
 
     def origin(self, name: str) -> dict[str, str | None]:
@@ -194,12 +196,12 @@ class Registry:
         return [m for m in modules if not m.startswith("_")]
 
 
-_loaded: dict[str, dict[str, str | None]] = {}
+_loaded: dict[str, tuple[ModuleType, dict[str, str | None]]] = {}
 
 
 def loaded() -> dict[str, dict[str, str | None]]:
     """Where the members come from that this process has loaded (:meth:`Registry.origin`), by kind and name."""
-    return dict(sorted(_loaded.items()))
+    return {key: origin for key, (_, origin) in sorted(_loaded.items())}
 
 
 def _distribution(point: EntryPoint | None) -> dict[str, str | None]:
@@ -209,9 +211,14 @@ def _distribution(point: EntryPoint | None) -> dict[str, str | None]:
         return (
             {"package": None, "version": None} if found is None else {"package": found.name, "version": found.version}
         )
+    return {"package": OWN, "version": _own_version()}
+
+
+@cache
+def _own_version() -> str | None:
     with suppress(PackageNotFoundError):
-        return {"package": OWN, "version": version(OWN)}
-    return {"package": OWN, "version": None}
+        return version(OWN)
+    return None
 
 
 def _origin(point: EntryPoint) -> str:

@@ -37,11 +37,11 @@ def source_digest(module: str, *packages: str) -> str | None:
         if name in found or not inside or (file := _file(name)) is None:
             continue
         path, is_package = file
-        found[name], tree = _read(path)
         around = name.rpartition(".")[0]
+        found[name], imported = _read(path, name if is_package else around)
         # Python runs the packages around a module first.
         waiting += [around] if around else []
-        waiting += [] if tree is None else _imports(tree, name if is_package else around)
+        waiting += imported
     return json_sha256(found) if module in found else None
 
 
@@ -66,25 +66,25 @@ def _file(module: str) -> tuple[Path, bool] | None:
     return path, spec.submodule_search_locations is not None
 
 
-def _read(path: Path) -> tuple[str, ast.Module | None]:
-    """Digest of a file alone, and its syntax without docstrings; no syntax if it is no Python text."""
+def _read(path: Path, package: str) -> tuple[str, tuple[str, ...]]:
+    """Digest of a file alone, without docstrings, and what it imports; nothing if it is no Python text."""
     status = path.stat()
-    return _parsed(path, status.st_size, status.st_mtime_ns)
+    return _parsed(path, package, status.st_size, status.st_mtime_ns)
 
 
 @cache
-def _parsed(path: Path, size: int, modified_ns: int) -> tuple[str, ast.Module | None]:
+def _parsed(path: Path, package: str, size: int, modified_ns: int) -> tuple[str, tuple[str, ...]]:
     """Parsed once a process; size and time are there to notice a change."""
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):
-        return file_sha256(path), None
+        return file_sha256(path), ()
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             # Only a text at the very start is a docstring; one that stands elsewhere does nothing either.
             node.body = [line for line in node.body if not _is_text(line)] or [ast.Pass()]
     # Unparsed text is the same in all releases of Python, where the tree itself is not.
-    return json_sha256(ast.unparse(tree)), tree
+    return json_sha256(ast.unparse(tree)), tuple(dict.fromkeys(_imports(tree, package)))
 
 
 def _is_text(line: ast.stmt) -> bool:
