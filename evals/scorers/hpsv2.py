@@ -95,10 +95,10 @@ def load(
             )
         convention = replace(convention, fit="pad_aliased")
     if implementation == "package":
-        from evals.networks import legacy_packages
+        from evals.networks import hpsv2_package
 
         file, config = open_clip_model.find(weights, published, expected, patterns)
-        return legacy_packages.hpsv2(
+        return hpsv2_package.create(
             file,
             open_clip_model.read_config(config, convention)[0],
             protocol=protocol,

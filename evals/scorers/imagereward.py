@@ -58,9 +58,9 @@ def create(
     folder = local_folder(weights, "imagereward", WEIGHTS)
     path = first_file(folder, WEIGHT_FILES, "imagereward")
     if implementation == "package":
-        from evals.networks import legacy_packages
+        from evals.networks import image_reward_package
 
-        return legacy_packages.imagereward(
+        return image_reward_package.create(
             path, tokens=prompt_tokens, protocol=protocol, version=VERSION, device=device, dtype=dtype
         )
     import torch

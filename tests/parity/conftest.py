@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from evals.networks import legacy_packages
+from evals.networks import image_reward_package
 
 RELATIVE = 1e-5
 # Of the largest score: a score near zero is a product of features that are not, each off by some 1e-6 of their length.
@@ -154,7 +154,7 @@ def imagereward_folder(
     (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n", encoding="utf-8")
     (folder / "med_config.json").write_text(json.dumps(MED_CONFIG))
     (folder / "vision_config.json").write_text(json.dumps(BLIP_VISION))
-    package = legacy_packages.image_reward_package()
+    package = image_reward_package.package()
     parts = sys.modules["ImageReward.models.BLIP.blip_pretrain"]
     vit = sys.modules["ImageReward.models.BLIP.vit"]
     tower = vit.VisionTransformer(img_size=224, patch_size=32, embed_dim=48, depth=2, num_heads=3)

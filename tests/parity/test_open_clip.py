@@ -20,7 +20,7 @@ from PIL import Image
 
 from artifacts.errors import InputError
 from evals.images.matching import PromptedImage
-from evals.networks import legacy_packages
+from evals.networks import hpsv2_package, image_reward_package
 from evals.published.fetch_weights import convert
 from evals.scorers import create
 from evals.scoring.folder_scores import score_folder
@@ -37,7 +37,7 @@ QUICK_CFG = {**CFG, "quick_gelu": True}
 def hpsv2_folder(tmp_path_factory: pytest.TempPathFactory, randomise: Callable[..., None]) -> Path:
     """A network of hpsv2's own classes, saved as it publishes its weights: float16 under ``state_dict``."""
     folder = tmp_path_factory.mktemp("hpsv2")
-    legacy_packages.hpsv2_package()
+    hpsv2_package.package()
     fork = sys.modules["hpsv2.src.open_clip"]
     (folder / "tiny-hps.json").write_text(json.dumps(CFG))
     fork.add_model_config(folder / "tiny-hps.json")
@@ -165,7 +165,7 @@ def openai_clip(folder: Path) -> Any:
     """Stands in for OpenAI's module ``clip``, which image-reward needs and does not bring."""
     import open_clip
 
-    legacy_packages.image_reward_package()
+    image_reward_package.package()
     transform = sys.modules["ImageReward.ImageReward"]._transform
     model = open_clip.create_model("tiny-clip", pretrained=str(folder / "open_clip_pytorch_model.bin")).eval()
 

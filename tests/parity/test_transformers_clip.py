@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from evals.networks import legacy_packages
+from evals.networks import image_reward_package
 from evals.scorers import create
 
 SHARED = {"hidden_size": 32, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -168,7 +168,7 @@ def test_aesthetic_equals_image_rewards(
     from open_clip.model import CLIP
     from safetensors.torch import save_file
 
-    legacy_packages.image_reward_package()
+    image_reward_package.package()
     package = sys.modules["ImageReward.models.AestheticScore"]
     model = CLIP(**{key: dict(value) if isinstance(value, dict) else value for key, value in OPENAI_CFG.items()})
     randomise(model, 3.0)
