@@ -124,7 +124,7 @@ NEEDS_WEIGHTS = False
 def create(*, protocol, **_):
     raise NotImplementedError
 """
-WORDS = Path(ROOT / "evals" / "prompt_sets" / "text_file.py").read_text()
+WORDS = Path(ROOT / "evals" / "prompts" / "sources" / "text_file.py").read_text()
 
 
 def test_changed_code_of_a_plug_in_runs_what_belongs_to_it(workflow: Workflow, monkeypatch: pytest.MonkeyPatch) -> None:
