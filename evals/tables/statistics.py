@@ -126,14 +126,11 @@ def prompt_signs(difference: Floats, prompts: Prompts | None = None) -> tuple[in
 def sign_test(wins: int, losses: int) -> float:
     """Exact two-sided sign test: P(at least as uneven a split) under a fair coin; ties are dropped before.
 
-    Computed in integers, so it is exact to the last digit of the result; 1.0 when nothing is left to test.
+    1.0 when nothing is left to test.
     """
-    trials = wins + losses
-    term, tail = 1, 0  # binomial coefficient of k, and the sum of those up to k
-    for k in range(min(wins, losses) + 1):
-        tail += term
-        term = term * (trials - k) // (k + 1)
-    return float(min(1.0, 2 * tail / 2**trials))
+    from scipy.stats import binomtest
+
+    return float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
