@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdpo.audit.first_order import cosine, limit, predicted_change, scale
 from sdpo.audit.settings import AuditSettings, StepSettings
-from sdpo.audit.steps import Moments, adamw_direction, clipped
+from sdpo.audit.steps import State, adamw_step, clipped
 
 if TYPE_CHECKING:
     import torch
@@ -191,20 +191,20 @@ class Auditor:
         }
         return Measured(error_gradient, gradients, scales, figures)
 
-    def warmed(self) -> dict[Guard, Moments]:
+    def warmed(self) -> dict[Guard, State]:
         """State of AdamW for each guard, after the gradients of micro-batches that are not measured."""
-        states: dict[Guard, Moments] = {}
+        states: dict[Guard, State] = {}
+        parameters = self.parameters()
         first = self.settings.batches
         for number in range(first, first + self.settings.warmed_batches):
-            gradients = self.measure(self.micro_batch(number)).gradients
-            fresh = Moments.fresh(gradients["off", None])
             # As for steps: guards that have agreed so far share their state.
-            shared: dict[tuple[int, int], Moments] = {}
-            for guard, gradient in gradients.items():
-                before = states.get(guard, fresh)
+            shared: dict[tuple[int, int], State] = {}
+            for guard, gradient in self.measure(self.micro_batch(number)).gradients.items():
+                before = states.get(guard)
                 key = id(before), id(gradient)
                 if key not in shared:
-                    shared[key] = before.after(clipped(gradient, self.step.max_grad_norm))
+                    gradient = clipped(gradient, self.step.max_grad_norm)
+                    _, shared[key] = adamw_step(gradient, parameters, self.step.weight_decay, before)
                 states[guard] = shared[key]
         return states
 
@@ -238,16 +238,14 @@ class Auditor:
             vector: Tensor = parameters_to_vector(self.denoiser.parameters())
             return vector.clone()
 
-    def _updates(self, gradient: Tensor, warmed: Moments | None) -> Iterator[tuple[str, float, Tensor]]:
+    def _updates(self, gradient: Tensor, warmed: State | None) -> Iterator[tuple[str, float, Tensor]]:
         """Optimizer, learning rate and update (P,) of every step to be taken."""
         gradient = clipped(gradient, self.step.max_grad_norm)
         for rate in self.settings.sgd:
             yield "sgd", rate, -rate * gradient
-        states = {"adamw": Moments.fresh(gradient), "adamw_warmed": warmed}
-        for name, state in states.items():
-            if state is None or not self.settings.adamw:
-                continue
-            direction = adamw_direction(gradient, self.parameters(), state, self.step.weight_decay)
+        states = {"adamw": None, **({} if warmed is None else {"adamw_warmed": warmed})}
+        for name, state in states.items() if self.settings.adamw else ():
+            direction, _ = adamw_step(gradient, self.parameters(), self.step.weight_decay, state)
             for rate in self.settings.adamw:
                 yield name, rate, -rate * direction
 

@@ -1,19 +1,19 @@
 """One optimizer step as a direction: the update is −η·direction for every learning rate η.
 
-``sgd`` follows the gradient. ``adamw`` is AdamW (arXiv 1711.05101) with PyTorch's defaults, β = (0.9, 0.999) and
-ε = 1e-8, whose weight decay is decoupled; its direction does not depend on η either. Everything is a flat vector.
+``sgd`` follows the gradient. ``adamw`` is PyTorch's AdamW with its defaults, whose weight decay is decoupled, so that
+its direction does not depend on η either. Everything is a flat vector.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-BETAS = (0.9, 0.999)
-EPSILON = 1e-8
+State = dict[str, Any]
+"""``state_dict`` of an optimizer."""
 
 
 def clipped(gradient: Tensor, max_norm: float | None) -> Tensor:
@@ -23,38 +23,22 @@ def clipped(gradient: Tensor, max_norm: float | None) -> Tensor:
     return gradient * min(1.0, max_norm / (float(gradient.norm()) + 1e-6))
 
 
-@dataclass(frozen=True)
-class Moments:
-    """State of AdamW after ``steps`` gradients.
+def adamw_step(
+    gradient: Tensor, parameters: Tensor, weight_decay: float, before: State | None = None
+) -> tuple[Tensor, State]:
+    """Direction (N,) of the step that AdamW takes on ``gradient``, and its state after it.
 
-    Attributes:
-        first, second: running means of gradient and squared gradient, (N,), not corrected for their start at zero.
-        steps: gradients seen.
+    Args:
+        before: state after earlier gradients, which stays as it is; ``None`` has seen none.
     """
+    import torch
 
-    first: Tensor
-    second: Tensor
-    steps: int = 0
-
-    @staticmethod
-    def fresh(like: Tensor) -> Moments:
-        """State before the first gradient."""
-        import torch
-
-        return Moments(torch.zeros_like(like), torch.zeros_like(like))
-
-    def after(self, gradient: Tensor) -> Moments:
-        """State after one more gradient (N,)."""
-        return Moments(
-            self.first * BETAS[0] + gradient * (1 - BETAS[0]),
-            self.second * BETAS[1] + gradient.square() * (1 - BETAS[1]),
-            self.steps + 1,
-        )
-
-
-def adamw_direction(gradient: Tensor, parameters: Tensor, before: Moments, weight_decay: float) -> Tensor:
-    """Direction (N,) of the step that AdamW takes on ``gradient`` from the state ``before``."""
-    state = before.after(gradient)
-    mean = state.first / (1 - BETAS[0] ** state.steps)
-    square = state.second / (1 - BETAS[1] ** state.steps)
-    return mean / (square.sqrt() + EPSILON) + weight_decay * parameters
+    moved = parameters.clone().requires_grad_()
+    # The update at a learning rate of 1 is the direction.
+    optimizer = torch.optim.AdamW([moved], lr=1.0, weight_decay=weight_decay)
+    if before is not None:
+        # Loading shares the tensors, and the step changes them in place.
+        optimizer.load_state_dict(deepcopy(before))
+    moved.grad = gradient
+    optimizer.step()
+    return parameters - moved.detach(), optimizer.state_dict()
