@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from artifacts import markdown
 from artifacts.contracts import CONTRACTS
 from pipeline.config import Benchmark, registries
 from pipeline.config.training import TrainingOverrides
@@ -86,8 +87,8 @@ def _names() -> str:
         "`generation.scheduler`": registries.schedulers(),
         "`scorers` (protocols)": [f"{name} ({', '.join(known)})" for name, known in protocols.items()],
     }
-    rows = ["| key | names |", "| --- | --- |", *(f"| {key} | {', '.join(names)} |" for key, names in kinds.items())]
-    return "Installed names; a plug-in adds its own.\n\n" + "\n".join(rows) + "\n"
+    table = markdown.table(("key", "names"), [(key, ", ".join(names)) for key, names in kinds.items()], "--")
+    return f"Installed names; a plug-in adds its own.\n\n{table}\n"
 
 
 def _section(title: str, model: type[BaseModel], level: int = 2, *, only: Container[str] | None = None) -> list[str]:
@@ -95,13 +96,12 @@ def _section(title: str, model: type[BaseModel], level: int = 2, *, only: Contai
     if not model.model_fields:
         return [heading, "None.\n"]
     lines = [heading, f"{inspect.cleandoc(model.__doc__ or '')}\n".replace("``", "`")]
-    rows = ["| key | value | default | meaning |", "| --- | --- | --- | --- |"]
-    rows += [_row(n, f) for n, f in model.model_fields.items() if only is None or n in only]
-    return [*lines, "\n".join(rows) + "\n"]
+    rows = [_row(n, f) for n, f in model.model_fields.items() if only is None or n in only]
+    return [*lines, markdown.table(("key", "value", "default", "meaning"), rows, "----") + "\n"]
 
 
-def _row(name: str, field: FieldInfo) -> str:
-    return f"| `{name}` | {_value(field)} | {_default(field)} | {_cell(field.description)} |"
+def _row(name: str, field: FieldInfo) -> list[str]:
+    return [f"`{name}`", _value(field), _default(field), _cell(field.description)]
 
 
 def _value(field: FieldInfo) -> str:

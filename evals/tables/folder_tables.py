@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from artifacts import markdown
 from artifacts.errors import InputError
 from artifacts.image_decoding import described
 from evals.scorers import judges, lower_is_better
 from evals.scoring.folder_score_files import common_scorers, paired, read_scores
 from evals.tables.comparison import Statistics
-from evals.tables.formats import escape_markdown, markdown_table
 from evals.tables.numbers import deciding, decimals, number, p_value, percent, signed
 from evals.tables.paired import compare_scores, compare_wins, prompts_of
 from evals.tables.resampling import Resampling
@@ -185,7 +185,7 @@ def summary_markdown(rows: Sequence[ScoreSummary], confidence: float, met: Mappi
     notes = []
     if any(row.prompts < row.n for row in rows):
         notes.append(f"{rows[0].n} images of {rows[0].prompts} prompts: the interval resamples prompts.")
-    if cut := [f"{escape_markdown(row.scorer)} {row.truncated}" for row in rows if row.truncated]:
+    if cut := [f"{markdown.escape(row.scorer)} {row.truncated}" for row in rows if row.truncated]:
         notes.append(f"Prompts of which a scorer read only the beginning: {', '.join(cut)} of {rows[0].prompts}.")
     if met:
         notes.append(f"Images that are not plain RGB (docs/image-decoding.md): {described(met)}.")
@@ -208,15 +208,15 @@ def comparison_markdown(rows: Sequence[FolderComparison], a: str | Path, b: str 
         body.append([row.scorer, row.protocol, *_wins(row), difference, _p(row.difference_p_holm)])
     first = rows[0]
     notes = [
-        f"a = {escape_markdown(str(a))}, b = {escape_markdown(str(b))}; {first.n} images of {first.prompts} prompts. "
+        f"a = {markdown.escape(str(a))}, b = {markdown.escape(str(b))}; {first.n} images of {first.prompts} prompts. "
         "Ties count half.",
         f"Intervals: {level}, over prompts: they speak of these two models on other prompts, and say nothing of "
         "training again. p: by the interval before it, Holm across judges.",
     ]
     if lower := [row.scorer for row in rows if lower_is_better(row.scorer) and judges(row.scorer)]:
-        notes.append(f"Lower is better for {escape_markdown(', '.join(lower))}: a wins where its score is lower.")
+        notes.append(f"Lower is better for {markdown.escape(', '.join(lower))}: a wins where its score is lower.")
     if described := [row.scorer for row in rows if row.wins is None]:
-        notes.append(f"{escape_markdown(', '.join(described))}: no judgement, so nothing wins or is tested.")
+        notes.append(f"{markdown.escape(', '.join(described))}: no judgement, so nothing wins or is tested.")
     if first.left_out:
         notes.append(f"{first.left_out} images that are broken on a side are left out.")
     return _markdown(header, body, notes)
@@ -240,6 +240,6 @@ def _interval(low: float, high: float, digits: int, form: Callable[[float, int],
 
 def _markdown(header: Sequence[str], body: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
     """The first two cells of a row are names."""
-    cells = [[*map(escape_markdown, row[:2]), *row[2:]] for row in (header, *body)]
-    lines = markdown_table(cells[0], cells[1:], 2)
-    return "\n".join([*lines, "", *(f"- {note}" for note in notes)]).rstrip() + "\n"
+    cells = [[*map(markdown.escape, row[:2]), *row[2:]] for row in (header, *body)]
+    table = markdown.table(cells[0], cells[1:], "ll" + "r" * (len(header) - 2))
+    return "\n".join([table, "", *(f"- {note}" for note in notes)]).rstrip() + "\n"

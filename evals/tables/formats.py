@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import html
-import re
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
+from artifacts import markdown
 from evals.tables.main_table import Block, Cell, MainTable
 
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]#|~])")
 _LATEX = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -39,11 +38,6 @@ _LATEX_COLUMNS = 9
 """Columns of scores that fit beside one another on a page."""
 
 
-def escape_markdown(text: str) -> str:
-    """Text that Markdown shows as it is, also within a table cell."""
-    return _MARKDOWN.sub(r"\\\1", html.escape(text, quote=False)).replace("\n", " ")
-
-
 def escape_latex(text: str) -> str:
     """Text that LaTeX typesets as it is."""
     return "".join(_LATEX.get(character, character) for character in text)
@@ -54,44 +48,32 @@ def escape_html(text: str) -> str:
     return html.escape(text).encode("ascii", "xmlcharrefreplace").decode("ascii")
 
 
-def markdown_table(header: Sequence[str], body: Sequence[Sequence[str]], labels: int) -> list[str]:
-    """Lines of a Markdown table that reads well as plain text: the first columns to the left, numbers to the right.
-
-    Cells are taken as they are: whatever is not markup must be escaped.
-    """
-    widths = [max(3, *(len(row[i]) for row in (header, *body))) for i in range(len(header))]
-    rule = ["-" * width if i < labels else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
-    aligned = [_aligned(header, widths, labels), rule, *(_aligned(row, widths, labels) for row in body)]
-    return ["| " + " | ".join(row) + " |" for row in aligned]
-
-
 def to_markdown(table: MainTable) -> str:
     """Tables of each prompt set, aligned so that they read well as plain text too, and the notes as a list."""
-    lines = [f"## {escape_markdown(table.title)}", ""]
+    lines = [f"## {markdown.escape(table.title)}", ""]
     for prompt_set in table.prompt_sets:
         for block in table.blocks:
             heading = f"{prompt_set}, {block.heading}" if block.heading else prompt_set
-            header = [escape_markdown(name) for name in (*table.label_columns, *block.columns)]
+            header = [markdown.escape(name) for name in (*table.label_columns, *block.columns)]
             body = [
-                [*map(escape_markdown, labels), *cells]
+                [*map(markdown.escape, labels), *cells]
                 for labels, cells in _lines(
                     table, prompt_set, block, lambda cell: f"**{cell.value}**" if cell.best else cell.value, " "
                 )
             ]
             lines += [
-                f"### {escape_markdown(heading)}",
+                f"### {markdown.escape(heading)}",
                 "",
-                *markdown_table(header, body, len(table.label_columns)),
+                markdown.table(header, body, _sides(table, block)),
                 "",
             ]
-    lines += [f"- {escape_markdown(note)}" for note in table.notes]
+    lines += [f"- {markdown.escape(note)}" for note in table.notes]
     return "\n".join(lines) + "\n"
 
 
 def to_text(table: MainTable) -> str:
     """For the terminal: one block a prompt set, rows variants, columns scorers, ``*`` after the best mean."""
     lines: list[str] = []
-    labels = len(table.label_columns)
     for prompt_set in table.prompt_sets:
         for block in table.blocks:
             header = [*table.label_columns, *(f"{name} " for name in block.columns)]
@@ -101,13 +83,16 @@ def to_text(table: MainTable) -> str:
                     table, prompt_set, block, lambda cell: f"{cell.value}{'*' if cell.best else ' '}", ""
                 )
             ]
-            widths = [max(len(row[i]) for row in [header, *body]) for i in range(len(header))]
             lines.append(f"{table.title} / {prompt_set}{', ' if block.heading else ''}{block.heading}")
-            lines += ["  " + "  ".join(_aligned(row, widths, labels)).rstrip() for row in [header, *body]]
-            lines.append("")
+            lines += [textwrap.indent(markdown.plain_table([header, *body], _sides(table, block)), "  "), ""]
     for note in table.notes:
         lines += textwrap.wrap(note, width=100, break_long_words=False, break_on_hyphens=False)
     return "\n".join(lines) + "\n"
+
+
+def _sides(table: MainTable, block: Block) -> str:
+    """Labels to the left, numbers to the right."""
+    return "l" * len(table.label_columns) + "r" * len(block.columns)
 
 
 def _lines(
@@ -120,14 +105,6 @@ def _lines(
         if any(cell.against_base for cell in cells):
             below = [f"{cell.against_base.replace(' ± ', f'{gap}±{gap}')}{cell.mark or ' '}" for cell in cells]
             yield [f"  {table.against}", *[""] * (len(row.labels) - 1)], [text.strip() and text for text in below]
-
-
-def _aligned(cells: Sequence[str], widths: Sequence[int], labels: int) -> list[str]:
-    """Label cells to the left, numbers to the right."""
-    return [
-        cell.ljust(width) if i < labels else cell.rjust(width)
-        for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    ]
 
 
 def to_latex(table: MainTable) -> str:

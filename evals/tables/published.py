@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from artifacts import markdown
 from artifacts.errors import InputError
 from artifacts.plugins import nearest
 from artifacts.text_lines import table
-from evals.tables.formats import escape_markdown
 from evals.tables.numbers import deciding, number, signed
 from evals.tables.rows import POOLED
 from evals.tables.statistics import t_interval
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from evals.tables.comparison import Comparison
     from evals.tables.matrices import ScoreMatrices
 
+_HEADER = ("variant", "ours", "mean over seeds", "one more seed", "published", "ours − published", "in mean", "in seed")
 COLUMNS = ("variant", "prompt_set", "scorer", "value", "source")
 
 
@@ -176,30 +177,30 @@ def to_markdown(rows: Sequence[PublishedRow], confidence: str, digits: Mapping[s
         inside = [sum(bool(getattr(r, k)) for r in chosen) for k in ("inside_interval", "inside_seed_interval")]
         title = scorer if prompt_set == POOLED else f"{scorer}, {prompt_set}"
         lines += [
-            f"## {escape_markdown(title)}",
+            f"## {markdown.escape(title)}",
             "",
             f"Of {len(chosen)} published figures, {inside[0]} lie in the {confidence} interval of our mean over seeds "
             f"and {inside[1]} in that of one more seed.",
             "",
-            "| variant | ours | mean over seeds | one more seed | published | ours − published | in mean | in seed |",
-            "| --- | ---: | --- | --- | ---: | ---: | --- | --- |",
         ]
+        body = []
         for row in chosen:
             shown = _decimals(row, (digits or {}).get(scorer, 3))
-            cells = [
-                escape_markdown(row.variant),
-                number(row.ours, shown),
-                _interval(row.ci_low, row.ci_high, shown),
-                _interval(row.seed_low, row.seed_high, shown),
-                f"{row.published:g}",
-                signed(row.difference, shown),
-                _yes(row.inside_interval),
-                _yes(row.inside_seed_interval),
-            ]
-            lines.append(f"| {' | '.join(cells)} |")
-        lines.append("")
+            body.append(
+                [
+                    markdown.escape(row.variant),
+                    number(row.ours, shown),
+                    _interval(row.ci_low, row.ci_high, shown),
+                    _interval(row.seed_low, row.seed_high, shown),
+                    f"{row.published:g}",
+                    signed(row.difference, shown),
+                    _yes(row.inside_interval),
+                    _yes(row.inside_seed_interval),
+                ]
+            )
+        lines += [markdown.table(_HEADER, body, "lrllrrll"), ""]
     lines += ["Sources:", ""]
-    lines += [f"- {escape_markdown(source)}" for source in dict.fromkeys(row.source for row in rows)]
+    lines += [f"- {markdown.escape(source)}" for source in dict.fromkeys(row.source for row in rows)]
     return "\n".join(lines) + "\n"
 
 

@@ -6,12 +6,22 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from artifacts import markdown
 from sdpo.audit.first_order import scale, slack_needed
 
 if TYPE_CHECKING:
     import pandas as pd
 
 QUARTILES = (0.25, 0.5, 0.75)
+_SPACES = (
+    *("model", "cosine, output", "cosine, parameters", "limit, output", "limit, parameters"),
+    "μ needed: median, greatest",
+)
+_LIMITS = ("model", "μ", "λ, output", "λ, parameters", "output λ within the limit")
+_MOVES = (
+    *("model", "optimizer", "rate", "λ from", "μ", "λ", "predicted change", "real change", "predicted to rise"),
+    *("rose", "real / predicted", "others rose"),
+)
 
 
 def geometry(rows: pd.DataFrame, slacks: Sequence[float]) -> list[dict[str, Any]]:
@@ -99,51 +109,34 @@ def steps(rows: pd.DataFrame) -> list[dict[str, Any]]:
 
 def page(geometries: Sequence[dict[str, Any]], taken: Sequence[dict[str, Any]]) -> str:
     """The figures as Markdown, for a terminal and for a page of documentation."""
-    lines = [
-        "| model | cosine, output | cosine, parameters | limit, output | limit, parameters "
-        "| μ needed: median, greatest |",
-        "| --- | --: | --: | --: | --: | --: |",
-    ]
+    spaces, limits, moves = [], [], []
     for entry in geometries:
-        spans = (
-            _span(entry[c], digits)
-            for c, digits in (
-                ("output_cosine", 3),
-                ("parameter_cosine", 3),
-                ("output_limit", 2),
-                ("parameter_limit", 2),
-            )
-        )
         needed = entry["slack_needed"]
         least = f"{_number(needed['median'], '.3f')}, {_number(needed['greatest'], '.3f')}"
         never = f"; never for {needed['never']:.0%}" if needed["never"] else ""
-        lines.append(f"| {entry['model']} | {' | '.join(spans)} | {least}{never} |")
-    lines += [
-        "",
-        "| model | μ | λ, output | λ, parameters | output λ within the limit |",
-        "| --- | --: | --: | --: | --: |",
-    ]
-    for entry in geometries:
+        cosines = [_span(entry[f"{space}_cosine"], 3) for space in ("output", "parameter")]
+        spans = [_span(entry[f"{space}_limit"], 2) for space in ("output", "parameter")]
+        spaces.append([entry["model"], *cosines, *spans, f"{least}{never}"])
         for row in entry["scales"]:
-            lines.append(
-                f"| {entry['model']} | {row['mu']:g} | {row['output']:.3f} | {row['parameter']:.3f} "
-                f"| {row['within']:.0%} of {entry['batches']} |"
-            )
-    lines += [
-        "",
-        "| model | optimizer | rate | λ from | μ | λ | predicted change | real change | predicted to rise | rose "
-        "| real / predicted | others rose |",
-        "| --- | --- | --: | --- | --: | --: | --: | --: | --: | --: | --: | --: |",
-    ]
+            scales = [f"{row[key]:{form}}" for key, form in (("mu", "g"), ("output", ".3f"), ("parameter", ".3f"))]
+            limits.append([entry["model"], *scales, f"{row['within']:.0%} of {entry['batches']}"])
     for row in taken:
         low, middle, high = (_number(x, ".2f") for x in row["ratio"])
-        lines.append(
-            f"| {row['model']} | {row['optimizer']} | {row['learning_rate']:g} | {row['guard']} "
-            f"| {_number(row['mu'], 'g')} | {row['safe_scale']:.3f} | {row['predicted_change']:+.2e} "
-            f"| {row['real_change']:+.2e} | {row['predicted_rise']:.0%} | {row['real_rise']:.0%} "
-            f"| {middle} [{low}, {high}] | {row['other_rise']:.0%} |"
+        moves.append(
+            [
+                *(row["model"], row["optimizer"], f"{row['learning_rate']:g}", row["guard"], _number(row["mu"], "g")),
+                *(f"{row['safe_scale']:.3f}", f"{row['predicted_change']:+.2e}", f"{row['real_change']:+.2e}"),
+                *(f"{row['predicted_rise']:.0%}", f"{row['real_rise']:.0%}"),
+                *(f"{middle} [{low}, {high}]", f"{row['other_rise']:.0%}"),
+            ]
         )
-    return "\n".join(lines)
+    return "\n\n".join(
+        [
+            markdown.table(_SPACES, spaces, "lrrrrr"),
+            markdown.table(_LIMITS, limits, "lrrrr"),
+            markdown.table(_MOVES, moves, "llrlrrrrrrrr"),
+        ]
+    )
 
 
 def _range(values: pd.Series[float]) -> dict[str, float | None]:

@@ -58,7 +58,7 @@ def test_rows_pool_prompt_sets_and_leave_out_what_is_not_compared(tmp_path: Path
         ("all", "a", pytest.approx((2 / 3 + 1) / 2)),
         ("one", "b", pytest.approx(0.5)),
     ]
-    assert "| dpo | 0.833 |" in to_markdown(rows, "95%")
+    assert "| dpo     | 0.833 |" in to_markdown(rows, "95%")
     with pytest.raises(InputError, match=r"unknown prompt set 'ona'.*did you mean 'one'"):
         published_rows(comparison, matrices, read_figures(file(tmp_path, "dpo,ona,oracle,0.5,b\n")))
     with pytest.raises(InputError, match="none of its figures"):
@@ -82,8 +82,8 @@ def test_cosines_are_printed_with_the_decimals_that_tell_them_apart() -> None:
     row = compared(figure, [0.21508, 0.2151, 0.21512], 0.95)
     assert not row.inside_interval
     printed = to_markdown([row], "95%", {"pickscore": 5})
-    assert "| dpo | 0.21510 | [0.21505, 0.21515] |" in printed
-    assert "| +0.00040 |" in printed
+    assert "| dpo     | 0.21510 | [0.21505, 0.21515] |" in printed
+    assert " +0.00040 |" in printed
     # Fewer decimals would print an interval that holds the figure.
     low, high = to_markdown([row], "95%", {"pickscore": 2}).split("| [")[1].split("]")[0].split(", ")
     assert float(low) > 0.2147 and float(high) > 0.2147
