@@ -30,12 +30,24 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 MANIFEST = "manifest.parquet"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PromptedImage:
-    """An image, by its path below the folder with ``/`` between parts, and its prompt."""
+    """An image, by its path below the folder with ``/`` between parts, and its prompt.
+
+    Attributes:
+        prompt_id: of a prompt of a benchmark.
+        sha256: digest that the file has to have.
+    """
 
     file: str
     prompt: str
+    prompt_id: str | None = None
+    sha256: str | None = None
+
+    @property
+    def called(self) -> str:
+        """What messages call it."""
+        return self.file if self.prompt_id is None else f"prompt_id '{self.prompt_id}'"
 
 
 @dataclass(frozen=True)

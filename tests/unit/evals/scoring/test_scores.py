@@ -15,11 +15,12 @@ from artifacts import layout
 from artifacts.atomic import file_sha256, json_sha256
 from artifacts.contracts import read_table, write_table
 from artifacts.errors import InputError
+from artifacts.image_decoding import decode
 from evals.networks.interface import PromptTokens, RefusedImageError
 from evals.scorers import create
 from evals.scoring.score_cache import ScoreCache
-from evals.scoring.scores import read_image, score_images
 from evals.scoring.scores import score as score_by_spec
+from evals.scoring.scores import score_images
 
 
 @dataclass
@@ -131,7 +132,7 @@ def test_scores_made_elsewhere_are_recorded_beside_each_other(root: Path, monkey
 
 def test_images_are_given_in_chunks(root: Path) -> None:
     scorer = Brightness()
-    score_images({"b": scorer}, images_dir(root), layout.prompts(root, "set"), chunk=2)
+    score_images({"b": scorer}, images_dir(root), layout.prompts(root, "set"), batch_size=2)
     assert scorer.calls == [2, 2, 1]
 
 
@@ -148,14 +149,14 @@ def test_known_scores_are_taken_from_the_cache_in_whole_chunks(root: Path, tmp_p
     first, second, third = Brightness(), Brightness(), Brightness()
     with ScoreCache(tmp_path / "cache") as cache:
         run = [images_dir(root), layout.prompts(root, "set")]
-        before = score_images({"b": first}, *run, chunk=2, cache=cache)["b"]
-        again = score_images({"b": second}, *run, chunk=2, cache=cache)["b"]
+        before = score_images({"b": first}, *run, batch_size=2, cache=cache)["b"]
+        again = score_images({"b": second}, *run, batch_size=2, cache=cache)["b"]
         assert (first.calls, second.calls) == ([2, 2, 1], [])
         pd.testing.assert_frame_equal(before, again)
         changed = images_dir(root) / "00002.png"
         Image.new("RGB", (40, 30), (99, 0, 0)).save(changed)
         rewrite_digest(root, 2, file_sha256(changed))
-        after = score_images({"b": third}, *run, chunk=2, cache=cache)["b"]
+        after = score_images({"b": third}, *run, batch_size=2, cache=cache)["b"]
     assert third.calls == [2]
     assert list(after["score"]) == [10, 40, 99 * 3, 160, 250]
 
@@ -182,9 +183,7 @@ def test_several_scorers_share_one_decoding(
     from evals.networks import preprocessing
 
     read, cropped = [], []
-    monkeypatch.setattr(
-        evals.scoring.scores, "read_image", lambda *a, original=read_image: read.append(a) or original(*a)
-    )
+    monkeypatch.setattr("evals.scoring.items.decode", lambda *a: read.append(a) or decode(*a))
     monkeypatch.setattr(
         preprocessing,
         "square_crop",
@@ -195,7 +194,7 @@ def test_several_scorers_share_one_decoding(
         "aesthetic": create("aesthetic", weights=aesthetic_folder),
         "brightness": Brightness(),
     }
-    tables = score_images(scorers, images_dir(root), layout.prompts(root, "set"), chunk=3)
+    tables = score_images(scorers, images_dir(root), layout.prompts(root, "set"), batch_size=3)
     assert (len(read), len(cropped)) == (5, 5)
     images = [Image.open(images_dir(root) / f"{index:05d}.png") for index in range(5)]
     for name, table in tables.items():
@@ -287,7 +286,7 @@ def test_an_image_that_a_scorer_cannot_take_is_named(root: Path) -> None:
             return super().score(images, prompts)
 
     with pytest.raises(InputError, match=r"00003\.png: scorer 'picky': too red; paint it over$"):
-        score_images({"picky": Picky()}, images_dir(root), layout.prompts(root, "set"), chunk=2)
+        score_images({"picky": Picky()}, images_dir(root), layout.prompts(root, "set"), batch_size=2)
 
 
 @pytest.mark.parametrize(
