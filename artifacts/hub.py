@@ -1,11 +1,13 @@
-"""Weights that are named by a local folder or by a hub id with its revision, ``owner/name@revision``.
+"""Files on the hub, through the hub's own library: its cache, its tokens, its mirrors; its errors in one line.
 
-Only configuration, tokenizers and safetensors are fetched: nothing that could run code, and each weight once.
+A base is named by a local folder or by a hub id with its revision, ``owner/name@revision``. Only its configuration,
+tokenizers and safetensors are fetched: nothing that could run code, and each weight once.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from artifacts.atomic import tree_sha256
@@ -39,8 +41,6 @@ def local_folder(path: str) -> Path:
     """
     if is_local(path):
         return Path(path).expanduser()
-    from huggingface_hub import snapshot_download
-
     found = _ID.fullmatch(path)
     assert found is not None
     name, revision = found["name"], found["revision"]
@@ -50,16 +50,81 @@ def local_folder(path: str) -> Path:
             "be repeated"
         )
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=[*FETCHED], ignore_patterns=[*LEFT_OUT]))
-    except InputError:
-        raise
-    # What is raised without network, account or such a revision depends on the library's version.
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return snapshot(name, revision, FETCHED, left_out=LEFT_OUT)
+    except InputError as error:
         raise InputError(
-            f"{path}: not here and cannot be fetched ({reason}); fetch it where there is a network with "
+            f"{path}: not here and cannot be fetched ({error}); fetch it where there is a network with "
             f"`hf download {name} --revision {revision}`, or name a local folder in diffusers' layout"
         ) from error
+
+
+def snapshot(
+    name: str, revision: str | None, wanted: Sequence[str], *, left_out: Sequence[str] = (), kind: str = "model"
+) -> Path:
+    """Files of a repository's revision, by patterns, in the hub's cache; fetched if they are not there.
+
+    Args:
+        kind: ``model`` or ``dataset``.
+
+    Raises:
+        InputError: why they cannot be had, and what helps, without saying which they are.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = snapshot_download(
+            name, repo_type=kind, revision=revision, allow_patterns=[*wanted], ignore_patterns=[*left_out]
+        )
+    # Without network, account or such a revision the library raises what its transport does.
+    except Exception as error:
+        raise InputError(reason(error)) from error
+    return Path(folder)
+
+
+def cached_file(name: str, revision: str, file: str, *, kind: str = "model") -> Path | None:
+    """A file of a repository's revision in the hub's cache; ``None`` if it has not been fetched."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(name, file, revision=revision, repo_type=kind)
+    return Path(found) if isinstance(found, str) else None
+
+
+def fetch_file(name: str, revision: str, file: str, cache: Path, *, kind: str = "model") -> Path:
+    """The same, fetched into ``cache``, a folder like the hub's own.
+
+    Raises:
+        InputError: as :func:`snapshot`.
+    """
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(name, file, cache_dir=cache, revision=revision, repo_type=kind))
+    except Exception as error:
+        raise InputError(reason(error)) from error
+
+
+def reason(error: Exception) -> str:
+    """Why the hub's library does not give a file, in one line with what helps; never with the user's token."""
+    from huggingface_hub import errors, get_token
+
+    # The library says that a file is neither here nor to be had; why, is the cause.
+    cause = error.__cause__ if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ else error
+    known: dict[type[Exception], str] = {
+        # A gated repository counts as one that is not found, so it comes first.
+        errors.GatedRepoError: "the repository is gated: accept its terms on its page, and log in with "
+        "`hf auth login` or set HF_TOKEN",
+        errors.RepositoryNotFoundError: "no such repository, or a private one: correct the name, or log in with "
+        "`hf auth login` or set HF_TOKEN",
+        errors.RevisionNotFoundError: "no such revision: correct it",
+        errors.RemoteEntryNotFoundError: "no such file in this revision: correct the one or the other",
+        errors.OfflineModeIsEnabled: "HF_HUB_OFFLINE is set: unset it",
+    }
+    for kind, words in known.items():
+        if isinstance(cause, kind):
+            return words
+    text = (str(cause).strip() or type(cause).__name__).splitlines()[0]
+    token = get_token()
+    return text.replace(token, "***") if token else text
 
 
 def cached_folder(path: str) -> Path | None:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from artifacts import hub
 from artifacts.atomic import file_sha256
 from artifacts.errors import InputError
-from artifacts.hub import is_local
 from artifacts.parts import load_part
 from artifacts.weight_files import read_state_dict
 from evals.generation import lora_files, lora_scale
@@ -55,7 +55,7 @@ def locate(model: ExternalModel) -> Path:
     Raises:
         InputError: there is none or more than one, it cannot be fetched, or its digest is another one.
     """
-    root = Path(model.source).expanduser() if is_local(model.source) else _fetch(model.source, model.file)
+    root = Path(model.source).expanduser() if hub.is_local(model.source) else _fetch(model.source, model.file)
     path = root / model.file if model.file else root
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; correct source and file of the model")
@@ -238,18 +238,14 @@ def _fetch(source: str, file: str | None) -> Path:
 
 def _snapshot(source: str, file: str | None, wanted: Sequence[str]) -> Path:
     """Files of a hub id's revision, by patterns."""
-    from huggingface_hub import snapshot_download
-
     name, _, revision = source.partition("@")
     if not revision:
         raise InputError(f"{source}: no such file or folder; a hub id needs its revision: {name}@<commit>")
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=[*wanted]))
-    # What is raised without network, account or such a revision depends on the library's version.
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return hub.snapshot(name, revision, wanted)
+    except InputError as error:
         what = f"hf download {name} {file or ''}".rstrip()
         raise InputError(
-            f"{source}: not here and cannot be fetched ({reason}); fetch it where there is a network with "
+            f"{source}: not here and cannot be fetched ({error}); fetch it where there is a network with "
             f"`{what} --revision {revision}`, or give a local path as source"
         ) from error

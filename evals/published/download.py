@@ -1,145 +1,120 @@
-"""One file over HTTP, resumed where an earlier attempt was cut off."""
+"""Published files as they were published: from the hub's cache, from the hub, or from a plain address."""
 
 from __future__ import annotations
 
 import http.client
-import json
-import re
+import os
+import shutil
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from artifacts.atomic import write_json
+from artifacts import hub
+from artifacts.atomic import file_sha256, replaced_file
 from artifacts.errors import InputError
-from artifacts.progress import progress
+from evals.published.weights import PublishedFile
 
-_PIECE = 1 << 20
+FETCHED = ".fetched"
+"""Folder of files that have come and have not been taken yet."""
 _TIMEOUT_SECONDS = 60.0
-ATTEMPTS = 5
 
 
-class _CutError(Exception):
-    """The connection ended early; what has come so far is kept."""
+def cached(file: PublishedFile) -> Path | None:
+    """The file in the hub's cache, where another program may have put it."""
+    if not file.repository:
+        return None
+    return hub.cached_file(file.repository, file.revision, file.name, kind=file.kind)
 
 
-def download(url: str, partial: Path, *, bytes: int | None = None, wait: float = 2.0, label: str | None = None) -> None:
-    """Fetch ``url`` into ``partial``, from where an earlier attempt left it.
+@contextmanager
+def obtained(file: PublishedFile, folder: Path, at_hand: Path | None) -> Iterator[Path]:
+    """The file, to be verified and taken within the block: ``at_hand``, or fetched below ``folder``.
 
-    ``<partial>.json`` beside it says what ``partial`` is a part of. Both stay: after a failure, so that the next call
-    goes on; when the file is whole, so that it is not fetched again if its use is cut off. See :func:`forget`.
-
-    Args:
-        bytes: length of the whole file, if known.
-        wait: seconds before the first new attempt; doubled with each that gains nothing, :data:`ATTEMPTS` at most.
-        label: name of the progress bar, which counts MiB; ``None`` shows none.
+    What is fetched is removed after the block. Where the process ends within, it stays, and what came from the hub is
+    not fetched again.
 
     Raises:
-        InputError: the server refuses, does not answer, or has a file of another length.
+        InputError: the file cannot be fetched, or the block has raised one, to which the file is added.
     """
-    if not url.startswith(("http://", "https://")):
-        raise InputError(f"{url}: not an http address; set HF_ENDPOINT to one that starts with https://")
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    failures = 0
-    while True:
-        before = _length(partial)
+    source = at_hand or _fetch(file, folder)
+    try:
+        yield source
+    except InputError as error:
+        shutil.rmtree(folder / FETCHED, ignore_errors=True)
+        name, what = (source, "is left there; remove it") if at_hand else (file.url(), "was removed")
+        raise InputError(
+            f"{name}: {error}; the file {what}. Fetch it again; if that does not help, the publisher has changed it"
+        ) from error
+    shutil.rmtree(folder / FETCHED, ignore_errors=True)
+
+
+def verify(source: Path, file: PublishedFile, expected: str | None) -> str:
+    """Hex SHA-256 of the file at ``source``.
+
+    Raises:
+        InputError: another length is published, or another digest is ``expected``.
+    """
+    if file.bytes not in (None, length := source.stat().st_size):
+        raise InputError(f"has {length} bytes, expected {file.bytes}")
+    if (digest := file_sha256(source)) != (expected or digest):
+        raise InputError(f"sha256 is {digest}, expected {expected}")
+    return digest
+
+
+def place(source: Path, target: Path) -> None:
+    """Give the file of :func:`obtained` its own name; what was not fetched is copied."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if FETCHED in source.parts:
+        # The hub's library gives a link to it.
+        os.replace(source.resolve(), target)
+    elif source != target:
+        with replaced_file(target) as temporary:
+            shutil.copyfile(source, temporary)
+
+
+def _fetch(file: PublishedFile, folder: Path) -> Path:
+    if file.bytes is not None:
+        # A converted file lies beside its source for a moment.
+        needed, free = file.bytes * (2 if file.converted else 1), shutil.disk_usage(folder).free
+        if free < needed:
+            raise InputError(
+                f"{folder}: {free / 1e9:.1f} GB are free, {file.base_name} needs {needed / 1e9:.1f} GB; "
+                "free some or give another --to"
+            )
+    try:
+        if file.repository:
+            return hub.fetch_file(file.repository, file.revision, file.name, folder / FETCHED, kind=file.kind)
+        return download(file.url(), folder / FETCHED / file.base_name)
+    except InputError as error:
+        shutil.rmtree(folder / FETCHED, ignore_errors=True)
+        raise InputError(f"{file.url()}: cannot be fetched ({error}); see to that and run the command again") from error
+
+
+def download(url: str, path: Path, *, wait: float = 2.0) -> Path:
+    """Fetch a small file from a plain address.
+
+    Args:
+        wait: seconds before the second of five attempts, doubled with each.
+
+    Raises:
+        InputError: the server refuses, or does not answer.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    request = urllib.request.Request(url, headers={"User-Agent": "sdpo-bench"})
+    for pause in (wait, 2 * wait, 4 * wait, 8 * wait, None):
         try:
-            _attempt(url, partial, bytes, label)
-        except (_CutError, urllib.error.URLError, http.client.HTTPException, OSError) as error:
-            if isinstance(error, OSError) and error.errno == 28:  # no space left
-                raise InputError(
-                    f"{partial}: no space left on the disk; free some and run the command again"
-                ) from error
-            if isinstance(error, urllib.error.HTTPError) and error.code < 500 and error.code != 429:
-                raise InputError(
-                    f"{url}: the server answers {error.code} {error.reason}; see that the address is right"
-                ) from error
-            failures = 1 if _length(partial) > before else failures + 1
-            if failures >= ATTEMPTS:
-                reason = getattr(error, "reason", None) or error
-                kept = f"{_length(partial)} bytes are kept, run the command again to go on"
-                raise InputError(f"{url}: cannot be fetched ({reason}); {kept}") from error
-            time.sleep(wait * 2 ** (failures - 1))
-        else:
-            return
-
-
-def forget(partial: Path) -> None:
-    """Remove what :func:`download` left, once it has been taken or is of no use."""
-    partial.unlink(missing_ok=True)
-    _state(partial).unlink(missing_ok=True)
-
-
-def _attempt(url: str, partial: Path, expected: int | None, label: str | None) -> None:
-    """One request; returns when the file is whole."""
-    state = _read_state(partial)
-    if state.get("url") != url:
-        partial.unlink(missing_ok=True)
-        state = {}
-    have = _length(partial)
-    headers = {"User-Agent": "sdpo-bench", "Accept-Encoding": "identity"}
-    if have:
-        headers["Range"] = f"bytes={have}-"
-        if state.get("etag"):
-            # The server sends the whole file again if it has changed since.
-            headers["If-Range"] = state["etag"]
-    try:
-        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_SECONDS)
-    except urllib.error.HTTPError as error:
-        if error.code != 416 or not have:
-            raise
-        if _total(error.headers.get("Content-Range")) == have:
-            return
-        partial.unlink()
-        raise _CutError("the kept part is not of this file") from error
-    with response:
-        if response.status == 206:
-            served = response.headers.get("Content-Range", "")
-            total = _total(served)
-            if not served.startswith(f"bytes {have}-"):
-                partial.unlink()
-                raise _CutError("the server sends another part than asked for")
-        else:
-            have = 0
-            length = response.headers.get("Content-Length")
-            total = int(length) if length is not None else None
-        if expected is not None and total is not None and total != expected:
-            partial.unlink(missing_ok=True)
-            raise InputError(f"{url}: has {total} bytes, expected {expected}; the file is not the published one")
-        etag = response.headers.get("ETag", "")
-        # Weak tags may stand for different bytes.
-        write_json(_state(partial), {"url": url, "etag": "" if etag.startswith("W/") else etag})
-        mebibytes = None if total is None else -(-total // _PIECE)
-        with (
-            partial.open("ab" if have else "wb") as file,
-            progress(total=mebibytes, initial=have // _PIECE, label=label, unit="MiB") as bar,
-        ):
-            while piece := response.read(_PIECE):
-                file.write(piece)
-                have += len(piece)
-                bar.update(have // _PIECE - bar.n)
-    if total is not None and have < total:
-        raise _CutError(f"the connection ended after {have} of {total} bytes")
-
-
-def _state(partial: Path) -> Path:
-    return partial.with_name(partial.name + ".json")
-
-
-def _read_state(partial: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(_state(partial).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _length(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
-def _total(content_range: str | None) -> int | None:
-    """The whole length in ``bytes 5-9/10`` or ``bytes */10``."""
-    found = re.fullmatch(r"bytes (?:\d+-\d+|\*)/(\d+)", content_range or "")
-    return int(found[1]) if found else None
+            with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:
+                # A connection that ends early is an error here.
+                path.write_bytes(response.read())
+            return path
+        except urllib.error.HTTPError as error:
+            reason, again = f"the server answers {error.code} {error.reason}", error.code >= 500 or error.code == 429
+        except (http.client.HTTPException, OSError) as error:
+            reason, again = str(error), True
+        if pause is None or not again:
+            raise InputError(reason)
+        time.sleep(pause)
+    raise AssertionError

@@ -1,19 +1,17 @@
 """``evals prompts fetch``, and how a prompt source comes by its published files: a cache, checked on every use.
 
-A cache has one folder a source. A file is downloaded once, to a partial name from which a later attempt goes on, and
-takes its own name only when its SHA-256 is the pinned one.
+A cache has one folder a source. A file is downloaded once, and takes its name only when its SHA-256 is the pinned one.
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from artifacts.atomic import file_sha256
 from artifacts.errors import InputError
 from artifacts.locks import held
 from artifacts.plugins import nearest
-from evals.published.download import download, forget
+from evals.published import download
 from evals.published.prompts import PROMPTS
 from evals.published.weights import PublishedFile
 
@@ -44,19 +42,19 @@ def fetch(name: str, to: str | Path, *, offline: bool = False) -> None:
 
 
 def published_file(source: str, file: PublishedFile, *, cache: str | Path, offline: bool) -> Path:
-    """The verified file in the cache, downloaded if it is not there.
+    """The verified file in the cache, or the hub's; downloaded if it is in neither.
 
     Raises:
         InputError: a wrong digest, the file missing ``offline``, the cache not writable, or the download fails.
     """
     path = cached(source, file, cache)
     if not path.is_file():
-        if offline:
+        if offline and download.cached(file) is None:
             raise InputError(f"prompt source '{source}': {path}: missing, and offline; put {file.url()} there")
         with held(path.parent / ".lock", doing="fetches prompts"):
             # Another process may have fetched it while this one waited.
             if not path.is_file():
-                _download(file, path)
+                _take(file, path)
     digest = file_sha256(path)
     if digest != file.sha256:
         raise InputError(
@@ -92,19 +90,11 @@ def cached(source: str, file: PublishedFile, cache: str | Path = CACHE) -> Path:
     return Path(cache) / source / file.target
 
 
-def _download(file: PublishedFile, path: Path) -> None:
-    partial = path.with_name(f".{path.name}.partial")
+def _take(file: PublishedFile, path: Path) -> None:
     try:
-        download(file.url(), partial, bytes=file.bytes)
+        with download.obtained(file, path.parent, download.cached(file)) as source:
+            digest = download.verify(source, file, file.sha256)
+            download.place(source, path)
     except InputError as error:
         raise InputError(f"{error}; or put the file there by hand: {path}") from error
-    digest = file_sha256(partial)
-    if digest != file.sha256:
-        forget(partial)
-        raise InputError(
-            f"{file.url()}: sha256 is {digest}, expected {file.sha256}; the file was removed. Fetch it again; if that "
-            f"does not help, the publisher has changed it: put the old one there by hand: {path}"
-        )
-    os.replace(partial, path)
-    forget(partial)
     print(f"{path}: fetched from {file.url()}, sha256 {digest}")

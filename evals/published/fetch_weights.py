@@ -8,8 +8,6 @@ SHA-256 of what was fetched and of what it became. A digest that stands there, o
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from artifacts.atomic import file_sha256, replaced_file, write_json
 from artifacts.errors import InputError
 from artifacts.locks import held
 from artifacts.plugins import nearest
-from evals.published.download import download, forget
+from evals.published import download
 from evals.published.fetched_weights import RECORD, read_record
 from evals.published.weights import SMALL_BYTES, WEIGHTS, PublishedFile
 
@@ -78,12 +76,10 @@ def _fetch_scorer(scorer: str, folder: Path, *, offline: bool, trust: bool) -> l
     missing = []
     for file in todo:
         source = _at_hand(folder, file)
-        if source is None:
-            if offline:
-                missing.append((folder, file))
-                continue
-            source = _download(folder, file)
-        _take(source, folder, file, record)
+        if source is None and offline:
+            missing.append((folder, file))
+        else:
+            _take(source, folder, file, record)
     return missing
 
 
@@ -92,66 +88,32 @@ def _expected(file: PublishedFile, record: Mapping[str, Any]) -> str | None:
 
 
 def _at_hand(folder: Path, file: PublishedFile) -> Path | None:
-    """The published file, if it was put into the folder by hand."""
+    """The published file, if it was put into the folder by hand, or is in the hub's cache."""
     for path in (folder / file.target, folder / file.base_name):
         if path.is_file() and not (file.converted and path.name != file.base_name):
             return path
-    return None
+    return download.cached(file)
 
 
-def _download(folder: Path, file: PublishedFile) -> Path:
-    partial = folder / f".{file.target.replace('/', '-')}.partial"
-    here = partial.stat().st_size if partial.exists() else 0
-    if file.bytes is not None:
-        # A converted file lies beside its source for a moment.
-        needed = file.bytes * (2 if file.converted else 1) - here
-        free = shutil.disk_usage(folder).free
-        if free < needed:
-            raise InputError(
-                f"{folder}: {free / 1e9:.1f} GB are free, {file.base_name} needs {needed / 1e9:.1f} GB; "
-                "free some or give another --to"
-            )
-    download(file.url(), partial, bytes=file.bytes, label=f"{folder.name}/{file.base_name}")
-    return partial
-
-
-def _take(source: Path, folder: Path, file: PublishedFile, record: dict[str, Any]) -> None:
-    """Verify ``source``, make the target of it, and record both."""
-    digest, expected = file_sha256(source), _expected(file, record)
-    own = source.name.endswith(".partial")
-    if expected is not None and digest != expected:
-        if own:
-            forget(source)
-        what = "was removed" if own else "is left there; remove it"
-        raise InputError(
-            f"{file.url() if own else source}: sha256 is {digest}, expected {expected}; the file {what}. "
-            "Fetch it again; if that does not help, the publisher has changed it"
-        )
-    target = folder / file.target
-    try:
+def _take(at_hand: Path | None, folder: Path, file: PublishedFile, record: dict[str, Any]) -> None:
+    """Verify the file, make the target of it, and record both."""
+    expected, target = _expected(file, record), folder / file.target
+    with download.obtained(file, folder, at_hand) as source:
+        digest, length = download.verify(source, file, expected), source.stat().st_size
         if file.converted:
             convert(source, target, digest)
         else:
             _check_content(source, file)
-    except InputError as error:
-        if own:
-            forget(source)
-        raise InputError(f"{file.url() if own else source}: {error}") from error
-    if not file.converted and source != target:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(source, target)
+            download.place(source, target)
     record[file.target] = {
         "origin": file.origin,
         "url": file.url(),
         "source_sha256": digest,
-        "source_bytes": source.stat().st_size if source.exists() else target.stat().st_size,
+        "source_bytes": length,
         "sha256": file_sha256(target),
         "trusted_on_first_download": file.needs_trust and expected is None,
     }
     write_json(folder / RECORD, record)
-    # A pickle is no longer needed, and is as large as what came of it.
-    if own:
-        forget(source)
     how = "" if expected is not None else "trusted, " if file.needs_trust else "fixed by its commit, "
     print(f"{target}: {how}sha256 of {file.base_name} is {digest}")
 
@@ -178,8 +140,6 @@ def convert(source: Path, target: Path, digest: str) -> None:
 
 def _check_content(path: Path, file: PublishedFile) -> None:
     """Catch an error page or a pointer file that came in place of the file."""
-    if file.bytes is not None and path.stat().st_size != file.bytes:
-        raise InputError(f"has {path.stat().st_size} bytes, expected {file.bytes}; fetch it again")
     if file.sha256 is None and not file.needs_trust and path.stat().st_size > SMALL_BYTES:
         raise InputError(
             f"has {path.stat().st_size} bytes, expected {SMALL_BYTES} at most; see what the address serves"

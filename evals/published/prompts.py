@@ -24,11 +24,12 @@ PROMPTS: dict[str, tuple[PublishedFile, ...]] = {
         # that its commit records.
         PublishedFile(
             "drawbench.parquet",
-            "datasets/Jialuo21/DrawBench",
+            "Jialuo21/DrawBench",
             "870c4ef7e6c67eafa7c6e26ba79b7c0d52c9cb16",
             "data/test-00000-of-00001.parquet",
             10_195,
             "951d1d0162ff983840f0dc662c52a8b73a62d3a26db87294f43641fda739fe8e",
+            kind="dataset",
         ),
     ),
     "hpdv2": (

@@ -41,6 +41,7 @@ class PublishedFile:
         revision: commit, or a branch where no commit is known.
         name: path in the repository, or an address.
         bytes, sha256: of the file as published; ``None`` where they are not known.
+        kind: of the repository, ``model`` or ``dataset``.
     """
 
     target: str
@@ -49,6 +50,7 @@ class PublishedFile:
     name: str
     bytes: int | None = None
     sha256: str | None = None
+    kind: str = "model"
 
     @property
     def base_name(self) -> str:
@@ -70,7 +72,7 @@ class PublishedFile:
         """The address; ``HF_ENDPOINT`` names a mirror of the hub, as for Hugging Face's own tools."""
         if self.name.startswith("http"):
             return self.name
-        hub = os.environ.get("HF_ENDPOINT", HUB).rstrip("/")
+        hub = os.environ.get("HF_ENDPOINT", HUB).rstrip("/") + ("/datasets" if self.kind == "dataset" else "")
         return f"{hub}/{self.repository}/resolve/{quote(self.revision)}/{quote(self.name)}"
 
     @property

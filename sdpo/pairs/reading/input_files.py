@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from artifacts import hub
 from artifacts.errors import InputError
 from sdpo.pairs.reading.checksums import verify
 from sdpo.pairs.reading.options import SPLIT, HubOptions, SourceOptions
@@ -57,31 +58,16 @@ def split_files(source: str, folder: Path, options: SourceOptions, split: str) -
 
 def _snapshot(source: str, options: HubOptions, more_files: Sequence[str]) -> Path:
     """Download the files of the chosen splits; what is in the hub's cache is not downloaded again."""
-    from huggingface_hub import snapshot_download
-
     assert options.repo is not None
     splits = (*options.train_splits, *options.heldout_splits)
     patterns = {pattern.replace(SPLIT, split) for pattern in (options.files, *more_files) for split in splits}
     # The hub's patterns know no `**/` that stands for no folder at all.
     patterns |= {pattern.removeprefix("**/") for pattern in patterns}
     try:
-        folder = snapshot_download(
-            options.repo, repo_type="dataset", revision=options.revision, allow_patterns=sorted(patterns)
-        )
-    # What a failed download raises depends on the transport.
-    except Exception as error:
+        return hub.snapshot(options.repo, options.revision, sorted(patterns), kind="dataset")
+    except InputError as error:
         raise InputError(
             f"pair source '{source}': data set {options.repo} at {options.revision} cannot be downloaded: "
-            f"{_without_token(error)}; it may have moved: give another repo and revision, or fetch it by hand and give "
+            f"{error}; it may have moved: give another repo and revision, or fetch it by hand and give "
             "path (docs/pairs.md lists mirrors)"
         ) from error
-    return Path(folder)
-
-
-def _without_token(error: Exception) -> str:
-    """First line of a message, in which the user's token is never to be shown."""
-    from huggingface_hub import get_token
-
-    text = " ".join(str(error).split()) or type(error).__name__
-    token = get_token()
-    return (text.replace(token, "***") if token else text)[:300]

@@ -256,7 +256,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Path]:
         cache = tmp_path / "snapshots" / ("0123456789" * 4)
         cache.mkdir(parents=True)
 
-        def download(name: str, *, revision: str, allow_patterns: list[str]) -> str:
+        def download(name: str, *, revision: str, allow_patterns: list[str], **_: object) -> str:
             assert (name, revision) == ("owner/name", "abc")
             for file in filter_repo_objects(files, allow_patterns=allow_patterns):
                 (cache / file).parent.mkdir(parents=True, exist_ok=True)

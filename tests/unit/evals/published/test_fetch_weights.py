@@ -1,16 +1,14 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
 import json
 import pickle
 import re
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -19,7 +17,7 @@ import evals.doctor
 import evals.published.fetch_weights
 from artifacts.errors import InputError
 from evals import cli, scorers
-from evals.published.download import download, forget
+from evals.published.download import download
 from evals.published.fetch_weights import convert
 from evals.published.prompts import PROMPTS
 from evals.published.weights import NEEDED, WEIGHTS, PublishedFile
@@ -27,138 +25,17 @@ from evals.published.weights import NEEDED, WEIGHTS, PublishedFile
 DATA = bytes(range(256)) * 12_000  # 3 MB: several pieces
 
 
-@dataclass
-class Server:
-    """Files over HTTP on the loopback, with ranges; ``cuts`` are bytes after which successive answers break off."""
-
-    files: dict[str, bytes] = field(default_factory=dict)
-    cuts: list[int] = field(default_factory=list)
-    ranges: list[str | None] = field(default_factory=list)
-    with_ranges: bool = True
-    url: str = ""
-
-    def answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
-        content = self.files.get(request.path)
-        asked = request.headers.get("Range")
-        self.ranges.append(asked)
-        if content is None:
-            request.send_error(404)
-            return
-        etag = f'"{hashlib.sha256(content).hexdigest()}"'
-        start = 0
-        if asked and self.with_ranges and request.headers.get("If-Range", etag) == etag:
-            start = int(asked.removeprefix("bytes=").removesuffix("-"))
-            if start >= len(content):
-                request.send_response(416)
-                request.send_header("Content-Range", f"bytes */{len(content)}")
-                request.send_header("Content-Length", "0")
-                request.end_headers()
-                return
-            request.send_response(206)
-            request.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        else:
-            request.send_response(200)
-        request.send_header("ETag", etag)
-        request.send_header("Content-Length", str(len(content) - start))
-        request.end_headers()
-        end = start + self.cuts.pop(0) if self.cuts else len(content)
-        request.wfile.write(content[start:end])
-        request.close_connection = True
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    files = Server()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            files.answer(self)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        files.url = f"http://127.0.0.1:{running.server_address[1]}"
-        thread = threading.Thread(target=running.serve_forever)
-        thread.start()
-        monkeypatch.setenv("no_proxy", "*")
-        monkeypatch.setenv("HF_ENDPOINT", files.url)
-        yield files
-        running.shutdown()
-        thread.join()
-
-
-def test_a_cut_connection_is_resumed_where_it_ended(server: Server, tmp_path: Path) -> None:
+def test_a_plain_address_is_asked_again_where_the_connection_ends(server: Any, tmp_path: Path) -> None:
     server.files["/a"], server.cuts = DATA, [1_500_000, 600_000]
-    download(f"{server.url}/a", tmp_path / "a", wait=0)
-    assert (tmp_path / "a").read_bytes() == DATA
-    assert server.ranges == [None, "bytes=1500000-", "bytes=2100000-"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a.json"]
-    forget(tmp_path / "a")
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_whole_file_that_nobody_has_taken_is_not_fetched_again(server: Server, tmp_path: Path) -> None:
-    server.files["/a"] = DATA
-    download(f"{server.url}/a", tmp_path / "a", wait=0)
-    download(f"{server.url}/a", tmp_path / "a", wait=0)
-    assert server.ranges == [None, f"bytes={len(DATA)}-"]
-    assert (tmp_path / "a").read_bytes() == DATA
-    server.files["/a"] = b"another"
-    download(f"{server.url}/a", tmp_path / "a", wait=0)
-    assert (tmp_path / "a").read_bytes() == b"another"
-
-
-def test_a_later_call_goes_on(server: Server, tmp_path: Path) -> None:
-    server.files["/a"], server.cuts = DATA, [2_000_000, 0, 0, 0, 0, 0]
-    with pytest.raises(InputError, match=r"/a: cannot be fetched \(.*after 2000000 of 3072000 bytes\); 2000000 bytes"):
+    assert download(f"{server.url}/a", tmp_path / "a", wait=0).read_bytes() == DATA
+    assert server.ranges == [None] * 3
+    server.cuts = [5] * 9
+    with pytest.raises(InputError, match=r"IncompleteRead\(5 bytes"):
         download(f"{server.url}/a", tmp_path / "a", wait=0)
-    server.cuts = []
-    server.ranges.clear()
-    download(f"{server.url}/a", tmp_path / "a", wait=0)
-    assert server.ranges == ["bytes=2000000-"]
-    assert (tmp_path / "a").read_bytes() == DATA
-
-
-def interrupted(server: Server, path: Path) -> None:
-    """A download that somebody stopped after two million bytes."""
-    server.files["/a"], server.cuts = DATA, [2_000_000, 0, 0, 0, 0, 0]
-    with pytest.raises(InputError):
-        download(f"{server.url}/a", path, wait=0)
-    server.cuts = []
-
-
-@pytest.mark.parametrize("with_ranges", [True, False])
-def test_a_file_that_changed_meanwhile_is_fetched_whole(server: Server, tmp_path: Path, with_ranges: bool) -> None:
-    interrupted(server, tmp_path / "a")
-    server.files["/a"], server.with_ranges = DATA[::-1], with_ranges
-    download(f"{server.url}/a", tmp_path / "a", wait=0)
-    assert (tmp_path / "a").read_bytes() == DATA[::-1]
-
-
-def test_a_part_of_another_address_is_not_taken(server: Server, tmp_path: Path) -> None:
-    interrupted(server, tmp_path / "a")
-    server.files["/b"] = DATA[::-1]
-    download(f"{server.url}/b", tmp_path / "a", wait=0)
-    assert (tmp_path / "a").read_bytes() == DATA[::-1]
-
-
-def test_a_part_that_is_whole_already(server: Server, tmp_path: Path) -> None:
-    interrupted(server, tmp_path / "a")
-    (tmp_path / "a").write_bytes(DATA)
-    download(f"{server.url}/a", tmp_path / "a", wait=0)
-    assert (tmp_path / "a").read_bytes() == DATA
-
-
-def test_wrong_length_and_wrong_address(server: Server, tmp_path: Path) -> None:
-    server.files["/a"] = DATA
-    with pytest.raises(InputError, match="has 3072000 bytes, expected 5"):
-        download(f"{server.url}/a", tmp_path / "a", bytes=5, wait=0)
+    assert len(server.ranges) == 3 + 5
     with pytest.raises(InputError, match="the server answers 404"):
-        download(f"{server.url}/b", tmp_path / "a", wait=0)
-    with pytest.raises(InputError, match="not an http address"):
-        download("file:///etc/hostname", tmp_path / "a")
-    assert not (tmp_path / "a").exists()
+        download(f"{server.url}/b", tmp_path / "b", wait=0)
+    assert len(server.ranges) == 3 + 5 + 1
 
 
 # What a scorer's repository might hold: a pickle of half-precision tensors under ``state_dict``, and a configuration.
@@ -166,7 +43,7 @@ COMMIT = "c" * 40
 
 
 @pytest.fixture
-def published(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[PublishedFile, ...]:
+def published(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[PublishedFile, ...]:
     """A pickle with a digest, and a configuration that a commit fixes."""
     shared = torch.arange(6, dtype=torch.float16)
     torch.save({"state_dict": {"a": shared.view(2, 3), "b": shared}}, tmp_path / "w.pt")
@@ -189,7 +66,7 @@ def fetch(to: Path, *options: str) -> int:
 
 
 def test_fetch_verifies_converts_and_records(
-    server: Server, published: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    server: Any, published: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     to = tmp_path / "to"
     assert fetch(to) == 0
@@ -208,6 +85,88 @@ def test_fetch_verifies_converts_and_records(
     server.ranges.clear()
     assert fetch(to) == 0
     assert server.ranges == []
+
+
+def test_a_cut_connection_is_gone_on_with(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What has come of a piece, 10 MB by itself, is lost.
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 100_000)
+    server.files[f"/org/m/resolve/{COMMIT}/m.bin"], server.cuts = DATA, [1_500_000, 600_000]
+    use(monkeypatch, (PublishedFile("m.bin", "org/m", COMMIT, "m.bin", sha256=hashlib.sha256(DATA).hexdigest()),))
+    assert fetch(tmp_path) == 0
+    assert (tmp_path / "tiny" / "m.bin").read_bytes() == DATA
+    assert server.ranges == [None, "bytes=1500000-", "bytes=2100000-"]
+
+
+def test_the_users_token_is_sent_and_never_shown(
+    server: Any, published: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    assert fetch(tmp_path / "to") == 0
+    assert server.tokens == ["Bearer hf_secret"] * 2
+    server.refused["/org/m"] = 500, "hf_secret"
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    assert fetch(tmp_path / "elsewhere") == 2
+    assert "hf_secret" not in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "message"),
+    [
+        (403, "GatedRepo", "the repository is gated: accept its terms on its page, and log in with `hf auth login`"),
+        (404, "RepoNotFound", "no such repository, or a private one: correct the name, or log in"),
+        (401, "RepoNotFound", "no such repository, or a private one: correct the name, or log in"),
+        (404, "RevisionNotFound", "no such revision: correct it"),
+        (404, "EntryNotFound", "no such file in this revision: correct the one or the other"),
+    ],
+)
+def test_what_the_hub_refuses_is_one_line_with_what_helps(
+    server: Any,
+    published: Any,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    status: int,
+    error: str,
+    message: str,
+) -> None:
+    server.refused["/org/m"] = status, error
+    assert fetch(tmp_path / "to") == 2
+    printed = capsys.readouterr().err.splitlines()
+    assert printed[-1].startswith(f"error: {published[0].url()}: cannot be fetched ({message}")
+    assert [path.name for path in (tmp_path / "to" / "tiny").iterdir()] == [".lock"]
+
+
+def test_no_network_and_the_librarys_offline_mode(
+    server: Any, published: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    with monkeypatch.context() as offline:
+        offline.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        huggingface_hub.close_session()
+        assert fetch(tmp_path / "to") == 2
+        assert "cannot be fetched (HF_HUB_OFFLINE is set: unset it); see to that" in capsys.readouterr().err
+    huggingface_hub.close_session()
+    closed = "http://127.0.0.1:9/{repo_id}/{revision}/{filename}"
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", closed)
+    assert fetch(tmp_path / "to") == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert re.search(r"w\.pt: cannot be fetched \(.*refused.*\); see to that and run the command again", error)
+
+
+def test_what_is_in_the_hubs_cache_is_taken_from_there(
+    server: Any, published: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("w.pt", "sub/config.json")
+    kept = [Path(huggingface_hub.hf_hub_download("org/m", name, revision=COMMIT)) for name in names]
+    server.asked.clear()
+    assert fetch(tmp_path / "to", "--offline") == 0
+    assert server.asked == []
+    here = {path.name for path in (tmp_path / "to" / "tiny").iterdir()}
+    assert here == {".lock", "clip", "w.safetensors", "fetched.json"}
+    assert all(path.is_file() for path in kept)
+    # A damaged one is named, and stays for its owner to remove.
+    kept[1].resolve().write_text("{")
+    assert fetch(tmp_path / "again", "--offline") == 2
+    assert f"{kept[1]}: not JSON" in (error := capsys.readouterr().err) and "is left there; remove it" in error
 
 
 def test_conversion_copies_only_what_shares_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,7 +217,7 @@ MOVING = [
 
 @pytest.mark.parametrize(("file", "name"), LARGE + MOVING)
 def test_weights_without_a_digest_and_what_can_move_need_trust(
-    server: Server,
+    server: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -273,7 +232,7 @@ def test_weights_without_a_digest_and_what_can_move_need_trust(
 
 
 def test_what_trust_is_given_for_stands_in_the_record(
-    server: Server, published: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Any, published: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use(monkeypatch, (replace(published[0], sha256=None), published[1]))
     assert fetch(tmp_path, "--trust-first-download") == 0
@@ -294,7 +253,7 @@ def test_what_trust_is_given_for_stands_in_the_record(
     ],
 )
 def test_a_commit_is_enough_for_small_text_only(
-    server: Server,
+    server: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -310,7 +269,7 @@ def test_a_commit_is_enough_for_small_text_only(
 
 
 def test_a_fetch_that_is_cut_off_after_the_download_goes_on_from_there(
-    server: Server, published: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Any, published: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     to = tmp_path / "to"
 
@@ -320,15 +279,15 @@ def test_a_fetch_that_is_cut_off_after_the_download_goes_on_from_there(
     with monkeypatch.context() as patched:
         patched.setattr(evals.published.fetch_weights, "convert", killed)
         assert fetch(to) == 130
-    server.ranges.clear()
+    server.asked.clear()
     assert fetch(to) == 0
-    assert server.ranges == [f"bytes={published[0].bytes}-", None]
-    assert not list((to / "tiny").rglob("*.partial*"))
+    assert server.asked == [f"/org/m/resolve/{COMMIT}/sub/config.json"]
+    assert not (to / "tiny" / ".fetched").exists()
     assert load_file(to / "tiny" / "w.safetensors")["a"].shape == (2, 3)
 
 
 def test_what_was_taken_once_must_be_the_same_ever_after(
-    server: Server, published: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    server: Any, published: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     to = tmp_path / "to"
     assert fetch(to, "--trust-first-download") == 0
@@ -337,13 +296,13 @@ def test_what_was_taken_once_must_be_the_same_ever_after(
     assert fetch(to, "--trust-first-download") == 2
     error = capsys.readouterr().err
     assert re.search(r"config\.json: sha256 is \w{64}, expected \w{64}; the file was removed", error)
-    assert not list((to / "tiny").rglob("*.partial"))
+    assert not (to / "tiny" / ".fetched").exists()
     assert not (to / "tiny" / "clip" / "config.json").exists()
 
 
 @pytest.mark.parametrize("option", [(), ("--trust-first-download",)])
 def test_a_wrong_digest_leaves_nothing(
-    server: Server, published: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: tuple[str, ...]
+    server: Any, published: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: tuple[str, ...]
 ) -> None:
     path = f"/org/m/resolve/{COMMIT}/w.pt"
     server.files[path] = server.files[path][:-1] + b"!"
@@ -353,7 +312,7 @@ def test_a_wrong_digest_leaves_nothing(
 
 
 def test_a_wrong_length_leaves_nothing(
-    server: Server, published: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    server: Any, published: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = f"/org/m/resolve/{COMMIT}/w.pt"
     server.files[path] += b"!"
@@ -363,7 +322,7 @@ def test_a_wrong_length_leaves_nothing(
 
 
 def test_a_digest_that_became_known_is_asked_of_what_was_trusted_before(
-    server: Server,
+    server: Any,
     published: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -379,7 +338,7 @@ def test_a_digest_that_became_known_is_asked_of_what_was_trusted_before(
 
 
 def test_a_file_changed_later_is_noticed(
-    server: Server, published: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    server: Any, published: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert fetch(tmp_path / "to", "--trust-first-download") == 0
     (tmp_path / "to" / "tiny" / "clip" / "config.json").write_text("{}")
@@ -388,7 +347,7 @@ def test_a_file_changed_later_is_noticed(
 
 
 def test_offline_touches_no_network_and_takes_files_put_there_by_hand(
-    server: Server, published: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    server: Any, published: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "to" / "tiny"
     folder.mkdir(parents=True)
@@ -409,7 +368,7 @@ class Harmful:
 
 
 def test_a_pickle_that_runs_code_is_refused(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     server.files["/org/m/resolve/main/w.pt"] = pickle.dumps({"a": Harmful()})
@@ -421,7 +380,7 @@ def test_a_pickle_that_runs_code_is_refused(
 
 
 def test_an_error_page_is_not_taken_for_weights(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.files["/org/m/resolve/main/w.safetensors"] = b"<html>please log in</html>"
     use(monkeypatch, (PublishedFile("w.safetensors", "org/m", "main", "w.safetensors"),))

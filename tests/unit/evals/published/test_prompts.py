@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import http.server
 import json
 import re
-import threading
-import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +16,6 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-import evals.published.fetch_prompts
 from artifacts.contracts import read_table
 from artifacts.errors import InputError
 from evals import cli, doctor
@@ -69,54 +64,10 @@ def drawbench(folder: Path) -> bytes:
     return (folder / "published.parquet").read_bytes()
 
 
-@dataclass
-class Server:
-    """Files on the loopback; ``cut`` breaks the next answer off after so many bytes, ``delay`` is in seconds."""
-
-    files: dict[str, bytes] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
-    cut: int | None = None
-    delay: float = 0.0
-    url: str = ""
-
-
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    served = Server()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            served.asked.append(self.path)
-            if self.path not in served.files:
-                self.send_error(404)
-                return
-            content = served.files[self.path]
-            time.sleep(served.delay)
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content[: served.cut])
-            served.cut = None
-            self.close_connection = True
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        served.url = f"http://127.0.0.1:{running.server_address[1]}"
-        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
-        thread.start()
-        monkeypatch.setenv("no_proxy", "*")
-        monkeypatch.setenv("HF_ENDPOINT", served.url)
-        monkeypatch.setattr(evals.published.fetch_prompts, "download", functools.partial(download, wait=0))
-        yield served
-        running.shutdown()
-        thread.join()
-
-
-@pytest.fixture
-def published(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
+def published(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Made-up files in the place of the published ones, with digests of their own."""
+    monkeypatch.setattr("evals.published.download.download", functools.partial(download, wait=0))
     contents: dict[str, tuple[bytes, ...]] = {
         "drawbench": (drawbench(tmp_path),),
         "hpdv2": (hpdv2(),),
@@ -127,7 +78,7 @@ def published(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         made_up = []
         for file, content in zip(files, contents[source], strict=True):
             on_hub = not file.name.startswith("http")
-            path = f"/{file.repository}/resolve/{file.revision}/{file.name}" if on_hub else f"/raw/{file.target}"
+            path = file.url().removeprefix(server.url) if on_hub else f"/raw/{file.target}"
             server.files[path] = content
             name = file.name if on_hub else f"{server.url}{path}"
             made_up.append(replace(file, name=name, bytes=len(content), sha256=hashlib.sha256(content).hexdigest()))
@@ -153,7 +104,7 @@ def test_every_published_file_is_pinned() -> None:
             assert re.search("/[0-9a-f]{40}/", file.url()), source
 
 
-def test_counts_and_categories(published: Server, tmp_path: Path) -> None:
+def test_counts_and_categories(published: Any, tmp_path: Path) -> None:
     cache = str(tmp_path / "cache")
     pap = read("papv2", cache=cache)
     assert len(pap) == 487
@@ -180,7 +131,7 @@ def test_counts_and_categories(published: Server, tmp_path: Path) -> None:
     assert sorted(published.asked) == sorted(published.files)
 
 
-def test_a_set_of_a_benchmark(published: Server, tmp_path: Path) -> None:
+def test_a_set_of_a_benchmark(published: Any, tmp_path: Path) -> None:
     out = tmp_path / "hpd.parquet"
     options = {"cache": str(tmp_path / "cache")}
     prompt_sets.write({"prompt_set": "hpd", "source": "hpdv2", "limit": 900, "options": options, "out": out})
@@ -192,7 +143,7 @@ def test_a_set_of_a_benchmark(published: Server, tmp_path: Path) -> None:
     assert categories([Prompt("", c) for c in table["category"]]) == {"anime": 800, "concept-art": 100}
 
 
-def test_some_of_each_category(published: Server, tmp_path: Path) -> None:
+def test_some_of_each_category(published: Any, tmp_path: Path) -> None:
     chosen = read("hpdv2", cache=str(tmp_path), per_category=2)
     assert [prompt.text for prompt in chosen] == [f"scene {800 * style + i}" for style in range(4) for i in range(2)]
     assert first_of_each([Prompt("a", "x"), Prompt("b", "y"), Prompt("c", "x")], 1) == [
@@ -201,16 +152,16 @@ def test_some_of_each_category(published: Server, tmp_path: Path) -> None:
     ]
 
 
-def test_a_cut_download_goes_on_and_leaves_nothing_else(published: Server, tmp_path: Path) -> None:
+def test_a_cut_download_goes_on_and_leaves_nothing_else(published: Any, tmp_path: Path) -> None:
     path = tmp_path / "papv2" / "papv2.json"
-    published.cut = 1000
+    published.cuts = [1000]
     assert len(read("papv2", cache=str(tmp_path))) == 487
     assert published.asked == ["/raw/papv2.json"] * 2
     assert path.read_bytes() == published.files["/raw/papv2.json"]
     assert sorted(p.name for p in path.parent.iterdir()) == [".lock", "papv2.json"]
 
 
-def test_sets_that_want_one_file_at_the_same_time_wait(published: Server, tmp_path: Path) -> None:
+def test_sets_that_want_one_file_at_the_same_time_wait(published: Any, tmp_path: Path) -> None:
     published.delay = 0.2
     with ThreadPoolExecutor(3) as pool:
         counts = list(pool.map(lambda _: len(read("papv2", cache=str(tmp_path))), range(3)))
@@ -218,21 +169,21 @@ def test_sets_that_want_one_file_at_the_same_time_wait(published: Server, tmp_pa
     assert published.asked == ["/raw/papv2.json"]
 
 
-def test_a_changed_file_is_refused_and_not_kept(published: Server, tmp_path: Path) -> None:
+def test_a_changed_file_is_refused_and_not_kept(published: Any, tmp_path: Path) -> None:
     published.files["/raw/papv2.json"] = published.files["/raw/papv2.json"].replace(b'picture 5"', b'picture X"')
     with pytest.raises(InputError, match=r"/raw/papv2\.json: sha256 is \w{64}, expected \w{64}; the file was removed"):
         read("papv2", cache=str(tmp_path))
     assert [p.name for p in (tmp_path / "papv2").iterdir()] == [".lock"]
 
 
-def test_a_file_changed_in_the_cache_is_noticed(published: Server, tmp_path: Path) -> None:
+def test_a_file_changed_in_the_cache_is_noticed(published: Any, tmp_path: Path) -> None:
     read("papv2", cache=str(tmp_path))
     (tmp_path / "papv2" / "papv2.json").write_text("[]")
     with pytest.raises(InputError, match=r"papv2\.json: sha256 is .*; delete it to have it fetched again"):
         read("papv2", cache=str(tmp_path))
 
 
-def test_without_network_it_is_said_what_to_put_where(published: Server, tmp_path: Path) -> None:
+def test_without_network_it_is_said_what_to_put_where(published: Any, tmp_path: Path) -> None:
     target = tmp_path / "partiprompts"
     with pytest.raises(InputError, match=r"partiprompts\.json: missing, and offline; put http://.*\.json there"):
         read("partiprompts", cache=str(tmp_path), offline=True)
@@ -247,7 +198,7 @@ def test_without_network_it_is_said_what_to_put_where(published: Server, tmp_pat
         read("papv2", cache=str(tmp_path))
 
 
-def test_a_local_copy_is_held_to_the_digest(published: Server, tmp_path: Path) -> None:
+def test_a_local_copy_is_held_to_the_digest(published: Any, tmp_path: Path) -> None:
     path = tmp_path / "mine.json"
     path.write_bytes(published.files["/raw/papv2.json"])
     assert len(read("papv2", path=str(path))) == 487
@@ -261,9 +212,7 @@ def test_a_local_copy_is_held_to_the_digest(published: Server, tmp_path: Path) -
         read("hpdv2", path=str(path), sha256=own)
 
 
-def test_parti_prompts_that_the_table_lacks(
-    published: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_parti_prompts_that_the_table_lacks(published: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = tmp_path / "t.tsv"
     table.write_text("Prompt\tCategory\tChallenge\r\nthing 1\tAnimals\tBasic\r\n\r\n", encoding="utf-8")
     own = {"categories_path": str(table), "categories_sha256": hashlib.sha256(table.read_bytes()).hexdigest()}
@@ -339,7 +288,7 @@ def test_bad_options(source: str, options: dict[str, Any], message: str) -> None
 
 
 def test_fetch_writes_sets_that_evals_score_reads(
-    published: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    published: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     to = tmp_path / "to"
     assert cli.main(["prompts", "fetch", "all", "--to", str(to)]) == 0
@@ -370,7 +319,7 @@ def test_prompts_wants_a_spec_or_fetch(tmp_path: Path, capsys: pytest.CaptureFix
     assert "--spec describes the whole job; leave fetch out" in capsys.readouterr().err
 
 
-def test_doctor_says_which_sets_are_here(published: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_says_which_sets_are_here(published: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cache = tmp_path / "cache"
     read("papv2", cache=str(cache))
     config = tmp_path / "c.yaml"

@@ -132,7 +132,8 @@ def test_hub_download_is_pinned_and_takes_only_the_splits(data: Path, monkeypatc
             )
         )
     patterns = ["**/test-*.parquet", "**/train-*.parquet", "test-*.parquet", "train-*.parquet"]
-    assert asked == [("owner/set", {"repo_type": "dataset", "revision": COMMIT, "allow_patterns": patterns})]
+    chosen = {"repo_type": "dataset", "revision": COMMIT, "allow_patterns": patterns, "ignore_patterns": []}
+    assert asked == [("owner/set", chosen)]
 
 
 def test_failed_download_names_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
