@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -68,11 +69,25 @@ def _is_module(path: str) -> bool:
 
 def _imported_from(root: Path) -> Iterator[str]:
     """Files of the modules that this process has imported from a folder, but for an environment that lies in it."""
+    environment = Path(sys.prefix).resolve()
     for module in list(sys.modules.values()):
-        file = getattr(module, "__file__", None)
-        path = None if file is None else Path(file).resolve()
-        if path is not None and path.is_relative_to(root) and not path.is_relative_to(Path(sys.prefix).resolve()):
-            yield path.relative_to(root).as_posix()
+        # Names that torch makes up for modules of its own are not absolute.
+        if (file := getattr(module, "__file__", None)) is not None and os.path.isabs(file):
+            path = _real(file)
+            if path.is_relative_to(root) and not path.is_relative_to(environment):
+                yield path.relative_to(root).as_posix()
+
+
+@cache
+def _real(file: str) -> Path:
+    """Path without links; there are thousands of modules, in some hundred folders."""
+    path = Path(file)
+    return path.resolve() if path.is_symlink() else _real_folder(path.parent) / path.name
+
+
+@cache
+def _real_folder(folder: Path) -> Path:
+    return folder.resolve()
 
 
 def package_versions(names: Sequence[str] = PACKAGES) -> dict[str, str]:
