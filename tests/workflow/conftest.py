@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import copy
 import fcntl
+import io
 import json
 import os
 import re
@@ -10,9 +12,10 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import yaml
@@ -23,6 +26,29 @@ from sdpo.bases import WEIGHTS
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
+
+
+def run_snakemake(
+    folder: Path, arguments: Sequence[str], environment: Mapping[str, str] = os.environ
+) -> tuple[bool, str]:
+    """Run Snakemake in this process, since importing it takes longer than a small workflow: has it failed, its output.
+
+    What jobs print themselves is not in it.
+    """
+    import snakemake.cli
+
+    printed = io.StringIO()
+    with (
+        patch.dict(os.environ, dict(environment), clear=True),
+        contextlib.chdir(folder),
+        contextlib.redirect_stdout(printed),
+        contextlib.redirect_stderr(printed),
+        pytest.raises(SystemExit) as ended,
+    ):
+        snakemake.cli.main(list(arguments))
+    # As Python itself does it: a text is printed, and is a failure.
+    code = ended.value.code
+    return bool(code), printed.getvalue() + (code if isinstance(code, str) else "")
 
 
 class Workflow:
@@ -52,11 +78,11 @@ class Workflow:
         path.write_text(yaml.safe_dump(self.config, sort_keys=False))
         return path
 
-    def command(self, *arguments: str) -> list[str]:
-        return [
-            *(sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")),
-            *("--directory", str(self.folder), "--configfile", str(self.write_config()), "--cores", "2", *arguments),
-        ]
+    def arguments(self, *more: str) -> list[str]:
+        """Arguments of Snakemake."""
+        config = str(self.write_config())
+        folders = ("--snakefile", str(ROOT / "Snakefile"), "--directory", str(self.folder))
+        return [*folders, "--configfile", config, "--cores", "2", *more]
 
     @property
     def environment(self) -> dict[str, str]:
@@ -74,15 +100,13 @@ class Workflow:
 
     def run(self, *arguments: str, fails: bool = False) -> str:
         """Run to the end, well or not; what it printed."""
-        done = subprocess.run(
-            self.command(*arguments), cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=120
-        )
-        assert (done.returncode != 0) == fails, done.stdout + done.stderr
-        return done.stdout + done.stderr
+        failed, text = run_snakemake(self.folder, self.arguments(*arguments), self.environment)
+        assert failed == fails, text
+        return text
 
     def planned(self, *arguments: str) -> dict[str, int]:
         """Jobs by rule that a dry run announces."""
-        return _job_counts(self.run("--dry-run", *arguments))
+        return job_counts(self.run("--dry-run", *arguments))
 
     def executed(self) -> Sequence[str]:
         """Commands run since the last call, as stage and variant or models."""
@@ -90,6 +114,19 @@ class Workflow:
         lines = sorted(log.read_text().splitlines()) if log.exists() else []
         log.unlink(missing_ok=True)
         return lines
+
+
+@pytest.fixture(scope="session")
+def planned_jobs() -> Callable[[Path, Path], tuple[dict[str, int], str]]:
+    """Jobs by rule that a dry run of a config announces in a folder, and all that it prints."""
+
+    def run(config: Path, folder: Path) -> tuple[dict[str, int], str]:
+        arguments = ("--dry-run", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder))
+        failed, text = run_snakemake(folder, (*arguments, "--configfile", str(config)))
+        assert not failed, text
+        return job_counts(text), text
+
+    return run
 
 
 @pytest.fixture
@@ -140,7 +177,7 @@ def _workflow(folder: Path) -> Workflow:
     )
 
 
-def _job_counts(output: str) -> dict[str, int]:
+def job_counts(output: str) -> dict[str, int]:
     table = output.rpartition("Job stats:")[2].partition("total")[0]
     return {name: int(count) for name, count in re.findall(r"^(\w+)\s+(\d+)$", table, re.MULTILINE)}
 
@@ -178,7 +215,7 @@ class Benchmark:
         """Run to the end; number of jobs of each rule."""
         process = self.start()
         assert process.wait(timeout=600) == 0, self.output()
-        return _job_counts(self.output())
+        return job_counts(self.output())
 
     def output(self) -> str:
         return (self.folder / "output").read_text(errors="replace")

@@ -155,7 +155,7 @@ def test_processes_threads_and_time_limits_reach_the_command_and_run_nothing_aga
 def test_a_killed_workflow_is_cleaned_up_and_goes_on(workflow: Workflow) -> None:
     (workflow.folder / "slow").touch()
     process = subprocess.Popen(
-        workflow.command(),
+        [sys.executable, "-m", "snakemake", *workflow.arguments()],
         cwd=workflow.folder,
         env=workflow.environment,
         stdout=subprocess.DEVNULL,

@@ -127,48 +127,44 @@ def create(*, protocol, **_):
 WORDS = Path(ROOT / "evals" / "prompts" / "sources" / "text_file.py").read_text()
 
 
-def test_changed_code_of_a_plug_in_runs_what_belongs_to_it(workflow: Workflow, monkeypatch: pytest.MonkeyPatch) -> None:
-    site = workflow.folder / "site"
+def test_changed_code_of_a_plug_in_runs_what_belongs_to_it(
+    workflow: Workflow, plug_in: Callable[..., str], tmp_path: Path
+) -> None:
     members = {
-        "sdpo.objectives": ("their_loss", LOSS),
-        "evals.scorers": ("their_scorer", BRIGHT),
-        "evals.prompt_sources": ("their_prompts", WORDS),
+        "their_loss": ("sdpo.objectives", LOSS),
+        "their_scorer": ("evals.scorers", BRIGHT),
+        "their_prompts": ("evals.prompt_sources", WORDS),
     }
-    for group, (name, text) in members.items():
-        info = site / f"{name}-1.0.dist-info"
-        info.mkdir(parents=True)
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {name}\n")
-        (site / f"{name}.py").write_text(text)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]))
+    files = {
+        name: tmp_path / "plug-ins" / f"{plug_in(group, name, text)}.py" for name, (group, text) in members.items()
+    }
     (workflow.folder / "words.txt").write_text("a cat\n")
     config = workflow.config
     like = {key: value for key, value in config["variants"][0].items() if key != "name"}
-    config["variants"].append({**like, "name": "own", "objective": "their_loss"})
+    config["variants"][1] = {**like, "name": "own", "objective": "their_loss"}
     config["prompt_sets"]["own"] = {
         "source": "their_prompts",
         "options": {"path": str(workflow.folder / "words.txt")},
     }
+    del config["prompt_sets"]["held-out"], config["scorers"]["pickscore"]
     config["scorers"]["their_scorer"] = {}
     config["execution"] = {**config["execution"], "prompt_sets_per_job": 1, "scorers_per_job": 1, "seeds_per_job": 2}
     workflow.run()
     assert "Nothing to be done" in workflow.run("--dry-run")
-    for name in ("their_loss", "their_scorer", "their_prompts"):
-        file = site / f"{name}.py"
+    for file in files.values():
         file.write_text(f"# A comment.\n{file.read_text()}")
     assert "Nothing to be done" in workflow.run("--dry-run")
-    # The base and three variants, three prompt sets, three scorers.
+    # The base and two variants, two prompt sets, two scorers.
     expected = {
-        "their_loss": {"train": 1, "generate": 3, "score": 9},
-        "their_scorer": {"score": 4 * 3},
-        "their_prompts": {"prompts": 1, "generate": 4, "score": 4 * 3},
+        "their_loss": {"train": 1, "generate": 2, "score": 4},
+        "their_scorer": {"score": 3 * 2},
+        "their_prompts": {"prompts": 1, "generate": 3, "score": 3 * 2},
     }
     for name, planned in expected.items():
-        file = site / f"{name}.py"
-        before = file.read_text()
-        file.write_text(f"{before}\nCORRECTED = True\n")
+        before = files[name].read_text()
+        files[name].write_text(f"{before}\nCORRECTED = True\n")
         assert workflow.planned() == {**planned, **TABLES}
-        file.write_text(before)
+        files[name].write_text(before)
 
 
 def test_what_was_made_again_is_made_once_and_other_times_are_no_other_content(
