@@ -39,12 +39,13 @@ def write_manifest(path: str | Path, written: Iterable[Path]) -> None:
     write_json(path, {"files": files, "folders": folders})
 
 
-def missing_from(path: str | Path, contents: Contents) -> list[str]:
+def missing_from(path: str | Path, contents: Contents, wanted: Iterable[str] = ()) -> list[str]:
     """What a job has written and is no longer there as it left it: one line a file or folder.
 
     Args:
         path: of the manifest.
         contents: what digests are known.
+        wanted: files that it must list.
     """
     try:
         manifest = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -52,7 +53,7 @@ def missing_from(path: str | Path, contents: Contents) -> list[str]:
     except (ValueError, KeyError, TypeError):
         return [f"{path}: damaged"]
     contents.learn(files)
-    lines = []
+    lines = [f"{name}: not written yet" for name in wanted if name not in files]
     for name, (size, changed, sha256) in files.items():
         file = Path(name)
         if not file.is_file():

@@ -24,8 +24,13 @@ from artifacts.job_manifest import add_manifest, write_manifest
 
 def _prompts(spec: Mapping[str, Any]) -> None:
     from evals.prompts import write
+    from evals.scorers import check_prompt_set
 
-    write(spec)
+    def check(texts: Sequence[str]) -> None:
+        for scorer in spec.get("judged_by", ()):
+            check_prompt_set(scorer, texts, spec["prompt_set"])
+
+    write(spec, check)
 
 
 def _generate(spec: Mapping[str, Any]) -> None:
@@ -104,7 +109,9 @@ def written(stage: str, spec: Mapping[str, Any]) -> list[Path]:
         return [Path(spec["out"])]
     root, drawn = spec["root"], [(model, name) for model in spec["models"] for name in spec["prompt_sets"]]
     if stage == "score":
-        return [layout.scores(root, scorer, model, name) for scorer in spec["scorers"] for model, name in drawn]
+        from evals.scoring.scores import raters
+
+        return [layout.scores(root, scorer, model, name) for model, name in drawn for scorer in raters(spec, name)]
     if "shard" in spec:
         return [layout.image_shard(root, model, name, spec["shard"]) for model, name in drawn]
     return [layout.images(root, model, name) for model, name in drawn]

@@ -22,6 +22,7 @@ def changed(plan: Plan, made: Made) -> list[str]:
         ("seeds", _seeds(was), _seeds(now)),
         ("prompt_sets", was.prompt_sets, now.prompt_sets),
         ("scorers", dict(was.scorers), dict(now.scorers)),
+        ("scorers", _limits_of(was), _limits_of(now)),
         ("comparisons", was.comparisons, now.comparisons),
         ("generation", made.generation, plan.benchmark.generation.model_dump()),
         ("statistics", asdict(was.statistics), asdict(now.statistics)),
@@ -48,6 +49,11 @@ def _differing(key: str, before: Any, after: Any) -> Iterator[str]:
 
 def _seeds(comparison: Comparison) -> list[int]:
     return sorted({model.seed for model in comparison.models if model.seed is not None})
+
+
+def _limits_of(comparison: Comparison) -> dict[str, Any]:
+    """Prompt sets of the scorers that do not rate all, by the keys that they stand under."""
+    return {f"{scorer}.prompt_sets": sets for scorer, sets in comparison.rated.items()}
 
 
 def _elsewhere(comparison: Comparison) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -68,10 +68,23 @@ class Chunks(VariantSettings):
         """Prompt sets that one job handles."""
         return chunks(list(self.benchmark.prompt_sets), self.benchmark.execution.prompt_sets_per_job)
 
-    @property
-    def scorer_chunks(self) -> list[tuple[str, ...]]:
-        """Scorers that one job handles."""
-        return chunks(list(self.benchmark.scorers), self.benchmark.execution.scorers_per_job)
+    def scorers_of(self, prompt_sets: Sequence[str]) -> list[tuple[str, ...]]:
+        """Scorers that one job handles, for each job that scores images of these prompt sets.
+
+        Which scorers are together hangs on no limit, so that a job is the same one with and without it.
+        """
+        pieces = chunks(list(self.benchmark.scorers), self.benchmark.execution.scorers_per_job)
+        return [piece for piece in pieces if any(set(self.rated_by(name)) & set(prompt_sets) for name in piece)]
+
+    def rated_by(self, scorer: str) -> tuple[str, ...]:
+        """Prompt sets whose images a scorer rates, in the config's order."""
+        own = self.benchmark.scorers[scorer].prompt_sets
+        return tuple(name for name in self.benchmark.prompt_sets if own is None or name in own)
+
+    def limits(self, scorers: Iterable[str], prompt_sets: Sequence[str]) -> dict[str, list[str]]:
+        """Those of the prompt sets that a scorer rates, for each of the scorers that does not rate all of them."""
+        rated = {scorer: [name for name in prompt_sets if name in self.rated_by(scorer)] for scorer in scorers}
+        return {scorer: names for scorer, names in rated.items() if len(names) < len(prompt_sets)}
 
     @property
     def sharded(self) -> bool:

@@ -15,9 +15,13 @@ from pipeline.chunks import DrawnModels, label, shard_label
 from pipeline.config import registries
 from pipeline.files import option_paths
 from pipeline.specs import Spec, Specs, encode
+from sdpo.training.settings import without_run_settings
 
 CUT_STAGES = ("prompts", "pairs", "train", "generate", "collect", "score")
 """Stages whose work is cut into jobs, each with a manifest of what it has written."""
+
+UNSHAPING: Mapping[str, Sequence[str]] = {"prompts": ("judged_by",), "score": ("rated",)}
+"""Keys of a spec, by stage, that say what is to be looked at, and change nothing of what is written."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Job:
         code: digest of the source of each member of a registry that it uses, by kind and name.
         options: settings that no result depends on.
         threads: of a training job, in all its processes.
+        scores: files that a scoring must have written, whatever its scorers were limited to when it ran.
     """
 
     stage: str
@@ -45,6 +50,15 @@ class Job:
     code: Mapping[str, str | None] = field(default_factory=dict)
     options: Mapping[str, int] = field(default_factory=dict)
     threads: int = 1
+    scores: Sequence[str] = ()
+
+    @property
+    def shape(self) -> Spec:
+        """What of the spec makes the job run again if it is another."""
+        if self.stage == "train":
+            parts = self.spec.get("together", [self.spec])
+            return {"together": [{**part, "training": without_run_settings(part["training"])} for part in parts]}
+        return {key: value for key, value in self.spec.items() if key not in UNSHAPING.get(self.stage, ())}
 
     @property
     def manifest(self) -> str | None:
@@ -146,7 +160,7 @@ class Plan(Specs):
             yield job
         if self.sharded:
             yield self._cut("collect", name, self.collect_spec(models, sets), [*shares, *prompts])
-        for scorers in self.scorer_chunks:
+        for scorers in self.scorers_of(sets):
             yield self._cut(
                 "score",
                 label(name, scorers),
@@ -155,12 +169,24 @@ class Plan(Specs):
                 sources=self.scorer_paths(scorers),
                 code=registries.code(scorers=scorers),
                 options=threads,
+                scores=[
+                    layout.scores(self.root, scorer, model, prompt_set).as_posix()
+                    for scorer in scorers
+                    for model in models
+                    for prompt_set in sets
+                    if prompt_set in self.rated_by(scorer)
+                ],
             )
 
     def _jobs_from_tables_on(self) -> Iterator[Job]:
         sets = list(self.benchmark.prompt_sets)
         drawn = [label(models.name, chunk) for models in self.drawn for chunk in self.prompt_set_chunks]
-        scores = [self.manifest("score", label(name, scorers)) for name in drawn for scorers in self.scorer_chunks]
+        scores = [
+            self.manifest("score", label(models.name, chunk, scorers))
+            for models in self.drawn
+            for chunk in self.prompt_set_chunks
+            for scorers in self.scorers_of(chunk)
+        ]
         trained = [self.manifest("train", label(*chunk)) for chunk in self.training_chunks]
         images = [self._images(name) for name in drawn]
         published, report = self.benchmark.published, self.benchmark.report

@@ -14,7 +14,6 @@ from artifacts.contents import Contents
 from artifacts.job_manifest import missing_from
 from pipeline.jobs import Job, Plan
 from pipeline.specs import encode
-from sdpo.training.settings import without_run_settings
 
 
 @dataclass(frozen=True)
@@ -54,19 +53,17 @@ class RuleFunctions:
         """Parameter ``spec`` of a stage's rule: what its command is told."""
         return lambda wildcards: encode(self._job(stage, wildcards, name).spec)
 
-    def training_spec(self, wildcards: Any, output: Any) -> str:
-        """Parameter ``spec`` of a training, settings included on which no weight depends.
+    def whole_spec(self, stage: str) -> Callable[[Any, Any], str]:
+        """Parameter ``spec`` of a stage whose spec holds more than shapes what it writes.
 
         Snakemake passes over parameters whose functions ask for ``output`` when it compares them with those of before:
-        it compares :meth:`training_shape` instead.
+        it compares :meth:`shape` instead.
         """
-        return encode(self._job("train", wildcards).spec)
+        return lambda wildcards, output: encode(self._job(stage, wildcards).spec)
 
-    def training_shape(self, wildcards: Any) -> str:
-        """What of a training's spec makes it run again."""
-        spec = self._job("train", wildcards).spec
-        parts = spec.get("together", [spec])
-        return encode({"together": [{**part, "training": without_run_settings(part["training"])} for part in parts]})
+    def shape(self, stage: str) -> Callable[[Any], str]:
+        """Parameter ``shape``: what of the spec makes a job run again."""
+        return lambda wildcards: encode(self._job(stage, wildcards).shape)
 
     def sources(self, stage: str, name: str = "") -> Callable[[Any], dict[str, str | None]]:
         """Parameter ``sources`` of a stage's rule: digests of the files and folders that the config names,
@@ -96,7 +93,7 @@ class RuleFunctions:
             return True
         if job.manifest is None:
             return False
-        lines = missing_from(job.manifest, self._contents)
+        lines = missing_from(job.manifest, self._contents, job.scores)
         if lines and job not in self._announced:
             self._announced.append(job)
             more = f", and {len(lines) - 1} more" if len(lines) > 1 else ""

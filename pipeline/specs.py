@@ -33,7 +33,13 @@ class Specs(Chunks):
         """Spec of ``evals prompts``."""
         block = self.benchmark.prompt_sets[prompt_set]
         out = layout.prompts(self.root, prompt_set).as_posix()
-        return self._spec("prompts", prompt_set=prompt_set, **block.model_dump(), out=out)
+        asked = [
+            name
+            for name in self.benchmark.scorers
+            if hasattr(registries.scorer(name), "unjudgeable") and prompt_set in self.rated_by(name)
+        ]
+        judged = {"judged_by": asked} if asked else {}
+        return self._spec("prompts", prompt_set=prompt_set, **block.model_dump(), out=out, **judged)
 
     def pairs_spec(self, dataset: str) -> Spec:
         """Spec of ``sdpo pairs``."""
@@ -92,13 +98,15 @@ class Specs(Chunks):
 
     def score_spec(self, models: Sequence[str], prompt_sets: Sequence[str], scorers: Sequence[str]) -> Spec:
         """Spec of ``evals score``."""
-        blocks = {name: self.benchmark.scorers[name].model_dump() for name in scorers}
+        blocks = {name: self.benchmark.scorers[name].model_dump(exclude={"prompt_sets"}) for name in scorers}
+        rated = self.limits(scorers, prompt_sets)
         return self._spec(
             "score",
             root=self.root.as_posix(),
             models=list(models),
             prompt_sets=list(prompt_sets),
             scorers={name: block | {"protocol": self.protocol(name)} for name, block in blocks.items()},
+            **({"rated": rated} if rated else {}),
             batch_size=self.benchmark.execution.score_batch_size,
             **({"cache": cache} if (cache := self.benchmark.execution.score_cache) else {}),
         )
@@ -216,7 +224,9 @@ class Specs(Chunks):
     def _comparison(self) -> Spec:
         lower = [name for name in self.benchmark.scorers if getattr(registries.scorer(name), "LOWER_IS_BETTER", False)]
         describing = [name for name in self.benchmark.scorers if not getattr(registries.scorer(name), "JUDGES", True)]
+        rated = self.limits(self.benchmark.scorers, list(self.benchmark.prompt_sets))
         return {
+            **({"rated": rated} if rated else {}),
             **({"lower_is_better": lower} if lower else {}),
             **({"no_judges": describing} if describing else {}),
             **({"comparisons": asked} if (asked := self.benchmark.comparisons) else {}),

@@ -7,7 +7,7 @@ read (:mod:`evals.published.fetch_prompts`).
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,12 +37,13 @@ def names() -> list[str]:
     return REGISTRY.names()
 
 
-def write(spec: Mapping[str, Any]) -> None:
+def write(spec: Mapping[str, Any], check: Callable[[Sequence[str]], None] | None = None) -> None:
     """Read a source and write the prompt set.
 
     Args:
         spec: ``prompt_set`` (name), ``source``, ``limit`` (first so many prompts; ``None`` takes all), ``options``
             of the source, ``out``.
+        check: told the texts before anything is written; it raises where they will not do.
 
     Raises:
         InputError: unknown source, bad options, fewer prompts than ``limit``, or one that is no text.
@@ -51,7 +52,10 @@ def write(spec: Mapping[str, Any]) -> None:
 
     name = spec["prompt_set"]
     prompts = read(name, spec["source"], limit=spec["limit"], options=spec["options"])
-    if warning := control_token_warning([prompt.text for prompt in prompts]):
+    texts = [prompt.text for prompt in prompts]
+    if check is not None:
+        check(texts)
+    if warning := control_token_warning(texts):
         print(f"warning: prompt set '{name}': {warning}", file=sys.stderr)
     rows = [
         {"prompt_id": f"{name}-{i:05d}", "prompt": p.text, "category": p.category, "source": spec["source"]}

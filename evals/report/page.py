@@ -23,7 +23,7 @@ from evals.tables.comparison import ASKED
 from evals.tables.main_table import MEAN_WIN_RATE, row_order
 from evals.tables.numbers import percent
 from evals.tables.rows import MEAN_OF_JUDGES, POOLED
-from evals.tables.table_notes import over_all
+from evals.tables.table_notes import limits_note, over_all
 from evals.tables.trainings import in_words, trainings
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ def write_report(
     curves = drift_groups(comparison)
     drift = draw_drift(curves) if curves else None
     significant = round(1 - comparison.statistics.confidence, 12)
-    judges = (*comparison.judges, *([MEAN_OF_JUDGES] if len(comparison.judges) > 1 else []))
+    columns = verdict_columns(comparison, results)
+    judges = [name for name in columns if name not in comparison.no_judges]
     matrix = draw_win_rates(_matrix(results, compared), judges, significant) if compared and judges else None
     contact_sheet = draw_grid(image_grid)
     page = _render(
@@ -85,9 +86,8 @@ def write_report(
             "seed_counts": _seed_counts(comparison),
             "over": over_all(results.differences),
             "seeds": {row.n_seeds > 1 for row in results.differences},
-            "verdict_columns": [
-                MEAN_WIN_RATE if name == MEAN_OF_JUDGES else name for name in verdict_columns(comparison, results)
-            ],
+            "verdict_columns": [MEAN_WIN_RATE if name == MEAN_OF_JUDGES else name for name in columns],
+            "limits": limits_note(comparison),
             "verdicts": {group.heading: verdicts(comparison, results, group.pairs) for group in compared},
             "trainings": [
                 {**found, "variant": variant, **{key: in_words(found[key]) for key in ("parameters", "safeguard")}}
@@ -158,7 +158,10 @@ def _blocks(comparison: Comparison, results: Results, compared: Sequence[Group])
     return [
         {
             "heading": group.heading,
-            "tables": {name: [(pair, compared_scores(results, pair, name)) for pair in group.pairs] for name in names},
+            "tables": {
+                name: [(pair, compared_scores(comparison, results, pair, name)) for pair in group.pairs]
+                for name in names
+            },
             "open": index == 0 or group.kind == ASKED,
         }
         for index, group in enumerate(compared)

@@ -108,7 +108,7 @@ def read_provenance(comparison: Comparison) -> Provenance:
 
 def _records(comparison: Comparison, scorer: str) -> list[dict[str, Any]]:
     """What was noted of the scorer that made the scores; one record for each environment that it ran in."""
-    scores = layout.scores(comparison.root, scorer, comparison.models[0].name, comparison.prompt_sets[0])
+    scores = layout.scores(comparison.root, scorer, comparison.models[0].name, comparison.sets_of(scorer)[0])
     fingerprint = str(read_table(scores, "scores")["fingerprint"].iloc[0])
     pattern = layout.scorer_record(comparison.root, scorer, fingerprint, "*")
     return [read_json(path) for path in sorted(pattern.parent.glob(pattern.name))]

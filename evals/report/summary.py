@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from evals.tables import numbers
+from evals.tables.main_table import NOT_RATED
 from evals.tables.numbers import deciding, decimals, p_value
 from evals.tables.rows import MEAN_OF_JUDGES, POOLED, DifferenceRow, DriftRow, WinRateRow
 
@@ -42,7 +43,8 @@ class Verdicts:
 class ComparedScores:
     """One row of the comparison table: win rate and difference of the same pair, prompt set and scorer, as printed.
 
-    Where there is no win rate, or no difference, its texts are empty.
+    Where there is no win rate, or no difference, its texts are empty. Both are a dash where the scorer does not rate
+    the prompt set.
     """
 
     scorer: str
@@ -85,8 +87,9 @@ def verdict(low: float, high: float, seeds: int, *, words: tuple[str, str], null
 
 
 def verdict_columns(comparison: Comparison, results: Results) -> tuple[str, ...]:
-    """Judges, the mean of their win rates, and scorers that describe."""
-    mean = [MEAN_OF_JUDGES] if any(row.scorer == MEAN_OF_JUDGES for row in results.win_rates) else []
+    """Judges, the mean of their win rates if it is pooled, and scorers that describe."""
+    pooled = {row.scorer for row in results.win_rates if row.prompt_set == POOLED}
+    mean = [MEAN_OF_JUDGES] if MEAN_OF_JUDGES in pooled else []
     return (*comparison.judges, *mean, *(name for name in comparison.scorers if name in comparison.no_judges))
 
 
@@ -112,14 +115,20 @@ def _words(comparison: Comparison, scorer: str) -> tuple[str, str]:
     return (WORSE, BETTER) if scorer in comparison.lower_is_better else (BETTER, WORSE)
 
 
-def compared_scores(results: Results, pair: Compared, prompt_set: str) -> tuple[ComparedScores, ...]:
+def compared_scores(
+    comparison: Comparison, results: Results, pair: Compared, prompt_set: str
+) -> tuple[ComparedScores, ...]:
     """Rows of the comparison table of one pair on one prompt set (or ``all``), one a scorer and one for their mean."""
     key = pair.a, pair.b, prompt_set
     win_rates = {r.scorer: r for r in results.win_rates if (r.a, r.b, r.prompt_set) == key}
     differences = {r.scorer: r for r in results.differences if (r.a, r.b, r.prompt_set) == key}
+    if not differences:
+        return ()
     return tuple(
         ComparedScores(scorer, **_win_texts(win_rates.get(scorer)), **_difference_texts(differences.get(scorer)))
-        for scorer in dict.fromkeys([*differences, *win_rates])
+        if scorer in differences or scorer in win_rates
+        else ComparedScores(scorer, win_rate="" if scorer in comparison.no_judges else NOT_RATED, difference=NOT_RATED)
+        for scorer in dict.fromkeys([*comparison.scorers, *win_rates])
     )
 
 

@@ -92,6 +92,12 @@ def check_prompts(name: str, prompts: Sequence[str], owner: str, remedy: str) ->
         )
 
 
+def check_prompt_set(name: str, prompts: Sequence[str], prompt_set: str) -> None:
+    """As :func:`check_prompts`, for the prompts of a benchmark's prompt set."""
+    remedy = f"name the sets that it rates in scorers.{name}.prompt_sets, or leave out the scorer or the set"
+    check_prompts(name, prompts, f"prompt set '{prompt_set}'", remedy)
+
+
 def implementations(name: str) -> tuple[str, ...]:
     """Those of :data:`IMPLEMENTATIONS` that scorer ``name`` has."""
     return tuple(getattr(load(name), "IMPLEMENTATIONS", ("native",)))

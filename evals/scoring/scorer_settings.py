@@ -16,9 +16,12 @@ ALL = "all"
 # What ``all`` means without a config: the scorers of the paper's tables, and those that cost nothing.
 STANDARD = ("pickscore", "hpsv2", "imagereward", "aesthetic", "clip", "blank", "jpeg_size")
 
+BENCHMARK_KEY = "prompt_sets"
+"""Of a scorer's block: concerns the jobs of a benchmark, and not the scorer."""
+
 
 def scorer_blocks(config: Mapping[str, Any], source: str | Path) -> dict[str, dict[str, Any]]:
-    """Settings of each scorer of a config, as :func:`evals.scorers.create` takes them.
+    """Settings of each scorer of a config, as :func:`evals.scorers.create` takes them; its prompt sets are left out.
 
     Raises:
         InputError: there is no block ``scorers``, or an entry has unknown settings or values of another type.
@@ -35,13 +38,18 @@ def scorer_blocks(config: Mapping[str, Any], source: str | Path) -> dict[str, di
         if not isinstance(block, dict | None):
             raise InputError(f"{source}: scorers.{name} is {block!r}, expected keys with values")
         for key, value in (block or {}).items():
+            if key == BENCHMARK_KEY:
+                continue
             if key not in known:
                 expected = f"expected one of {', '.join(known)}{nearest(str(key), known)}"
                 raise InputError(f"{source}: scorers.{name}.{key}: unknown key: {expected}")
             kind, expected = (dict, "keys with values") if key == "options" else (str, "text")
             if not isinstance(value, kind | None):
                 raise InputError(f"{source}: scorers.{name}.{key} is {value!r}, expected {expected}")
-    return {str(name): {k: v for k, v in (block or {}).items() if v is not None} for name, block in blocks.items()}
+    return {
+        str(name): {k: v for k, v in (block or {}).items() if v is not None and k != BENCHMARK_KEY}
+        for name, block in blocks.items()
+    }
 
 
 def parse_weights(values: Sequence[str]) -> dict[str, str]:

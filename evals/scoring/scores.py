@@ -44,7 +44,8 @@ def score(spec: Mapping[str, Any]) -> None:
 
     Args:
         spec: ``root`` (``results/<benchmark>``); ``models`` and ``prompt_sets`` (names); ``scorers`` (name to
-            ``protocol``, ``weights``, ``dtype``, ``implementation`` and ``options``); ``batch_size``; ``threads``;
+            ``protocol``, ``weights``, ``dtype``, ``implementation`` and ``options``); ``rated`` (prompt sets of the
+            scorers that do not rate all of them, by name; left out, none); ``batch_size``; ``threads``;
             ``device`` (left out, a free GPU if there is one); ``cache`` (folder of a score cache; left out, none).
 
     Raises:
@@ -57,10 +58,13 @@ def score(spec: Mapping[str, Any]) -> None:
     torch.set_num_threads(threads)
     device = spec.get("device") or take_device()
     batch_size = int(spec["batch_size"])
+    of_set = {prompt_set: raters(spec, prompt_set) for prompt_set in spec["prompt_sets"]}
     scorers = {
-        name: create(name, **block, device=device, batch_size=batch_size) for name, block in spec["scorers"].items()
+        name: create(name, **block, device=device, batch_size=batch_size)
+        for name, block in spec["scorers"].items()
+        if any(name in names for names in of_set.values())
     }
-    tasks = [(model, prompt_set) for model in spec["models"] for prompt_set in spec["prompt_sets"]]
+    tasks = [(model, prompt_set) for model in spec["models"] for prompt_set, names in of_set.items() if names]
     sizes = {name: len(read_table(layout.prompts(spec["root"], name), "prompts")) for name in spec["prompt_sets"]}
     tables: dict[Path, pd.DataFrame] = {}
     with (
@@ -69,8 +73,9 @@ def score(spec: Mapping[str, Any]) -> None:
     ):
         for model, prompt_set in tasks:
             images, prompts = layout.images(spec["root"], model, prompt_set), layout.prompts(spec["root"], prompt_set)
+            chosen = {name: scorers[name] for name in of_set[prompt_set]}
             for name, table in score_images(
-                scorers, images, prompts, batch_size=batch_size, workers=threads, cache=cache, scored=bar.update
+                chosen, images, prompts, batch_size=batch_size, workers=threads, cache=cache, scored=bar.update
             ).items():
                 protocol = spec["scorers"][name].get("protocol", DEFAULT_PROTOCOL)
                 tables[layout.scores(spec["root"], name, model, prompt_set)] = table.assign(protocol=protocol)
@@ -79,6 +84,12 @@ def score(spec: Mapping[str, Any]) -> None:
         write_json(layout.scorer_record(spec["root"], name, scorer.fingerprint, json_sha256(record)), record)
     for path, table in tables.items():
         write_table(path, table, "scores")
+
+
+def raters(spec: Mapping[str, Any], prompt_set: str) -> list[str]:
+    """Scorers of a spec of :func:`score` that rate a prompt set."""
+    limited: Mapping[str, list[str]] = spec.get("rated", {})
+    return [name for name in spec["scorers"] if prompt_set in limited.get(name, (prompt_set,))]
 
 
 def score_images(

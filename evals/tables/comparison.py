@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,7 +61,8 @@ class Comparison:
 
     ``scorers`` maps a scorer's name to its protocol; ``lower_is_better`` names those whose low scores are good,
     ``no_judges`` those that describe images and do not rate them; ``root`` is ``results/<benchmark>``;
-    ``comparisons`` are pairs of variants to be compared besides those that follow from baselines and bases.
+    ``comparisons`` are pairs of variants to be compared besides those that follow from baselines and bases;
+    ``rated`` maps each scorer that does not rate all prompt sets to those that it rates.
     """
 
     benchmark: str
@@ -73,6 +74,7 @@ class Comparison:
     lower_is_better: frozenset[str] = frozenset()
     no_judges: frozenset[str] = frozenset()
     comparisons: tuple[tuple[str, str], ...] = ()
+    rated: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> Comparison:
@@ -87,6 +89,7 @@ class Comparison:
             lower_is_better=frozenset(spec.get("lower_is_better", ())),
             no_judges=frozenset(spec.get("no_judges", ())),
             comparisons=tuple((a, b) for a, b in spec.get("comparisons", ())),
+            rated={scorer: tuple(names) for scorer, names in spec.get("rated", {}).items()},
         )
 
     def to_spec(self) -> dict[str, Any]:
@@ -101,6 +104,7 @@ class Comparison:
             "lower_is_better": sorted(self.lower_is_better),
             "no_judges": sorted(self.no_judges),
             "comparisons": [list(pair) for pair in self.comparisons],
+            "rated": {scorer: list(names) for scorer, names in self.rated.items()},
         }
 
     @property
@@ -112,6 +116,14 @@ class Comparison:
     def judges(self) -> tuple[str, ...]:
         """Scorers that rate images, in table order; the others describe them."""
         return tuple(name for name in self.scorers if name not in self.no_judges)
+
+    def sets_of(self, scorer: str) -> tuple[str, ...]:
+        """Prompt sets that a scorer rates, in table order."""
+        return self.rated.get(scorer, self.prompt_sets)
+
+    def raters(self, prompt_set: str) -> tuple[str, ...]:
+        """Scorers that rate a prompt set, in table order."""
+        return tuple(name for name in self.scorers if prompt_set in self.sets_of(name))
 
     def of_variant(self, variant: str) -> tuple[ComparedModel, ...]:
         """The models of one variant, one a seed."""

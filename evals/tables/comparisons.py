@@ -5,6 +5,7 @@ A unit is a prompt and a seed, with the same seed on both sides; the base has no
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,9 @@ def comparison_rows(comparison: Comparison, matrices: ScoreMatrices) -> tuple[li
 
     Holm's adjustment is across the scorers that judge quality, of one pair of variants and one prompt set. Scorers that
     describe images have differences, without an adjusted p-value, and no win rates.
+
+    Pooled are the prompt sets that a scorer rates. The mean of judges is that of those which rate every prompt set
+    concerned, if there are two; otherwise it has no row.
     """
     win_rates: list[WinRateRow] = []
     differences: list[DifferenceRow] = []
@@ -39,18 +43,25 @@ def comparison_rows(comparison: Comparison, matrices: ScoreMatrices) -> tuple[li
 def _of_prompt_set(
     comparison: Comparison, matrices: ScoreMatrices, pair: Pair, prompt_set: str
 ) -> tuple[list[WinRateRow], list[DifferenceRow]]:
-    prompts, confidence = matrices.units[prompt_set], comparison.statistics.confidence
+    sets = comparison.prompt_sets if prompt_set == POOLED else (prompt_set,)
+    rated = {s: tuple(name for name in sets if name in comparison.sets_of(s)) for s in comparison.scorers}
+    rated = {scorer: names for scorer, names in rated.items() if names}
+    judges = [scorer for scorer in comparison.judges if scorer in rated]
+    prompts = {scorer: matrices.units[names] for scorer, names in rated.items()}
+    confidence = comparison.statistics.confidence
     bases = dict.fromkeys(comparison.base_of(variant) for variant in (pair.a, pair.b))
     label: dict[str, Any] = {"base": " / ".join(bases), **pair._asdict(), "prompt_set": prompt_set}
-    of_scorer = {scorer: _difference(comparison, matrices, pair, prompt_set, scorer) for scorer in comparison.scorers}
-    better = {s: -of_scorer[s] if s in comparison.lower_is_better else of_scorer[s] for s in comparison.judges}
-    wins = {scorer: compare_wins([values], prompts, confidence) for scorer, values in better.items()}
-    found = {scorer: compare_scores(values, prompts, confidence) for scorer, values in of_scorer.items()}
+    of_scorer = {scorer: _difference(matrices, pair, names, scorer) for scorer, names in rated.items()}
+    better = {s: -of_scorer[s] if s in comparison.lower_is_better else of_scorer[s] for s in judges}
+    wins = {scorer: compare_wins([values], prompts[scorer], confidence) for scorer, values in better.items()}
+    found = {scorer: compare_scores(values, prompts[scorer], confidence) for scorer, values in of_scorer.items()}
     wins_holm = _adjusted({scorer: row.p_value for scorer, row in wins.items()})
-    found_holm = _adjusted({scorer: found[scorer].p_value for scorer in comparison.judges})
-    if len(better) > 1:
+    found_holm = _adjusted({scorer: found[scorer].p_value for scorer in judges})
+    of_all = [scorer for scorer in judges if len(rated[scorer]) == len(sets)]
+    if len(of_all) > 1:
         # One number of its own, not a member of the scorers' family.
-        mean = wins[MEAN_OF_JUDGES] = compare_wins(list(better.values()), prompts, confidence)
+        several = [better[scorer] for scorer in of_all]
+        mean = wins[MEAN_OF_JUDGES] = compare_wins(several, prompts[of_all[0]], confidence)
         wins_holm[MEAN_OF_JUDGES] = mean.p_value
     return (
         [WinRateRow(**label, scorer=s, **asdict(row), p_holm=wins_holm[s]) for s, row in wins.items()],
@@ -62,8 +73,7 @@ def _adjusted(p_values: dict[str, float]) -> dict[str, float]:
     return dict(zip(p_values, holm(list(p_values.values())), strict=True))
 
 
-def _difference(comparison: Comparison, matrices: ScoreMatrices, pair: Pair, prompt_set: str, scorer: str) -> Floats:
-    """score(a) - score(b), ``(seeds, prompts)``."""
-    sets = comparison.prompt_sets if prompt_set == POOLED else (prompt_set,)
+def _difference(matrices: ScoreMatrices, pair: Pair, sets: Sequence[str], scorer: str) -> Floats:
+    """score(a) - score(b) on prompt sets side by side, ``(seeds, prompts)``."""
     sides = [matrices.paired(pair.a, pair.b, name, scorer) for name in sets]
     return np.concatenate([first - second for first, second in sides], axis=1)

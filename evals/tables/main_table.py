@@ -17,6 +17,9 @@ DECIDED, DECIDED_HERE = "†", "‡"
 """Marks of an interval that excludes no difference: over prompts and seeds, and over prompts alone."""
 
 
+NOT_RATED = "–"
+"""In the place of a number: the scorer does not rate the prompt set."""
+
 MEAN_WIN_RATE = "mean win rate"
 """Column of the judges' mean win rate against the base."""
 
@@ -109,13 +112,16 @@ def main_table(
         for name in comparison.prompt_sets:
             for scorer in comparison.scorers:
                 key = variant, name, scorer
-                cells[name, scorer] = _cell(
-                    pooled[key], against.get(key), digits[scorer], variant in best[first.base, name, scorer]
-                )
+                cells[name, scorer] = Cell(NOT_RATED)
+                if scorer in comparison.raters(name):
+                    cells[name, scorer] = _cell(
+                        pooled[key], against.get(key), digits[scorer], variant in best[first.base, name, scorer]
+                    )
             if (win := wins.get((variant, name))) is not None:
                 cells[name, MEAN_WIN_RATE] = _win_cell(win, seeds[variant, name])
             else:
-                cells[name, MEAN_WIN_RATE] = Cell()
+                # The base meets no base, and one judge has no mean.
+                cells[name, MEAN_WIN_RATE] = Cell("" if bases[variant] is None else NOT_RATED)
         rows.append(TableRow(tuple(labels), first.base, cells))
     judging = Block("", (*comparison.judges, *([MEAN_WIN_RATE] if wins else [])))
     described = tuple(name for name in comparison.scorers if name in comparison.no_judges)
@@ -154,7 +160,7 @@ def _best(
     best: dict[tuple[str, str, str], tuple[str, ...]] = {}
     for base in dict.fromkeys(comparison.base_of(variant) for variant in order):
         for name in comparison.prompt_sets:
-            for scorer in comparison.scorers:
+            for scorer in comparison.raters(name):
                 means = {v: pooled[v, name, scorer].mean for v in order if comparison.base_of(v) == base}
                 least, most = min(means.values()), max(means.values())
                 chosen = least if scorer in comparison.lower_is_better else most

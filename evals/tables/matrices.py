@@ -14,7 +14,6 @@ from artifacts.contracts import read_table
 from artifacts.errors import InputError
 from evals.tables.intervals import Floats, Prompts
 from evals.tables.paired import prompts_of
-from evals.tables.rows import POOLED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,13 +27,14 @@ class ScoreMatrices:
 
     Attributes:
         models: variant to its models, one a seed, in increasing order of the seed.
-        units: prompt set, and ``all`` for them side by side, to what its prompts are as units of chance.
-        values: (variant, prompt set, scorer) to scores ``(seeds, prompts)``, columns in the prompt set's order.
+        units: prompt sets that are taken together to what their prompts, side by side, are as units of chance.
+        values: (variant, prompt set, scorer) to scores ``(seeds, prompts)``, columns in the prompt set's order; without
+            the prompt sets that a scorer does not rate.
         truncated: (prompt set, scorer) to the number of prompts of which the scorer saw only the beginning.
     """
 
     models: dict[str, tuple[ComparedModel, ...]]
-    units: dict[str, Prompts]
+    units: dict[tuple[str, ...], Prompts]
     values: dict[tuple[str, str, str], Floats]
     truncated: dict[tuple[str, str], int]
 
@@ -88,7 +88,7 @@ def read_matrices(comparison: Comparison) -> ScoreMatrices:
         for prompt_set, ids in prompt_ids.items():
             prompts = layout.prompts(comparison.root, prompt_set)
             images: dict[str, tuple[list[str], Path]] = {}
-            for scorer in comparison.scorers:
+            for scorer in comparison.raters(prompt_set):
                 rows = []
                 for model in members:
                     path = layout.scores(comparison.root, scorer, model.name, prompt_set)
@@ -100,8 +100,9 @@ def read_matrices(comparison: Comparison) -> ScoreMatrices:
                     rows.append(_finite_scores(frame, path))
                     truncated[prompt_set, scorer] = int(frame["truncated"].sum())
                 values[variant, prompt_set, scorer] = np.stack(rows)
-    units = {name: prompts_of([listed]) for name, listed in texts.items()}
-    return ScoreMatrices(models, {**units, POOLED: prompts_of(list(texts.values()))}, values, truncated)
+    together = {*((name,) for name in texts), *(comparison.sets_of(scorer) for scorer in comparison.scorers)}
+    units = {sets: prompts_of([texts[name] for name in sets]) for sets in together}
+    return ScoreMatrices(models, units, values, truncated)
 
 
 def _models_by_variant(comparison: Comparison) -> dict[str, tuple[ComparedModel, ...]]:

@@ -22,7 +22,7 @@ def score_rows(comparison: Comparison, matrices: ScoreMatrices, resampling: Resa
     rows = []
     for variant, models in matrices.models.items():
         for prompt_set in comparison.prompt_sets:
-            for scorer, protocol in comparison.scorers.items():
+            for scorer in comparison.raters(prompt_set):
                 values = matrices.values[variant, prompt_set, scorer]
                 intervals = resampling.intervals(values, prompt_set)
                 cells = [
@@ -30,7 +30,7 @@ def score_rows(comparison: Comparison, matrices: ScoreMatrices, resampling: Resa
                     for model, scores, interval in zip(models, values, intervals, strict=True)
                 ]
                 several = len(values) > 1
-                pooled = estimate(values, matrices.units[prompt_set]).interval(comparison.statistics.confidence)
+                pooled = estimate(values, matrices.units[prompt_set,]).interval(comparison.statistics.confidence)
                 cells.append((POOLED, values, pooled if several else intervals[0]))
                 rows += [
                     ScoreRow(
@@ -41,7 +41,7 @@ def score_rows(comparison: Comparison, matrices: ScoreMatrices, resampling: Resa
                         seed=seed,
                         prompt_set=prompt_set,
                         scorer=scorer,
-                        protocol=protocol,
+                        protocol=comparison.scorers[scorer],
                         mean=significant(float(scores.mean())),
                         ci_low=significant(low),
                         ci_high=significant(high),

@@ -34,9 +34,10 @@ def notes(
         trained: how variants were trained, as :func:`evals.tables.trainings.trainings` gives it.
         wins: whether the table shows win rates.
     """
-    first, scorer = comparison.variants[0], next(iter(comparison.scorers))
+    first = comparison.variants[0]
     prompts = {
-        name: pooled[first, name, scorer].n // len(comparison.of_variant(first)) for name in comparison.prompt_sets
+        name: pooled[first, name, comparison.raters(name)[0]].n // len(comparison.of_variant(first))
+        for name in comparison.prompt_sets
     }
     seeds = {v: len(comparison.of_variant(v)) for v in comparison.variants if comparison.of_variant(v)[0].trained}
     described = [name for name in comparison.scorers if name in comparison.no_judges]
@@ -46,6 +47,7 @@ def notes(
             "Mean win rate: mean over these scorers of the share of units (prompt, seed) in which the variant beats "
             "the base, ties half; below it its interval, taken jointly; even is 0.5."
         )
+    listed.append(limits_note(comparison))
     listed += [
         "Bold (* in plain text) is the best mean of a base's variants, before rounding, and no claim of significance. "
         + _direction_note(comparison),
@@ -56,7 +58,7 @@ def notes(
             {
                 (name, scorer): pooled[first, name, scorer].truncated
                 for name in prompts
-                for scorer in comparison.scorers
+                for scorer in comparison.raters(name)
             },
             prompts,
         ),
@@ -76,6 +78,17 @@ def notes(
             )
         listed.append("Generation: " + ", ".join(_settings(generation)) + ".")
     return tuple(note for note in listed if note)
+
+
+def limits_note(comparison: Comparison) -> str:
+    """Which scorers rate some prompt sets alone, and what that makes of numbers over several; empty if all rate all."""
+    if not comparison.rated:
+        return ""
+    listed = "; ".join(f"{scorer} rates {', '.join(sets)} and no other" for scorer, sets in comparison.rated.items())
+    return (
+        f"{listed}: a dash elsewhere. Where prompt sets are pooled, such a scorer's numbers are over its own; a mean "
+        "win rate is over the judging scorers that rate every prompt set concerned, if there are two."
+    )
 
 
 def over(seeds: int) -> str:

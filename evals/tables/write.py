@@ -60,7 +60,8 @@ def write_tables(
 
     _check(comparison)
     matrices = read_matrices(comparison)
-    scores = score_rows(comparison, matrices, Resampling(comparison.statistics, matrices.units))
+    resampling = Resampling(comparison.statistics, {name: matrices.units[name,] for name in comparison.prompt_sets})
+    scores = score_rows(comparison, matrices, resampling)
     win_rates, differences = comparison_rows(comparison, matrices)
     drift = drift_rows(comparison)
     trained = trainings(comparison)
@@ -133,7 +134,7 @@ def print_table(
     present = {(row.variant, row.prompt_set, row.scorer) for row in rows if row.seed == POOLED}
     for variant in comparison.variants:
         for prompt_set in comparison.prompt_sets:
-            for scorer in comparison.scorers:
+            for scorer in comparison.raters(prompt_set):
                 if (variant, prompt_set, scorer) not in present:
                     raise InputError(
                         f"{path}: no row for variant '{variant}', prompt set '{prompt_set}', scorer '{scorer}'; "

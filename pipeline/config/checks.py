@@ -16,6 +16,7 @@ from pipeline.config import raw, registries
 from pipeline.config.benchmark import RESERVED_BENCHMARKS, RESERVED_PROMPT_SET, RESERVED_VARIANT, Benchmark
 from pipeline.config.external_checks import CHECKS as ELSEWHERE
 from pipeline.config.raw import Raw
+from pipeline.config.scorer_checks import CHECKS as SCORERS
 from pipeline.config.training import Training
 from pipeline.config.variants import baselines
 from sdpo.training.micro_batches import expected_instead
@@ -42,7 +43,7 @@ def cross_checks(data: Raw) -> Iterator[Problem]:
         _baselines,
         _seeds,
         _sharing,
-        _scorers,
+        *SCORERS,
         _grid,
         _grid_seed,
         _options,
@@ -235,27 +236,6 @@ def _sharing(data: Raw) -> Iterator[Problem]:
     size = execution.get("variants_per_job", 1)
     if execution.get("baselines_share_jobs") is True and isinstance(size, int) and size > 1:
         yield Problem(("execution", "variants_per_job"), size, "expected 1 beside execution.baselines_share_jobs")
-
-
-def _scorers(data: Raw) -> Iterator[Problem]:
-    for name, scorer in raw.blocks(data, "scorers"):
-        if name not in registries.scorers():
-            continue
-        module = registries.scorer(name)
-        protocol = scorer.get("protocol")
-        if isinstance(protocol, str) and protocol not in module.PROTOCOLS:
-            expected = unknown("protocol", protocol, module.PROTOCOLS)
-            yield Problem(("scorers", name, "protocol"), protocol, expected)
-        how, known = scorer.get("implementation"), registries.scorer_implementations(name)
-        if how in ("native", "package") and how not in known:
-            yield Problem(("scorers", name, "implementation"), how, f"expected {' or '.join(known)}: it has no other")
-        options, defaults = raw.block(scorer, "options"), registries.scorer_options(name)
-        for option in options:
-            if option not in defaults:
-                yield Problem(("scorers", name, "options", option), MISSING, unknown("key", str(option), defaults))
-        if module.NEEDS_WEIGHTS and scorer.get("weights") is None:
-            expected = f"missing: expected {getattr(module, 'WEIGHTS', 'a file or folder')}"
-            yield Problem(("scorers", name, "weights"), MISSING, expected)
 
 
 def _grid(data: Raw) -> Iterator[Problem]:

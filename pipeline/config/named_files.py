@@ -16,6 +16,7 @@ from evals.published.weights import WEIGHTS
 from pipeline.config import raw, registries
 from pipeline.config.external_checks import missing_sources
 from pipeline.config.raw import Raw
+from pipeline.config.scorer_checks import rates
 
 ELSEWHERE = "paths are relative to where snakemake is started"
 
@@ -105,10 +106,10 @@ def _unreadable_prompts(data: Raw, name: str, block: Raw) -> Iterator[Problem]:
     except InputError as error:
         yield Problem(path, MISSING, str(error).removeprefix(owner))
         return
-    for scorer, _ in raw.blocks(data, "scorers"):
-        if _loads(registries.scorer, scorer):
+    for scorer, settings in raw.blocks(data, "scorers"):
+        if _loads(registries.scorer, scorer) and rates(settings, name):
             try:
-                registries.check_prompts(scorer, texts, f"prompt set '{name}'", "leave out the set or the scorer")
+                registries.check_prompt_set(scorer, texts, name)
             except InputError as error:
                 yield Problem(path, MISSING, str(error).removeprefix(owner))
 

@@ -116,9 +116,9 @@ def read_prompts(name: str, source: str, *, limit: int | None, options: Mapping[
     return [prompt.text for prompt in evals.prompts.read(name, source, limit=limit, options=options)]
 
 
-def check_prompts(scorer: str, prompts: Sequence[str], owner: str, remedy: str) -> None:
-    """Whether a scorer can judge images of all these prompts, see :func:`evals.scorers.check_prompts`."""
-    evals.scorers.check_prompts(scorer, prompts, owner, remedy)
+def check_prompt_set(scorer: str, prompts: Sequence[str], prompt_set: str) -> None:
+    """Whether a scorer can judge images of all these prompts, see :func:`evals.scorers.check_prompt_set`."""
+    evals.scorers.check_prompt_set(scorer, prompts, prompt_set)
 
 
 def open_base(family: str, path: Path, **options: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -24,6 +24,11 @@ class Scorer(Block):
     implementation: Literal["native", "package"] = Field(
         default="native",
         description="`package` runs `imagereward` or `hpsv2` through its original package, one image at a time.",
+    )
+    prompt_sets: Annotated[list[str], Field(min_length=1)] | None = Field(
+        default=None,
+        description="Prompt sets whose images it rates; left out, all. Tables have a dash elsewhere, and no score is "
+        "computed again when this changes.",
     )
     options: dict[str, Any] = Field(
         default_factory=dict, description="The scorer's own settings, e.g. `antialias` of `hpsv2`; docs/scorers.md."

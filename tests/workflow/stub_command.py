@@ -35,7 +35,9 @@ def outputs(stage: str, spec: dict) -> list[Path]:
         folder = partial(layout.image_shard, shard=spec["shard"]) if "shard" in spec else layout.images
         return [folder(root, m, s) / name for m in spec["models"] for s in sets for name in names["generate"]]
     if stage == "score":
-        return [layout.scores(root, x, m, s) for x in spec["scorers"] for m in spec["models"] for s in sets]
+        rated = spec.get("rated", {})
+        rating = [(x, s) for x in spec["scorers"] for s in sets if s in rated.get(x, sets)]
+        return [layout.scores(root, x, m, s) for x, s in rating for m in spec["models"]]
     if stage == "track":
         return [Path(spec["marker"])]
     return [root / {"compare": "tables", "report": "."}[stage] / name for name in names[stage]]

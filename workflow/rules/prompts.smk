@@ -20,7 +20,8 @@ rule prompts:
         mem_mb=EXECUTION.memory_mb,
         runtime=EXECUTION.runtime_minutes,
     params:
-        spec=RULES.spec("prompts"),
+        spec=RULES.whole_spec("prompts"),
+        shape=RULES.shape("prompts"),
         sources=RULES.sources("prompts"),
     message:
         "Prompt set {wildcards.chunk}"

@@ -16,7 +16,8 @@ rule score:
         runtime=EXECUTION.runtime_minutes,
         gpu=EXECUTION.gpu,
     params:
-        spec=RULES.spec("score"),
+        spec=RULES.whole_spec("score"),
+        shape=RULES.shape("score"),
         sources=RULES.sources("score"),
     message:
         "Score images: {wildcards.chunk}"

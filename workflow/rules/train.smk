@@ -17,8 +17,8 @@ rule train:
         gpu=EXECUTION.gpu * EXECUTION.processes,
         processes=EXECUTION.processes,
     params:
-        spec=RULES.training_spec,
-        shape=RULES.training_shape,
+        spec=RULES.whole_spec("train"),
+        shape=RULES.shape("train"),
         sources=RULES.sources("train"),
     message:
         "Train {wildcards.chunk}"
