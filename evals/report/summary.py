@@ -124,12 +124,17 @@ def compared_scores(
     differences = {r.scorer: r for r in results.differences if (r.a, r.b, r.prompt_set) == key}
     if not differences:
         return ()
-    return tuple(
-        ComparedScores(scorer, **_win_texts(win_rates.get(scorer)), **_difference_texts(differences.get(scorer)))
-        if scorer in differences or scorer in win_rates
-        else ComparedScores(scorer, win_rate="" if scorer in comparison.no_judges else NOT_RATED, difference=NOT_RATED)
-        for scorer in dict.fromkeys([*comparison.scorers, *win_rates])
-    )
+    rows = {
+        scorer: ComparedScores(
+            scorer, **_win_texts(win_rates.get(scorer)), **_difference_texts(differences.get(scorer))
+        )
+        for scorer in (*differences, *win_rates)
+    }
+    for scorer in comparison.scorers if prompt_set != POOLED else ():
+        if prompt_set not in comparison.sets_of(scorer):
+            win_rate = "" if scorer in comparison.no_judges else NOT_RATED
+            rows[scorer] = ComparedScores(scorer, win_rate=win_rate, difference=NOT_RATED)
+    return tuple(rows[scorer] for scorer in (*comparison.scorers, MEAN_OF_JUDGES) if scorer in rows)
 
 
 def _win_texts(row: WinRateRow | None) -> dict[str, str]:

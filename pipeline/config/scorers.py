@@ -27,8 +27,8 @@ class Scorer(Block):
     )
     prompt_sets: Annotated[list[str], Field(min_length=1)] | None = Field(
         default=None,
-        description="Prompt sets whose images it rates; left out, all. Tables have a dash elsewhere, and no score is "
-        "computed again when this changes.",
+        description="Prompt sets whose images it rates; left out, all. Tables have a dash elsewhere. A change "
+        "of this runs tables, and of the scoring only jobs that lack scores.",
     )
     options: dict[str, Any] = Field(
         default_factory=dict, description="The scorer's own settings, e.g. `antialias` of `hpsv2`; docs/scorers.md."

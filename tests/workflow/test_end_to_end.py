@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,6 +122,27 @@ def test_an_added_variant_runs_alone(finished: Benchmark, tmp_path: Path) -> Non
     assert [row for row in after if row["variant"] != "sft"] == before
     assert {row["seed"] for row in after if row["variant"] == "sft"} == {"0", "1", "all"}
     assert len(tracked_runs(tmp_path, "tiny")) == 7 + 1
+
+
+def test_a_limited_scorer_rates_its_prompt_sets(finished: Benchmark, tmp_path: Path) -> None:
+    less = finished.copied(tmp_path)
+    less.config["scorers"]["oracle"]["prompt_sets"] = ["seen"]
+    shutil.rmtree(less.root / "scores/oracle/miniature/base")
+    assert less.run() == {"score": 1, "compare": 1, "report": 1, "track": 1, "all": 1}
+    base = less.root / "scores/oracle/miniature/base"
+    assert [file.name for file in base.iterdir()] == ["seen.parquet"]
+    tables = less.tables()
+    of_oracle = {r["prompt_set"] for r in rows(tables["differences.csv"]) if r["scorer"] == "oracle"}
+    assert of_oracle == {"seen", "all"}
+    others = [
+        r for r in rows(finished.tables()["scores.csv"]) if (r["scorer"], r["prompt_set"]) != ("oracle", "relations")
+    ]
+    assert rows(tables["scores.csv"]) == others
+    assert "oracle rates seen and no other" in (less.root / "report/index.html").read_text(encoding="utf-8")
+    # The base has no such scores, the other models have them still.
+    del less.config["scorers"]["oracle"]["prompt_sets"]
+    assert less.run() == {"score": 1, "compare": 1, "report": 1, "track": 1, "all": 1}
+    assert less.tables()["scores.csv"] == finished.tables()["scores.csv"]
 
 
 @pytest.fixture(scope="module")

@@ -95,6 +95,27 @@ def test_what_is_gone_or_another_runs_again(
     assert workflow.planned() == planned
 
 
+def test_limiting_a_scorer_runs_the_tables_and_taking_the_limit_away_what_is_missing(
+    finished_workflow: Workflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workflow = finished_workflow.copied(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    workflow.config["scorers"]["oracle"]["prompt_sets"] = ["seen", "own"]
+    assert workflow.planned() == TABLES
+    workflow.run()
+    del workflow.config["scorers"]["oracle"]["prompt_sets"]
+    assert workflow.planned() == TABLES
+    # What a limited job has written anew is not all that is asked for without the limit.
+    workflow.config["scorers"]["oracle"]["prompt_sets"] = ["seen", "own"]
+    deleted("images/miniature/dmpo/seed0/held-out")()
+    workflow.run()
+    del workflow.config["scorers"]["oracle"]["prompt_sets"]
+    assert workflow.planned() == {"score": 1, **TABLES}
+    text = workflow.run()
+    assert "held-out/oracle~pickscore runs again: results/tiny/scores/oracle/miniature/dmpo/seed0/held-out" in text
+    assert "Nothing to be done" in workflow.run("--dry-run")
+
+
 @pytest.mark.parametrize("name", RUN)
 def test_settings_on_which_no_weight_depends_run_nothing(
     finished_workflow: Workflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

@@ -71,3 +71,10 @@ def test_a_job_that_wrote_less_than_it_should_has_no_manifest(manifest: Path) ->
     with pytest.raises(FileNotFoundError):
         write_manifest("jobs/other.json", [Path("nowhere.parquet")])
     assert not Path("jobs/other.json").exists()
+
+
+def test_what_a_job_was_not_asked_for_when_it_ran_is_missing(manifest: Path) -> None:
+    wanted = ["scores/m.parquet", "scores/n.parquet"]
+    # It is not this job's, whoever wrote it.
+    Path("scores/n.parquet").write_text("of another time")
+    assert missing_from(manifest, Contents(), wanted) == ["scores/n.parquet: not written yet"]

@@ -126,8 +126,28 @@ CASES: dict[str, tuple[Callable[[Config], None], str]] = {
     ),
     "unknown key of a scorer": (
         _set("scorers", "oracle", "dtpye", to="float32"),
-        "scorers.oracle.dtpye: unknown key: expected one of protocol, weights, dtype, implementation, options; "
-        "did you mean 'dtype'?",
+        "scorers.oracle.dtpye: unknown key: expected one of protocol, weights, dtype, implementation, prompt_sets, "
+        "options; did you mean 'dtype'?",
+    ),
+    "prompt set of a scorer that is none": (
+        _set("scorers", "oracle", "prompt_sets", to=["seen", "onw"]),
+        "scorers.oracle.prompt_sets[1] = \"onw\": unknown prompt set: expected one of seen, own; did you mean 'own'?",
+    ),
+    "prompt set of a scorer twice": (
+        _set("scorers", "oracle", "prompt_sets", to=["own", "seen", "own"]),
+        'scorers.oracle.prompt_sets[2] = "own": prompt_sets[0] is the same; expected each set once',
+    ),
+    "scorer of no prompt set": (
+        _set("scorers", "oracle", "prompt_sets", to=[]),
+        "scorers.oracle.prompt_sets = []: expected at least 1",
+    ),
+    "prompt set of no scorer": (
+        _all(
+            _set("scorers", "oracle", "prompt_sets", to=["seen"]),
+            _set("scorers", "pickscore", "prompt_sets", to=["seen"]),
+        ),
+        "prompt_sets.own: no scorer rates it: expected its name in scorers.oracle.prompt_sets or another scorer's, or "
+        "no such set",
     ),
     "two ways to share jobs": (
         _set("execution", to={"baselines_share_jobs": True, "variants_per_job": 2}),

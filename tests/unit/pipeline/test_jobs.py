@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from artifacts.errors import InputError
+from evals.cli import written
 from evals.tables.comparison import Comparison
 from pipeline.chunks import chunks
 from pipeline.config import validate
@@ -209,6 +210,53 @@ def test_generate_and_score_specs(config: Config) -> None:
             "options": {},
         },
     }
+
+
+def shapes(config: Config) -> dict[tuple[str, str], str]:
+    return {(job.stage, job.name): encode(job.shape) for job in plan(config).jobs()}
+
+
+def test_a_limited_scorer_has_jobs_on_its_prompt_sets_only(config: Config) -> None:
+    before = shapes(config)
+    config["scorers"]["oracle"]["prompt_sets"] = ["seen"]
+    after = shapes(config)
+    # The base, and three variants with two seeds.
+    gone = {key for key in before if key not in after}
+    assert len(gone) == 7
+    assert all(stage == "score" and name.endswith("/own/oracle") for stage, name in gone)
+    assert changed(before, after) == TABLES
+    assert not any("/own/oracle" in name for job in plan(config).jobs() for name in job.inputs)
+    config["scorers"]["oracle"]["prompt_sets"] = ["own", "seen"]
+    assert shapes(config) == before
+
+
+def test_a_job_is_the_same_whatever_its_scorers_are_limited_to(config: Config) -> None:
+    config["execution"] = {"seeds_per_job": 2, "prompt_sets_per_job": 2, "scorers_per_job": 2}
+    before = shapes(config)
+    config["scorers"]["oracle"]["prompt_sets"] = ["own"]
+    assert set(shapes(config)) == set(before)
+    assert changed(before, shapes(config)) == TABLES
+    job = plan(config).job("score", "base/seen~own/oracle~pickscore")
+    assert job.spec["rated"] == {"oracle": ["own"]}
+    assert "rated" not in job.shape
+    scores = "results/tiny/scores"
+    assert job.scores == [
+        f"{scores}/oracle/miniature/base/own.parquet",
+        f"{scores}/pickscore/miniature/base/seen.parquet",
+        f"{scores}/pickscore/miniature/base/own.parquet",
+    ]
+    assert [path.as_posix() for path in written("score", job.spec)] == sorted(job.scores, key=lambda p: "/own." in p)
+
+
+def test_prompts_are_judged_by_the_scorers_that_rate_them_and_no_result_depends_on_it(config: Config) -> None:
+    def asked(name: str) -> Any:
+        return plan(config).job("prompts", name).spec.get("judged_by")
+
+    before = shapes(config)
+    assert (asked("seen"), asked("own")) == (["oracle"], ["oracle"])
+    config["scorers"]["oracle"]["prompt_sets"] = ["seen"]
+    assert (asked("seen"), asked("own")) == (["oracle"], None)
+    assert before["prompts", "own"] == shapes(config)["prompts", "own"]
 
 
 def test_comparison_can_be_read_back_with_the_derived_baseline(config: Config) -> None:

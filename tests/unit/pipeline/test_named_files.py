@@ -92,6 +92,9 @@ def test_prompts_that_a_scorer_cannot_judge(config: Config, lines: Callable[...,
     config["scorers"]["oracle"] = {}
     (found,) = lines()
     assert found.startswith("prompt_sets.own: scorer 'oracle' cannot judge 2 of 2 prompts, from 0: 0: 'a cat'")
+    assert "; name the sets that it rates in scorers.oracle.prompt_sets, or leave out" in found
+    config["scorers"]["oracle"]["prompt_sets"] = [name for name in config["prompt_sets"] if name != "own"]
+    assert lines() == []
 
 
 def test_published_prompts_are_read_only_if_they_are_here(config: Config, lines: Callable[..., list[str]]) -> None:

@@ -46,6 +46,8 @@ def made(config: Config) -> Made:
         (lambda c: c["variants"].pop(0), ["variants.sft"]),
         (lambda c: c["scorers"].pop("oracle"), ["scorers.oracle"]),
         (lambda c: c["scorers"]["pickscore"].update(protocol="author"), ["scorers.pickscore"]),
+        (lambda c: c["scorers"]["oracle"].update(prompt_sets=["seen"]), ["scorers.oracle.prompt_sets"]),
+        (lambda c: c["scorers"]["oracle"].update(prompt_sets=["own", "seen"]), []),
         (lambda c: c["prompt_sets"].pop("own"), ["prompt_sets"]),
         (lambda c: c.update(comparisons=[["sft", "dmpo"]]), ["comparisons"]),
         (lambda c: c.update(execution={"threads": 3, "seeds_per_job": 1}), []),

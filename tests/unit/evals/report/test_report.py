@@ -30,7 +30,7 @@ from evals.report.summary import Verdict, compared_scores, drift_summaries, sign
 from evals.tables import write_tables
 from evals.tables.comparison import Comparison
 from evals.tables.numbers import deciding, decimals, p_value
-from evals.tables.rows import DifferenceRow, DriftRow, WinRateRow, read_rows
+from evals.tables.rows import DifferenceRow, DriftRow, ScoreRow, WinRateRow, read_rows
 
 GRID = {"prompt_set": "seen", "prompts": 3, "seed": 0}
 SECTIONS = ["summary", "scores", "comparisons", "training", "drift", "images", "agreement", "provenance"]
@@ -309,6 +309,21 @@ def test_one_model_a_side_gives_no_verdict_of_methods(tiny_benchmark: Comparison
     assert b"(*) -->" in draw_win_rates({"a": certain}, ["pickscore"], 0.05).light
 
 
+def test_a_limited_scorer_has_dashes_and_no_verdict_of_a_mean(tiny_benchmark: Comparison) -> None:
+    page = of_scores(tiny_benchmark, MEANS, rated={"oracle": ("held-out",)})
+    texts = parsed(page).texts
+    # Three pairs by both scorers; the mean win rate is no longer one of all prompt sets.
+    assert page.count("▲ better") == 2 * 3 + 1
+    assert "mean win rate" not in parsed(page.partition('id="scores"')[0]).texts
+    # Three variants and, but for the base, their mean win rate; then win rate and difference of three pairs.
+    assert texts.count("–") == 3 + 2 + 2 * 3
+    assert page.count("oracle rates held-out and no other") == 3
+    # The images of the other set need no score of it.
+    assert [row.scorer for row in read_rows(tiny_benchmark.root / "tables" / "scores.csv", ScoreRow)].count(
+        "oracle"
+    ) == 3 + 4
+
+
 def test_stars_follow_the_confidence(tiny_benchmark: Comparison) -> None:
     rows = [replace(r, p_holm=0.07) for r in Results.read(tiny_benchmark.root).win_rates if r.prompt_set == "all"]
     assert b" * -->" not in draw_win_rates({"a": rows}, ["pickscore"], 0.05).light
@@ -325,7 +340,7 @@ def test_comparison_row_as_printed(tiny_benchmark: Comparison) -> None:
     row = replace(difference(-0.0123, -0.02, 0.004), a="dmpo", b="base", scorer="oracle")
     results = Results(scores=(), win_rates=(win,), differences=(row,), drift=())
     (pair,) = groups(tiny_benchmark, results)[0].pairs
-    (printed,) = compared_scores(results, pair, "all")
+    (printed,) = compared_scores(tiny_benchmark, results, pair, "all")
     assert (printed.scorer, printed.win_rate, printed.win_interval) == ("oracle", "0.688", "0.499 to 0.900")
     assert (printed.outcomes, printed.win_p, printed.difference_p) == ("5 / 1 / 2", "< 0.001", "0.020")
     # Interval 0.024 wide and mean 0.0123: three decimals show two digits.
@@ -342,7 +357,7 @@ def test_what_is_decided_is_printed_as_decided(tiny_benchmark: Comparison) -> No
     win = WinRateRow("mini", "dmpo", "base", "base", "all", "oracle", 5, 1, 2, 0.52, 0.50004, 0.54, 0.04, 0.04, 0.02, 2)
     row = replace(difference(0.0123, 0.00004, 0.0246), a="dmpo", b="base", scorer="oracle")
     results = Results(scores=(), win_rates=(win,), differences=(row,), drift=())
-    (printed,) = compared_scores(results, groups(tiny_benchmark, results)[0].pairs[0], "all")
+    (printed,) = compared_scores(tiny_benchmark, results, groups(tiny_benchmark, results)[0].pairs[0], "all")
     assert printed.win_interval == "0.50004 to 0.54000"
     assert printed.difference_interval == "+0.00004 to +0.02460"
 

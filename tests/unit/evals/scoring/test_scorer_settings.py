@@ -28,6 +28,12 @@ def test_all_means_the_config_or_the_scorers_of_the_paper_and_the_free_ones(conf
     assert list(resolve("all", weights_dir=tmp_path)) == [*paper, *free]
 
 
+def test_prompt_sets_of_a_benchmark_are_no_setting_of_a_scorer(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("scorers: {oracle: {prompt_sets: [seen]}}\n")
+    assert resolve("all", config=path) == {"oracle": {"protocol": "world"}}
+
+
 def test_option_beats_folder_beats_config(config: Path, tmp_path: Path) -> None:
     (tmp_path / "clip").mkdir()
     (tmp_path / "hpsv2").mkdir()

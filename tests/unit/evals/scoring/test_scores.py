@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from artifacts.atomic import file_sha256, json_sha256
 from artifacts.contracts import read_table, write_table
 from artifacts.errors import InputError
 from artifacts.image_decoding import decode
+from evals.cli import written
 from evals.networks.interface import PromptTokens, RefusedImageError
 from evals.scorers import create
 from evals.scoring.score_cache import ScoreCache
@@ -300,3 +302,29 @@ def test_scorer_that_gives_no_number_per_image(root: Path, values: list[float], 
 
     with pytest.raises(InputError, match=f"scorer 'broken': .*{message}"):
         score_images({"broken": Broken()}, images_dir(root), layout.prompts(root, "set"))
+
+
+def test_scorers_score_the_prompt_sets_that_they_rate(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("prompts/set.parquet", "images/base/dpo/seed0/set"):
+        other = root / name.replace("set", "other")
+        (shutil.copytree if (root / name).is_dir() else shutil.copy)(root / name, other)
+    made: list[str] = []
+
+    def make(name: str, **_: object) -> Brightness:
+        made.append(name)
+        return Brightness(fingerprint=name)
+
+    monkeypatch.setattr(evals.scoring.scores, "create", make)
+    spec = {"root": str(root), "models": ["base/dpo/seed0"], "prompt_sets": ["set", "other"], "batch_size": 4}
+    blocks: dict[str, object] = {name: {"protocol": "x"} for name in ("one", "two", "none")}
+    spec |= {"scorers": blocks, "rated": {"one": ["other"], "none": []}, "device": "cpu"}
+    score_by_spec(spec)
+    found = {path.relative_to(root / "scores").as_posix() for path in (root / "scores").rglob("*.parquet")}
+    assert found == {
+        f"{name}/base/dpo/seed0/{s}.parquet" for name, s in (("one", "other"), ("two", "set"), ("two", "other"))
+    }
+    # What rates nothing is not loaded.
+    assert made == ["one", "two"]
+    assert {path.relative_to(root).as_posix() for path in written("score", spec)} == {
+        f"scores/{name}" for name in found
+    }

@@ -65,6 +65,16 @@ def test_rows_pool_prompt_sets_and_leave_out_what_is_not_compared(tmp_path: Path
         published_rows(comparison, matrices, read_figures(file(tmp_path, "other,,oracle,0.5,b\n")))
 
 
+def test_figures_of_prompt_sets_that_our_scorer_does_not_rate_are_left_out(tmp_path: Path) -> None:
+    models = tuple(ComparedModel(f"b/dpo/seed{s}", "b", "dpo", "dmpo", False, s, "p", None) for s in range(2))
+    rated = {"oracle": ("one",)}
+    comparison = Comparison("x", tmp_path, models, ("one", "two"), {"oracle": "e"}, Statistics(), rated=rated)
+    values = {("dpo", "one", "oracle"): np.array([[0.0], [1.0]])}
+    figures = read_figures(file(tmp_path, "dpo,,oracle,0.80,a\ndpo,one,oracle,0.5,b\ndpo,two,oracle,0.5,c\n"))
+    rows = published_rows(comparison, ScoreMatrices({"dpo": models}, {}, values, {}), figures)
+    assert [(row.prompt_set, row.ours) for row in rows] == [("one", 0.5)]
+
+
 @pytest.mark.parametrize(
     ("text", "unit"), [("0.35", 0.01), ("0.35 ", 0.01), ("2e-1", 0.1), ("2.0e-1", 0.01), ("12", 1.0), ("1e2", 100.0)]
 )

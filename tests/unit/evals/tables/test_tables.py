@@ -457,9 +457,8 @@ def in_memory(world: World, comparison: Comparison, scores: Scores) -> ScoreMatr
         for name in world.prompts
         for scorer in world.scorers
     }
-    units = {name: Prompts.separate(count) for name, count in world.prompts.items()}
-    (only,) = units.values()
-    return ScoreMatrices(models, {**units, "all": only}, values, {})
+    units = {(name,): Prompts.separate(count) for name, count in world.prompts.items()}
+    return ScoreMatrices(models, units, values, {})
 
 
 def test_what_the_tables_decide_of_nothing_is_chance(tmp_path: Path) -> None:
@@ -763,3 +762,84 @@ def test_prompts_that_a_scorer_cuts_are_counted_and_stated(world: World) -> None
     assert (row["truncated"], row["n"]) == ("2", "18")
     stated = "Prompts of which a scorer read only the beginning: pickscore 2 of 6 of seen."
     assert stated in (world.root / "tables" / "main.md").read_text()
+
+
+def limited(world: World, **changes: Any) -> Comparison:
+    """The oracle rates ``seen`` alone, and has no scores of other images."""
+    comparison = replace(world.comparison(VARIANTS), rated={"oracle": ("seen",)}, **changes)
+    world.write(comparison, by_hand)
+    for model in comparison.models:
+        layout.scores(world.root, "oracle", model.name, "held-out").unlink()
+    return comparison
+
+
+def test_a_limited_scorer_is_pooled_over_its_own_prompt_sets(world: World) -> None:
+    write_tables(limited(world))
+    assert {(row["scorer"], row["prompt_set"]) for row in world.read("scores.csv")} == {
+        ("pickscore", "seen"),
+        ("pickscore", "held-out"),
+        ("oracle", "seen"),
+    }
+    key = {"a": "dmpo", "b": "base"}
+    own, pooled = (world.row("differences.csv", **key, scorer="oracle", prompt_set=name) for name in ("seen", "all"))
+    assert {name for name in own if own[name] != pooled[name]} <= {"prompt_set", "p_holm"}
+    assert pooled["n_prompts"] == "6"
+    # (2/3 + 3 - 4) / 6.
+    assert float(pooled["mean_difference"]) == pytest.approx(-1 / 18)
+    # pickscore: the same on seen, and 1 on the four of held-out.
+    both = world.row("differences.csv", **key, scorer="pickscore", prompt_set="all")
+    assert (both["n_prompts"], float(both["mean_difference"])) == ("10", pytest.approx((-1 / 3 + 4) / 10))
+    # Nobody else is tested on held-out, so nothing is corrected for.
+    alone = world.row("win_rates.csv", **key, scorer="pickscore", prompt_set="held-out")
+    assert alone["p_holm"] == alone["p_value"]
+    first = world.row("win_rates.csv", **key, scorer="oracle", prompt_set="seen")
+    assert float(first["p_holm"]) == pytest.approx(min(1.0, 2 * float(first["p_value"])))
+
+
+def test_the_mean_of_judges_is_that_of_judges_who_rate_all(tmp_path: Path) -> None:
+    world = World(tmp_path, scorers={"pickscore": "sdpo", "oracle": "exact", "clip": "sdpo"})
+    write_tables(limited(world))
+    rows = {
+        r["prompt_set"]: r for r in world.read("win_rates.csv") if r["scorer"] == "mean of judges" and r["a"] == "dmpo"
+    }
+    units = {name: sum(int(row[key]) for key in ("wins", "ties", "losses")) for name, row in rows.items()}
+    # Three seeds; three judges on six prompts, two on four, and the same two on all ten.
+    assert units == {"seen": 3 * 6 * 3, "held-out": 3 * 4 * 2, "all": 3 * 10 * 2}
+    assert float(rows["all"]["win_rate"]) == pytest.approx((13 + 12) / 30)
+
+
+def test_where_one_judge_rates_all_there_is_no_mean(world: World) -> None:
+    write_tables(limited(world))
+    assert {r["prompt_set"] for r in world.read("win_rates.csv") if r["scorer"] == "mean of judges"} == {"seen"}
+
+
+def test_the_main_table_has_a_dash_where_a_scorer_does_not_rate(world: World) -> None:
+    comparison = limited(world)
+    write_tables(comparison)
+    text = (world.root / "tables" / "main.md").read_text()
+    rows = [line for line in text.partition("### held-out")[2].splitlines() if line.startswith("| ")]
+    cells = {row[1]: row[3:] for row in ([cell.strip(" *") for cell in line.split("|")] for line in rows)}
+    assert list(cells)[:1] + cells["variant"][:3] == ["variant", "pickscore", "oracle", "mean win rate"]
+    assert (cells["dmpo"][1:3], cells["base"][1:3]) == (["–", "–"], ["–", ""])
+    assert "–" not in text.partition("### held-out")[0]
+    assert "- oracle rates seen and no other: a dash elsewhere." in text
+    latex = (world.root / "tables" / "main.tex").read_text()
+    assert any(re.match(r"dmpo & .* & -- & -- \\\\$", line) for line in latex.splitlines())
+    assert (world.root / "tables" / "main.html").read_text().count("<td>&#8211;</td>") == 3 + 2
+    made = made_with(world.root)
+    assert made.comparison == comparison
+    assert print_table(made.comparison).count("–") == 3 + 2
+
+
+def test_a_score_file_that_should_be_there_is_an_error_beside_a_limit(world: World) -> None:
+    comparison = limited(world)
+    layout.scores(world.root, "oracle", comparison.models[1].name, "seen").unlink()
+    with pytest.raises(InputError, match=r"scores/oracle/.*/seen\.parquet"):
+        write_tables(comparison)
+
+
+def test_a_limited_scorer_that_describes_has_differences_on_its_own_sets(world: World) -> None:
+    write_tables(limited(world, no_judges=frozenset({"oracle"})))
+    assert {r["scorer"] for r in world.read("win_rates.csv")} == {"pickscore"}
+    described = {r["prompt_set"] for r in world.read("differences.csv") if r["scorer"] == "oracle"}
+    assert described == {"seen", "all"}

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from artifacts.errors import InputError
+from evals.cli import main
 from evals.scorers import check_prompts
 from worlds.miniature import oracle, oracle_scorer
 from worlds.miniature.rendering import SLOTS, colour, degrade, masks, render, to_uint8
@@ -192,3 +195,19 @@ def test_prompts_of_other_worlds_are_told_before_there_are_images() -> None:
         r"background' \(no caption of .*\); 2: 'a cat' \(.*\); 3: .*; …; do this$",
     ):
         check_prompts("oracle", prompts, "set", "do this")
+
+
+def test_a_prompt_set_that_a_scorer_cannot_judge_is_not_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own.txt").write_text(f"{TWO.caption}\na cat\n")
+    out = tmp_path / "own.parquet"
+    spec = {"prompt_set": "own", "source": "text_file", "limit": None, "options": {"path": str(tmp_path / "own.txt")}}
+    asked = {**spec, "out": str(out), "judged_by": ["oracle"]}
+    assert main(["prompts", "--spec", json.dumps(asked)]) == 1
+    assert (
+        "prompt set 'own': scorer 'oracle' cannot judge 1 of 2 prompts, from 0: 1: 'a cat'" in capsys.readouterr().err
+    )
+    assert not out.exists()
+    assert main(["prompts", "--spec", json.dumps({**asked, "judged_by": ["blank"]})]) == 0
+    assert out.exists()
