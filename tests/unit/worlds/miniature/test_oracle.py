@@ -204,7 +204,7 @@ def test_a_prompt_set_that_a_scorer_cannot_judge_is_not_written(
     out = tmp_path / "own.parquet"
     spec = {"prompt_set": "own", "source": "text_file", "limit": None, "options": {"path": str(tmp_path / "own.txt")}}
     asked = {**spec, "out": str(out), "judged_by": ["oracle"]}
-    assert main(["prompts", "--spec", json.dumps(asked)]) == 1
+    assert main(["prompts", "--spec", json.dumps(asked)]) == 2
     assert (
         "prompt set 'own': scorer 'oracle' cannot judge 1 of 2 prompts, from 0: 1: 'a cat'" in capsys.readouterr().err
     )
