@@ -6,10 +6,13 @@ import os
 import stat
 import tempfile
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from artifacts.errors import InputError
 from artifacts.locks import locked, opened
+
+if TYPE_CHECKING:
+    import torch
 
 _held: list[IO[bytes]] = []
 """Locks of the devices that this process has taken; they are free again when it ends."""
@@ -25,6 +28,13 @@ def device_name(device: str) -> str:
     import torch
 
     return torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else "cpu"
+
+
+def widest_float(values: torch.Tensor) -> torch.dtype:
+    """fp64, or fp32 for tensors on a device that has no fp64."""
+    import torch
+
+    return torch.float32 if values.device.type == "mps" else torch.float64
 
 
 def take_device(folder: str | Path | None = None) -> str:

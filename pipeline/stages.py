@@ -13,13 +13,13 @@ from typing import Final
 VERSIONS: Final = {
     "prompts": 3,
     "pairs": 5,
-    "train": 4,
+    "train": 5,
     "generate": 3,
     "collect": 1,
     "score": 4,
     "compare": 2,
     "report": 3,
     "track": 2,
-    "audit": 1,
+    "audit": 2,
     "miniature": 3,
 }

@@ -23,14 +23,14 @@ finite steps break it, so winner drift is to be measured, not assumed; ``sdpo au
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from artifacts.device import widest_float
 from artifacts.errors import InputError
 from artifacts.plugins import nearest
-from sdpo.finite import refuse_not_finite
-from sdpo.residual_sums import ResidualSums, residual_sums
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,6 +87,70 @@ class Safeguard(BaseModel):
     )
 
 
+@dataclass(frozen=True)
+class ResidualSums:
+    """Sums over some pairs of their residuals r times weights a ≥ 0: all that λ needs to know of them, and additive.
+
+    All are (B,) for pairs one by one, or () for a group of pairs, in fp64: squares of fp32 numbers lie far inside its
+    range (on devices without fp64 in fp32, for residuals between 1e-15 and 1e15).
+    """
+
+    winner_square: Tensor
+    """Σ ‖a_w·r_w‖²."""
+    loser_square: Tensor
+    """Σ ‖a_l·r_l‖²."""
+    product: Tensor
+    """Σ a_w·a_l·⟨r_w, r_l⟩."""
+    unweighted_winners: Tensor
+    """Σ a_l·⟨r_w, r_l⟩, which says whether residuals agree where no winner has a weight."""
+    values: Tensor
+    """Number of values in the residuals of one side."""
+
+    def _of_all(self) -> Tensor:
+        import torch
+
+        return torch.stack([getattr(self, field.name) for field in fields(self)])
+
+    def __add__(self, other: ResidualSums) -> ResidualSums:
+        """The sums over both groups of pairs."""
+        return ResidualSums(*(self._of_all() + other._of_all()))
+
+    def weighted(self, winner_weight: Tensor, loser_weight: Tensor) -> ResidualSums:
+        """The same with residuals times these weights ≥ 0, (B,), of sums (B,) without weights."""
+        w, loser = winner_weight.to(self.product), loser_weight.to(self.product)
+        unweighted = loser * self.product
+        return ResidualSums(
+            w * w * self.winner_square, loser * loser * self.loser_square, w * unweighted, unweighted, self.values
+        )
+
+    def cosine(self) -> Tensor:
+        """Cosine of the winners' and the losers' residuals, in [−1, 1]; 0 where one of them is zero."""
+        return _quotient(self.product, self.winner_square.sqrt() * self.loser_square.sqrt()).clamp(-1.0, 1.0)
+
+    def total(self) -> ResidualSums:
+        """The sums over all pairs: (B,) becomes ()."""
+        return ResidualSums(*self._of_all().sum(1))
+
+    def all_reduced(self, group: ProcessGroup | None = None) -> ResidualSums:
+        """The sums over all processes of a group; as they are where ``torch.distributed`` is not in use."""
+        import torch.distributed as dist
+
+        if not (dist.is_available() and dist.is_initialized()):
+            return self
+        sums = self._of_all()
+        dist.all_reduce(sums, group=group)
+        return ResidualSums(*sums)
+
+
+def residual_sums(winner: Tensor, loser: Tensor) -> ResidualSums:
+    """The sums of each pair, (B,), without weights, of residuals (B, ...) of one shape."""
+    import torch
+
+    w, l = (x.detach().reshape(len(x), -1).to(widest_float(x)) for x in (winner, loser))  # noqa: E741
+    product = (w * l).sum(1)
+    return ResidualSums((w * w).sum(1), (l * l).sum(1), product, product, torch.full_like(product, w.shape[1]))
+
+
 def safe_scale(
     winner_residual: Tensor,
     loser_residual: Tensor,
@@ -95,8 +159,6 @@ def safe_scale(
     granularity: Granularity = "microbatch",
     winner_weight: Tensor | None = None,
     loser_weight: Tensor | None = None,
-    max_scale: float = 1.0,
-    min_scale: float = 0.0,
     formula: Formula = "sdpo",
     added_epsilon: float = 0.0,
     group: ProcessGroup | None = None,
@@ -116,33 +178,27 @@ def safe_scale(
     effect and only has to be finite.
 
     Args:
-        winner_residual: prediction − target of the winners, (B, ...), any floating dtype.
+        winner_residual: prediction − target of the winners, (B, ...), any floating dtype; magnitudes between 1e-150
+            and 1e150.
         loser_residual: the same of the losers, of the same shape.
         mu: slack μ in [0, 1]; for ``ovis`` the loser's strength.
         granularity: ``microbatch`` for one λ over all pairs, ``sample`` for one a pair, ``global`` for one over all
             pairs of all processes of ``group``; sums over several micro-batches go to :func:`scale_of_sums`.
         winner_weight: a_w ≥ 0, (B,); ones by default.
         loser_weight: a_l ≥ 0, (B,); ones by default.
-        max_scale: upper end of the range of λ, and its value where the residuals do not agree; finite, ≥ 0.
-        min_scale: lower end of the range, in [0, max_scale].
         formula: ``sdpo`` or ``ovis``.
         added_epsilon: added to the denominator as the published code adds 1e-9, that is to ``Σ g·g`` of the gradients
             ``g = 2r/N`` of an error averaged over all N values of the group (of the pair, for ``sample``).
         group: processes that share λ under ``global``; all by default. Not used otherwise.
 
     Returns:
-        λ in [min_scale, max_scale], detached and finite, in fp32 (fp64 for fp64 residuals): (B,) for ``sample``, else
-        ().
+        λ in [0, 1], detached and finite, in fp32 (fp64 for fp64 residuals): (B,) for ``sample``, else ().
 
     Raises:
         InputError: an argument is out of its range, of a wrong shape or not finite; the message names it.
     """
     import torch
 
-    if not 0.0 <= max_scale < float("inf"):
-        raise InputError(f"max_scale = {max_scale!r}: expected a finite number of at least 0")
-    if not 0.0 <= min_scale <= max_scale:
-        raise InputError(f"min_scale = {min_scale!r}: expected a number in [0, max_scale = {max_scale!r}]")
     if not 0.0 <= added_epsilon < float("inf"):
         raise InputError(f"added_epsilon = {added_epsilon!r}: expected a finite number of at least 0")
     _one_of("granularity", granularity, Granularity)
@@ -153,40 +209,29 @@ def safe_scale(
             f"loser_residual has shape {tuple(loser_residual.shape)}: "
             f"expected that of winner_residual, {tuple(winner_residual.shape)}"
         )
-    for name, residual in (("winner_residual", winner_residual), ("loser_residual", loser_residual)):
-        refuse_not_finite(name, residual)
     with torch.no_grad():
-        sums = residual_sums(
-            winner_residual,
-            loser_residual,
-            _weight("winner_weight", winner_weight, winner_residual),
-            _weight("loser_weight", loser_weight, winner_residual),
-        )
+        sums = residual_sums(winner_residual, loser_residual)
+        if winner_weight is not None or loser_weight is not None:
+            sums = sums.weighted(
+                _weight("winner_weight", winner_weight, winner_residual),
+                _weight("loser_weight", loser_weight, winner_residual),
+            )
+        if not torch.isfinite(sums.winner_square + sums.loser_square).all():
+            refuse_not_finite("winner_residual", winner_residual)
+            refuse_not_finite("loser_residual", loser_residual)
+            raise InputError("winner_residual and loser_residual: their weighted squares leave the range of float64")
         if granularity != "sample":
             sums = sums.total()
         if granularity == "global":
             sums = sums.all_reduced(group)
         dtype = torch.promote_types(winner_residual.dtype, torch.float32)
         return scale_of_sums(
-            sums,
-            mu=mu,
-            formula=formula,
-            max_scale=max_scale,
-            min_scale=min_scale,
-            added_epsilon=added_epsilon,
-            rounding=torch.finfo(dtype).eps,
+            sums, mu=mu, formula=formula, added_epsilon=added_epsilon, rounding=torch.finfo(dtype).eps
         ).to(dtype)
 
 
 def scale_of_sums(
-    sums: ResidualSums,
-    *,
-    mu: float,
-    formula: Formula = "sdpo",
-    max_scale: float = 1.0,
-    min_scale: float = 0.0,
-    added_epsilon: float = 0.0,
-    rounding: float = 2.0**-23,
+    sums: ResidualSums, *, mu: float, formula: Formula = "sdpo", added_epsilon: float = 0.0, rounding: float = 2.0**-23
 ) -> Tensor:
     """λ from sums that may come from several micro-batches and processes; arguments as in :func:`safe_scale`.
 
@@ -201,25 +246,21 @@ def scale_of_sums(
     if not 0.0 <= mu <= 1.0:
         raise InputError(f"mu = {mu!r}: expected a number in [0, 1]")
     _one_of("formula", formula, Formula)
-    largest = torch.finfo(sums.product.dtype).max
-
-    def quotient(above: Tensor, below: Tensor, zero: Tensor) -> Tensor:
-        """above / below, kept finite so that 0 · ∞ cannot arise; ``zero`` marks where it is not to be used."""
-        return (above / torch.where(zero, 1.0, below)).nan_to_num(nan=largest, posinf=largest)
-
     # What is added to Σ g·g, g = 2r/N, counts N²/4 as much beside Σ r·r.
-    epsilon = added_epsilon * sums.values.square() / 4.0
+    epsilon = added_epsilon * sums.values.square() / 4.0 if added_epsilon else 0.0
     if formula == "ovis":
-        none = sums.loser_square <= 0
-        added = quotient(quotient(epsilon, sums.loser_size, none), sums.loser_size, none) if added_epsilon else 0.0
-        share = mu * quotient(sums.product, sums.loser_square + added, none)
-        share = (share * quotient(sums.winner_size, sums.loser_size, none)).clamp(-largest, largest)
-        return torch.where(none, 0.0, share).clamp(min_scale, max_scale)
-    agrees = sums.product > rounding * sums.winner_square.sqrt() * sums.loser_square.sqrt()
-    added = quotient(quotient(epsilon, sums.winner_size, ~agrees), sums.loser_size, ~agrees) if added_epsilon else 0.0
-    safe = (1.0 - mu) * quotient(sums.winner_square, sums.product + added, ~agrees)
-    safe = (safe * quotient(sums.winner_size, sums.loser_size, ~agrees)).clamp(max=largest)
-    return torch.where(agrees, safe, max_scale).clamp(min_scale, max_scale)
+        return _quotient(mu * sums.product, sums.loser_square + epsilon).clamp(0.0, 1.0)
+    agree = sums.product > rounding * sums.winner_square.sqrt() * sums.loser_square.sqrt()
+    agree |= (sums.winner_square == 0) & (sums.unweighted_winners > 0)
+    safe = _quotient((1.0 - mu) * sums.winner_square, sums.product + epsilon)
+    return torch.where(agree, safe, 1.0).clamp(0.0, 1.0)
+
+
+def _quotient(above: Tensor, below: Tensor) -> Tensor:
+    """above / below, with 0 / 0 = 0; not to be used where below < 0."""
+    import torch
+
+    return above / below.clamp(min=torch.finfo(below.dtype).tiny)
 
 
 def _one_of(name: str, value: str, allowed: object) -> None:
@@ -233,7 +274,7 @@ def _weight(name: str, weight: Tensor | None, residual: Tensor) -> Tensor:
     import torch
 
     if weight is None:
-        return torch.ones(len(residual), dtype=torch.float32, device=residual.device)
+        return torch.ones(len(residual), device=residual.device)
     if weight.shape != residual.shape[:1]:
         raise InputError(f"{name} has shape {tuple(weight.shape)}: expected {(len(residual),)}, one value a pair")
     weight = weight.detach().to(residual.device)
@@ -241,3 +282,19 @@ def _weight(name: str, weight: Tensor | None, residual: Tensor) -> Tensor:
     if (weight < 0).any():
         raise InputError(f"{name} has negative values, the least {float(weight.min())}: expected numbers ≥ 0")
     return weight
+
+
+def refuse_not_finite(name: str, values: Tensor) -> None:
+    """Refuse a tensor with infinities or NaN.
+
+    Raises:
+        InputError: says how many there are, and the first of them.
+    """
+    import torch
+
+    if not (finite := torch.isfinite(values)).all():
+        wrong = values[~finite]
+        raise InputError(
+            f"{name} has {len(wrong)} of {values.numel()} values that are not finite, the first {float(wrong[0])}: "
+            "expected finite numbers"
+        )

@@ -13,10 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
+from artifacts.device import widest_float
 from artifacts.errors import InputError
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 
@@ -131,16 +131,10 @@ class PairErrors:
 
 def prediction_errors(prediction: Tensor, expected: Tensor) -> tuple[Tensor, Tensor]:
     """Mean squared residual of each pair, (B,), and the residuals (B, ...), in fp64 where the device has it."""
-    wide = _wide(prediction)
+    wide = widest_float(prediction)
     # Widened before the target is subtracted.
     residual = prediction.to(wide) - expected.to(wide)
     return residual.square().reshape(len(residual), -1).mean(1), residual
-
-
-def _wide(values: Tensor) -> torch.dtype:
-    import torch
-
-    return torch.float32 if values.device.type == "mps" else torch.float64
 
 
 def pair_errors(pair: PairPrediction) -> PairErrors:
@@ -152,7 +146,7 @@ def pair_errors(pair: PairPrediction) -> PairErrors:
 
     def branch(policy: Tensor, reference: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """L, R, residual and shift."""
-        reference, expected = reference.detach(), target.detach().to(_wide(target))
+        reference, expected = reference.detach(), target.detach().to(widest_float(target))
         policy_error, residual = prediction_errors(policy, expected)
         return (
             policy_error,

@@ -30,9 +30,7 @@ from artifacts.errors import InputError
 from artifacts.plugins import Call, Registry, place
 from artifacts.validation import parse
 from sdpo.diffusion.errors import PairErrors, PairPrediction, pair_errors
-from sdpo.finite import refuse_not_finite
-from sdpo.residual_sums import ResidualSums, residual_sums
-from sdpo.safeguard import Safeguard, scale_of_sums
+from sdpo.safeguard import ResidualSums, Safeguard, refuse_not_finite, residual_sums, scale_of_sums
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -319,13 +317,7 @@ def _with_gradient_scaled(values: Tensor | None, scale: Tensor) -> Tensor | None
 
 def _pair_sums(errors: PairErrors) -> ResidualSums | None:
     """Sums over the residuals of each pair, (B,), unweighted; None without losers."""
-    import torch
-
-    if errors.loser_residual is None:
-        return None
-    ones = torch.ones_like(errors.policy_winner.detach())
-    with torch.no_grad():
-        return residual_sums(errors.winner_residual, errors.loser_residual, ones, ones)
+    return None if errors.loser_residual is None else residual_sums(errors.winner_residual, errors.loser_residual)
 
 
 def _metrics(errors: PairErrors, scale: Tensor, sums: ResidualSums | None) -> dict[str, Tensor]:

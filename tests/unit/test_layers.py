@@ -21,7 +21,7 @@ LAYERS = {
 """What each package may import besides itself."""
 ROOMS = {
     "sdpo": (
-        "finite residual_sums safeguard diffusion objectives",
+        "safeguard diffusion objectives",
         "objective_check bases",
         "pairs training audit",
         "cli",

@@ -12,9 +12,8 @@ from dataclasses import dataclass, fields, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from sdpo.finite import refuse_not_finite
 from sdpo.objectives import Objective, PairErrors, PairPrediction
-from sdpo.safeguard import safe_scale
+from sdpo.safeguard import refuse_not_finite, safe_scale
 
 if TYPE_CHECKING:
     from torch import Tensor
