@@ -46,10 +46,10 @@ def _pairs(chosen: argparse.Namespace, arguments: Sequence[str]) -> None:
 
 
 def _train(chosen: argparse.Namespace, arguments: Sequence[str]) -> int:
-    from sdpo.training import launch, processes, train_together
+    from sdpo.training import processes, train_together
     from sdpo.training.time_budget import EXIT_STATUS, StoppedEarly, TimeBudget, process_start
 
-    launch.together(arguments, chosen.processes, spec=chosen.spec)
+    processes.together(arguments, chosen.processes, spec=chosen.spec)
     spec = read_spec(chosen.spec)
     status = 0
     try:

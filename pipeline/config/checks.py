@@ -19,7 +19,7 @@ from pipeline.config.raw import Raw
 from pipeline.config.scorer_checks import CHECKS as SCORERS
 from pipeline.config.training import Training
 from pipeline.config.variants import baselines
-from sdpo.training.micro_batches import expected_instead
+from sdpo.training.processes import expected_instead
 
 SOURCES: tuple[tuple[str, Callable[[], list[str]], Callable[[str], ModuleType]], ...] = (
     ("pairs", registries.pair_sources, registries.pair_source),

@@ -90,7 +90,7 @@ class Objective:
         Args:
             pair: predictions and targets of B pairs.
             scale: λ to use instead of that of this micro-batch, () or (B,); for a λ of several micro-batches, see
-                :mod:`sdpo.training.accumulation`.
+                :func:`sdpo.training.gradients.accumulate_gradients`.
 
         Raises:
             InputError: the objective needs losers and the pair has none, or a prediction or target is not finite.

@@ -3,19 +3,25 @@
 The folder is not a declared output of any rule and its name holds the digest of everything that shaped the
 training, so that a killed job goes on where it was and a changed one starts anew. Beside ``step-….pt`` stands
 ``step-….sha256``, written first: a state without it is not whole. One that cannot be read becomes
-``step-….pt.damaged``, so that it does not count among the newest.
+``step-….pt.damaged``, so that it does not count among the newest. The batch of a step that is not finite lies here too.
 """
 
 from __future__ import annotations
 
+import json
 import pickle
 import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from artifacts import atomic
 from artifacts.atomic import file_sha256, replaced_file, write_text
+
+if TYPE_CHECKING:
+    import torch
+
+    from sdpo.training.drawing import Drawn
 
 KEPT = 2
 
@@ -97,3 +103,31 @@ def load_newest(folder: Path) -> dict[str, Any] | None:
     """The state of :func:`newest`."""
     found = newest(folder)
     return None if found is None else found[1]
+
+
+def save_batch(folder: Path, drawn: Drawn, pair_ids: torch.Tensor, *, process: int, **about: Any) -> Path:
+    """Write ``not-finite-step-….safetensors``: everything that went into that step in this process.
+
+    The file holds ``winner``, ``loser`` and ``noise`` (B, C, H, W), ``timesteps`` (B,), ``pair_ids`` (B,) as in the
+    cache's index, and the conditions as ``winner.<name>`` and ``loser.<name>``; ``about`` is in its metadata, as JSON.
+
+    Args:
+        folder: where the checkpoints lie.
+        drawn: B pairs.
+        pair_ids: (B,).
+        process: number of this process, part of the file's name if it is not 0.
+        about: at least ``step``.
+    """
+    from safetensors.torch import save_file
+
+    tensors = {"winner": drawn.winner, "loser": drawn.loser, "noise": drawn.noise, "timesteps": drawn.timesteps}
+    for side, conditions in (("winner", drawn.winner_conditions), ("loser", drawn.loser_conditions)):
+        tensors |= {f"{side}.{name}": tensor for name, tensor in conditions.items()}
+    tensors["pair_ids"] = pair_ids
+    suffix = f"-process{process}" if process else ""
+    path = folder / f"not-finite-step-{about['step']:08d}{suffix}.safetensors"
+    # Both sides may share a tensor, and safetensors refuses those that share memory.
+    owned = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    with replaced_file(path) as temporary:
+        save_file(owned, temporary, metadata={"about": json.dumps(about)})
+    return path

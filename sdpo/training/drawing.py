@@ -6,9 +6,11 @@ from (k, epoch): a resumed run needs no random state and is the same run to the 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from sdpo.bases import Base
     from sdpo.pairs.cache import Pairs
 
+T = TypeVar("T")
 # Domains of the random streams: two draws must never share a seed.
 ORDER, STEP, HELDOUT, AUDIT, FLIP, POSTERIOR, LORA, SAMPLE = 1, 2, 3, 4, 5, 6, 7, 8
 
@@ -127,3 +130,28 @@ def draw(
     prompts = pairs.prompts(rows, empty)
     conditions = [{**prompts, **base.image_conditions(side.sizes)} for side in sides]
     return Drawn(rows, latents[0], latents[1], noise, timesteps, conditions[0], conditions[1])
+
+
+def prefetched(draw: Callable[[int], T], steps: Iterable[int], *, ahead: bool) -> Iterator[T]:
+    """``draw(step)`` for each step in order.
+
+    Args:
+        draw: depends on the step alone, so that it does not matter when it is called.
+        steps: numbers of steps.
+        ahead: draw one step ahead in a thread. It pays where the denoiser computes on a GPU; on the CPU both would
+            share the cores.
+
+    Raises:
+        Exception: whatever ``draw`` raises, when its step comes.
+    """
+    if not ahead:
+        yield from map(draw, steps)
+        return
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        waiting = None
+        for step in steps:
+            before, waiting = waiting, thread.submit(draw, step)
+            if before is not None:
+                yield before.result()
+        if waiting is not None:
+            yield waiting.result()

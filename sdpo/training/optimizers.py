@@ -1,7 +1,8 @@
-"""Optimizers by name, with the constants of the published training scripts."""
+"""Optimizers by name, with the constants of the published training scripts, and the learning rate of each step."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,10 @@ from artifacts.errors import InputError
 if TYPE_CHECKING:
     import torch
 
+    from sdpo.training.settings import TrainingSettings
+
 NAMES = ("adamw", "adam", "adafactor")
+SCHEDULES = ("constant", "linear", "cosine")
 
 
 def create(
@@ -45,3 +49,26 @@ def create(
     if name == "adam":
         return torch.optim.Adam(parameters, lr=learning_rate, weight_decay=weight_decay, fused=fused)
     return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=fused)
+
+
+def peak(settings: TrainingSettings) -> float:
+    """Learning rate at the end of warm-up; with scaling, ``learning_rate`` is that of a batch of one pair."""
+    return settings.learning_rate * (settings.batch_size if settings.scale_learning_rate else 1)
+
+
+def learning_rate(settings: TrainingSettings, step: int) -> float:
+    """Learning rate of step ``step`` (from 1).
+
+    Warm-up rises linearly and reaches the peak at step ``warmup_steps``; ``linear`` and ``cosine`` fall from there and
+    would be 0 one step after the last.
+
+    Raises:
+        InputError: no such schedule.
+    """
+    if settings.schedule not in SCHEDULES:
+        raise InputError(f"training.schedule is '{settings.schedule}', expected one of {', '.join(SCHEDULES)}")
+    rate = peak(settings) * min(1.0, step / max(settings.warmup_steps, 1))
+    if settings.schedule == "constant" or step <= settings.warmup_steps:
+        return rate
+    done = (step - settings.warmup_steps) / (settings.steps - settings.warmup_steps + 1)
+    return rate * (1.0 - done if settings.schedule == "linear" else (1.0 + math.cos(math.pi * done)) / 2.0)

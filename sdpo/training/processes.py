@@ -1,4 +1,4 @@
-"""Several processes that train one model: each computes the gradients of its share of a step, and all add them up.
+"""Several processes that train one model: each computes the gradients of its micro-batches, and all add them up.
 
 The processes are started by ``sdpo train --processes N``, ``accelerate launch`` or ``torchrun``; accelerate finds them
 and their devices. Gradients are summed by one explicit all-reduce a step instead of inside the backward pass, since a λ
@@ -20,6 +20,9 @@ from artifacts.errors import InputError
 
 if TYPE_CHECKING:
     import torch
+
+    from sdpo.objectives import Objective
+    from sdpo.training.settings import TrainingSettings
 
 T = TypeVar("T")
 _PATIENCE = timedelta(minutes=30)
@@ -123,13 +126,39 @@ def _host_group(patience: timedelta) -> Any:
     return dist.new_group(backend="gloo", timeout=patience)
 
 
+def together(arguments: Sequence[str], count: int, *, spec: str = "") -> None:
+    """Become the launcher of ``count`` processes of this machine that run ``sdpo`` with these arguments.
+
+    Returns at once if this process is to do the work: it is the only one, or was itself started as one of several.
+    The launcher is torch's own, which ``accelerate launch`` uses for GPUs; on the CPU the latter needs MPI. Its exit
+    status is 0, or 1 if one of the processes failed, whatever its own.
+
+    Args:
+        arguments: of the command line.
+        count: processes.
+        spec: where the job description comes from.
+
+    Raises:
+        InputError: less than one process, or a job description that only one of them could read.
+    """
+    if count < 1:
+        raise InputError(f"--processes is {count}, expected at least 1")
+    if count == 1 or _started_with_others():
+        return
+    if spec == "-":
+        raise InputError(f"--spec is -, which {count} processes cannot all read; give inline JSON or a file")
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+    # In place of this process, so that signals reach the launcher, which passes them on.
+    os.execv(sys.executable, [sys.executable, *launcher, "-m", "sdpo.cli", *arguments])
+
+
 def join(device: str) -> Processes:
     """This process among those it was started with; alone where it was started by itself.
 
     Args:
         device: ``training.device``; ``cpu`` keeps processes off the GPUs.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if not _started_with_others():
         return Processes()
     import torch
     from accelerate import PartialState
@@ -139,6 +168,11 @@ def join(device: str) -> Processes:
     for patience in (_PATIENCE, _LONG_PATIENCE):
         _host_group(patience)
     return Processes(state.process_index, state.num_processes, state.local_process_index)
+
+
+def _started_with_others() -> bool:
+    # A scheduler or a container may have set it to 1 for everything that it starts.
+    return int(os.environ.get("WORLD_SIZE") or 1) > 1
 
 
 def is_main() -> bool:
@@ -179,3 +213,67 @@ def _joined() -> bool:
     """Whether this process is one of several; torch is not imported to find out."""
     distributed = sys.modules.get("torch.distributed")
     return distributed is not None and distributed.is_available() and distributed.is_initialized()
+
+
+def micro_batches(settings: TrainingSettings, objective: Objective, processes: int) -> list[range]:
+    """Places of each micro-batch in a step.
+
+    They do not depend on the number of processes where a λ is one micro-batch's; so no result does, but for rounding
+    and for losses that take in the micro-batches of other processes (Diffusion-KTO).
+
+    Args:
+        settings: ``batch_size`` and ``micro_batch_size``.
+        objective: its safeguard says what shares a λ.
+        processes: that share the step.
+
+    Raises:
+        InputError: see :func:`expected_instead`.
+    """
+    pairs, size, guard = settings.batch_size, settings.micro_batch_size, objective.safeguard
+    expected = expected_instead(
+        pairs,
+        size,
+        processes,
+        shares_scale=guard is not None and guard.granularity == "microbatch",
+        reduces=getattr(objective.module, "REDUCES", False),
+        objective=objective.name,
+    )
+    if expected:
+        raise InputError(f"training.micro_batch_size is {'left out' if size is None else size}: {expected}")
+    return _split(pairs, size, processes)
+
+
+def expected_instead(
+    pairs: int, size: int | None, processes: int, *, shares_scale: bool, reduces: bool, objective: str
+) -> str | None:
+    """What is wrong with a micro-batch's size; ``None`` if nothing is.
+
+    Every process has to get a micro-batch, none may change what shares a λ, and none may wait within a loss for one
+    that has no micro-batch left.
+
+    Args:
+        pairs: of a step.
+        size: of a micro-batch; ``None`` gives each process one.
+        processes: that share the step.
+        shares_scale: whether the pairs of a micro-batch share a λ.
+        reduces: whether the loss of a pair takes in the micro-batches of other processes.
+        objective: its name.
+    """
+    if processes > 1 and size is None and shares_scale:
+        return f"expected a number of pairs, since these share a λ and {processes} processes share a step"
+    if pairs < processes:
+        return f"{processes} processes cannot share {pairs} pairs; lower execution.processes"
+    count = len(_split(pairs, size, processes))
+    if count < processes:
+        return f"expected at most {pairs // processes}: {processes} processes share {pairs} pairs"
+    if count % processes and reduces:
+        return (
+            f"{pairs} pairs make {count} micro-batches, and objective '{objective}' takes means over the {processes} "
+            f"processes; expected a size that makes a multiple of {processes}"
+        )
+    return None
+
+
+def _split(pairs: int, size: int | None, processes: int) -> list[range]:
+    size = size or -(-pairs // processes)
+    return [range(start, min(start + size, pairs)) for start in range(0, pairs, size)]

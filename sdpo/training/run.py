@@ -16,14 +16,10 @@ from typing import TYPE_CHECKING, Any
 from artifacts.errors import InputError
 from artifacts.progress import progress
 from sdpo.training import checkpoint, optimizers, precision
-from sdpo.training.drawing import Drawn, draw
+from sdpo.training.drawing import Drawn, draw, prefetched
 from sdpo.training.gradients import PairGradients
-from sdpo.training.learning_rate import learning_rate, peak
-from sdpo.training.micro_batches import micro_batches
-from sdpo.training.nan_guard import save_batch
 from sdpo.training.policy import Policy
-from sdpo.training.prefetch import prefetched
-from sdpo.training.processes import Processes
+from sdpo.training.processes import Processes, micro_batches
 from sdpo.training.time_budget import StepDropped, StoppedEarly, TimeBudget
 
 if TYPE_CHECKING:
@@ -78,7 +74,7 @@ class TrainingRun:
         self.optimizer = optimizers.create(
             settings.optimizer,
             self.policy.trained,
-            learning_rate=peak(settings),
+            learning_rate=optimizers.peak(settings),
             weight_decay=settings.weight_decay,
         )
         parts = micro_batches(settings, objective, self.processes.count)
@@ -240,12 +236,12 @@ class TrainingRun:
         except InputError as error:
             ids = drawn.rows if self.pairs.ids is None else self.pairs.ids[drawn.rows]
             about = {"label": self.label, "seed": self.seed, "step": step, "problem": str(error)}
-            file = save_batch(state_folder, drawn, ids, process=self.processes.index, **about)
+            file = checkpoint.save_batch(state_folder, drawn, ids, process=self.processes.index, **about)
             raise InputError(
                 f"{self.label}: {error} at step {step}; lower training.learning_rate or the objective's beta; "
                 f"the pairs of this step are in {file}"
             ) from error
-        rate = learning_rate(settings, step)
+        rate = optimizers.learning_rate(settings, step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()

@@ -16,7 +16,7 @@ from sdpo.cli import main
 from sdpo.objective_check.command import cases, failures
 from sdpo.objective_check.properties import CHECKS, Draw, gradients, leaves, pairs, rows
 from sdpo.objectives import Objective, PairPrediction, create, load, names
-from sdpo.training.accumulation import accumulate_gradients
+from sdpo.training.gradients import accumulate_gradients
 
 # Whatever is there, and hyperparameters away from their defaults.
 CASES = [(name, case) for name in names() for case in cases(load(name).Parameters)]

@@ -16,7 +16,7 @@ import torch
 from artifacts.errors import InputError
 from sdpo.objectives import PairPrediction, create, dmpo, load, pair_weights
 from sdpo.safeguard import Safeguard, safe_scale
-from sdpo.training.accumulation import accumulate_gradients
+from sdpo.training.gradients import accumulate_gradients
 
 ROOT = Path(__file__).parents[4]
 METRICS = {

@@ -14,10 +14,9 @@ from safetensors.torch import load_file
 from artifacts import layout
 from artifacts.errors import InputError
 from sdpo.bases import open_described
-from sdpo.training.ema import MovingAverage
 from sdpo.training.job import train
 from sdpo.training.lora import FILE, Adapters
-from sdpo.training.policy import Policy
+from sdpo.training.policy import MovingAverage, Policy
 from sdpo.training.precision import Precision
 from sdpo.training.settings import LoraSettings, TrainingSettings
 

@@ -19,10 +19,9 @@ from safetensors.torch import load_file
 from artifacts import layout
 from artifacts.errors import InputError
 from sdpo import cli, objectives
-from sdpo.training import checkpoint, launch
+from sdpo.training import checkpoint, processes
 from sdpo.training.job import TrainingSettings, train
-from sdpo.training.micro_batches import micro_batches
-from sdpo.training.processes import Processes
+from sdpo.training.processes import Processes, micro_batches
 
 World = tuple[dict[str, str], Path]
 Job = Callable[..., dict[str, Any]]
@@ -203,19 +202,19 @@ def test_command_becomes_a_launcher_once(monkeypatch: pytest.MonkeyPatch) -> Non
     started: list[list[str]] = []
     monkeypatch.setattr(os, "execv", lambda program, words: started.append(words))
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    launch.together(["train", "--processes", "1"], 1)
+    processes.together(["train", "--processes", "1"], 1)
     assert started == []
-    launch.together(["train", "--processes", "3", "--spec", "{}"], 3)
+    processes.together(["train", "--processes", "3", "--spec", "{}"], 3)
     assert started[0][1:] == [
         *("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=3"),
         *("-m", "sdpo.cli", "train", "--processes", "3", "--spec", "{}"),
     ]
     monkeypatch.setenv("WORLD_SIZE", "3")
-    launch.together(["train", "--processes", "3"], 3)
+    processes.together(["train", "--processes", "3"], 3)
     assert len(started) == 1
     # Inherited from a scheduler that started one task.
     monkeypatch.setenv("WORLD_SIZE", "1")
-    launch.together(["train", "--processes", "3"], 3)
+    processes.together(["train", "--processes", "3"], 3)
     assert len(started) == 2
 
 

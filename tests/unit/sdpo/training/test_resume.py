@@ -21,10 +21,9 @@ from artifacts.contents import Contents
 from artifacts.job_manifest import missing_from
 from sdpo.objectives import PairPrediction
 from sdpo.training import checkpoint
-from sdpo.training.drawing import Drawn
+from sdpo.training.drawing import Drawn, prefetched
 from sdpo.training.gradients import PairGradients
 from sdpo.training.job import train
-from sdpo.training.prefetch import prefetched
 from sdpo.training.time_budget import EXIT_STATUS, StoppedEarly, TimeBudget
 
 World = tuple[dict[str, str], Path]

@@ -17,7 +17,7 @@ from sdpo import objectives
 from sdpo.objectives import PairPrediction
 from sdpo.objectives.diffusion_kto import _mean_over_processes
 from sdpo.safeguard import safe_scale
-from sdpo.training.accumulation import accumulate_gradients
+from sdpo.training.gradients import accumulate_gradients
 
 PAIRS, VALUES = 12, 6
 SETTINGS: list[tuple[str, dict[str, Any]]] = [

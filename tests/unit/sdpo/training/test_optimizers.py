@@ -7,7 +7,7 @@ import torch
 
 from artifacts.errors import InputError
 from sdpo.training import optimizers
-from sdpo.training.learning_rate import learning_rate, peak
+from sdpo.training.optimizers import learning_rate, peak
 from sdpo.training.settings import TrainingSettings
 
 SETTINGS = TrainingSettings(
