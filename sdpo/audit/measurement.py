@@ -122,9 +122,10 @@ class Auditor:
         """Micro-batch ``number``, the same for every model of a pair set."""
         import torch
 
+        from artifacts.random_streams import stream
         from sdpo.diffusion.conditions import converted, joined
         from sdpo.diffusion.noising import noised, target
-        from sdpo.training.drawing import AUDIT, chosen_pairs, stream
+        from sdpo.training.drawing import AUDIT, chosen_pairs
 
         pairs, seed = self.pairs, self.settings.seed
         rows = torch.tensor(chosen_pairs(len(pairs), self.step.batch_size, seed, number + 1))

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
-
+from artifacts.random_streams import stream
 from sdpo.diffusion.conditions import Conditions, moved, split
 
 if TYPE_CHECKING:
@@ -25,17 +24,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 # Domains of the random streams: two draws must never share a seed.
 ORDER, STEP, HELDOUT, AUDIT, FLIP, POSTERIOR, LORA, SAMPLE = 1, 2, 3, 4, 5, 6, 7, 8
-
-
-def stream(*key: int) -> torch.Generator:
-    """A CPU generator seeded from a tuple of integers, independent of all other tuples of its length.
-
-    NumPy pads with zeros: ``(8,)`` and ``(8, 0)`` are one seed. So keys of one domain have one length.
-    """
-    import torch
-
-    words = np.random.SeedSequence(key).generate_state(2, np.uint32)
-    return torch.Generator().manual_seed((int(words[0]) << 31) ^ int(words[1]))
 
 
 @lru_cache(maxsize=4)

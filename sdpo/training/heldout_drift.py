@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from artifacts.random_streams import stream
 from sdpo.diffusion.conditions import Conditions, moved, picked
-from sdpo.training.drawing import HELDOUT, stream
+from sdpo.training.drawing import HELDOUT
 from sdpo.training.precision import Precision
 from sdpo.training.processes import Processes
 

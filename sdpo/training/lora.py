@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artifacts.errors import InputError
-from sdpo.training.drawing import LORA, stream
+from artifacts.random_streams import stream
+from sdpo.training.drawing import LORA
 
 if TYPE_CHECKING:
     import torch

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from artifacts.atomic import write_bytes
 from artifacts.errors import InputError
+from artifacts.random_streams import stream
 from sdpo.diffusion.conditions import Conditions, moved
-from sdpo.training.drawing import SAMPLE, stream
+from sdpo.training.drawing import SAMPLE
 
 if TYPE_CHECKING:
     import torch

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from artifacts.progress import progress
-from sdpo.training.drawing import stream
+from artifacts.random_streams import stream
 from worlds.toy_surface.mlp_stack import HIDDEN, LAYERS, Activations, MlpStack, initial, layer_sizes
 
 if TYPE_CHECKING:

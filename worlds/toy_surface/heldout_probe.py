@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sdpo.training.drawing import stream
+from artifacts.random_streams import stream
 from sdpo.training.heldout_drift import drift_row
 from worlds.toy_surface.point_pairs import Batch, Points
 

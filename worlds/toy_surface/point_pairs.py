@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from artifacts.random_streams import stream
 from sdpo.diffusion.noising import flow_coefficients, noised, target, uniform_sigmas
-from sdpo.training.drawing import stream
 
 if TYPE_CHECKING:
     from torch import Tensor

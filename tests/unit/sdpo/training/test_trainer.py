@@ -22,7 +22,7 @@ from sdpo.bases import open_base
 from sdpo.bases.sd15 import StableDiffusion
 from sdpo.pairs import cache
 from sdpo.training import checkpoint, train_together
-from sdpo.training.drawing import chosen_pairs, draw, stream
+from sdpo.training.drawing import chosen_pairs, draw
 from sdpo.training.heldout_drift import HeldoutProbe
 from sdpo.training.job import TrainingRun, TrainingSettings, train
 
@@ -257,13 +257,6 @@ def test_every_epoch_shows_each_pair_once() -> None:
 
 def test_batch_larger_than_the_data_repeats_it_evenly() -> None:
     assert Counter(chosen_pairs(3, 9, seed=0, step=2)) == {0: 3, 1: 3, 2: 3}
-
-
-def test_random_streams_differ_by_every_part_of_their_key() -> None:
-    keys = [(2, 0, 1), (2, 1, 0), (1, 0, 1), (2, 0, 2), (3, 0), (3, 1)]
-    draws = [tuple(torch.rand(3, generator=stream(*key)).tolist()) for key in keys]
-    assert len(set(draws)) == len(keys)
-    assert draws[0] == tuple(torch.rand(3, generator=stream(2, 0, 1)).tolist())
 
 
 def test_loss_that_is_not_finite_stops_the_training(job: Job) -> None:
