@@ -39,9 +39,6 @@ if TYPE_CHECKING:
 Granularity = Literal["microbatch", "sample", "global"]
 Formula = Literal["sdpo", "ovis"]
 
-PUBLISHED_EPSILON = 1e-9
-"""What the published code adds to the denominator."""
-
 
 class Safeguard(BaseModel):
     """Settings of the safeguard, as a variant of the config states them."""

@@ -10,17 +10,16 @@ v_prediction     α = √ᾱ_t, σ = √(1 − ᾱ_t)           α·ε − σ·x
 flow             α = 1 − σ, σ in [0, 1]             ε − x0              x_t − σ·v̂
 ===============  =================================  ==================  ====================
 
-Hence residuals convert, at one t, as ``r_ε = α·r_v`` and ``r_x0 = −σ·r_v``, for v-prediction and flow alike: see
-:func:`converted_residual`. The factor is common to both members of a pair, which share t, so λ of a single pair is the
-same in every parametrisation; λ of a micro-batch is not, since each weights its timesteps otherwise. Winner and loser
-also share ε: their targets are the same for epsilon only.
+Hence residuals convert, at one t, as ``r_ε = α·r_v`` and ``r_x0 = −σ·r_v``, for v-prediction and flow alike. The factor
+is common to both members of a pair, which share t, so λ of a single pair is the same in every parametrisation; λ of a
+micro-batch is not, since each weights its timesteps otherwise. Winner and loser also share ε: their targets are the
+same for epsilon only.
 
 Results are fp32 (fp64 for fp64 input): in bf16 the coefficients alone are off by up to 0.4 %.
 """
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Literal, get_args
 
 from artifacts.errors import InputError
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
 Parametrisation = Literal["epsilon", "v_prediction", "flow"]
-Predicted = Literal["epsilon", "v_prediction", "flow", "sample"]
 
 
 def ddpm_coefficients(alphas_cumprod: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,29 +76,6 @@ def uniform_sigmas(count: int, generator: Generator | None = None) -> Tensor:
     return torch.rand(count, generator=generator)
 
 
-def logit_normal_sigmas(
-    count: int, generator: Generator | None = None, *, mean: float = 0.0, std: float = 1.0, shift: float = 1.0
-) -> Tensor:
-    """σ of rectified flow for training, (count,), with normal log-odds (arXiv 2403.03206, Sec. 3.1).
-
-    Args:
-        count: how many to draw.
-        generator: source of randomness.
-        mean: of the log-odds of noise; above 0 prefers noisy samples.
-        std: of the log-odds, > 0.
-        shift: > 0; multiplies the odds, as larger images need (arXiv 2403.03206, Eq. 23).
-
-    Raises:
-        InputError: ``std`` or ``shift`` is not positive.
-    """
-    import torch
-
-    for name, value in (("std", std), ("shift", shift)):
-        if not 0.0 < value < float("inf"):
-            raise InputError(f"{name} = {value!r}: expected a finite number above 0")
-    return torch.sigmoid(mean + std * torch.randn(count, generator=generator) + math.log(shift))
-
-
 def noised(x0: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
     """x_t = α·x0 + σ·ε.
 
@@ -143,41 +118,6 @@ def predicted_sample(
     if parametrisation == "epsilon":
         return (noisy - sigma * predicted) / alpha
     return (alpha * noisy if parametrisation == "v_prediction" else noisy) - sigma * predicted
-
-
-def converted_residual(residual: Tensor, source: Predicted, into: Predicted, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """The residual that a model would have if it predicted something else: one model, two parametrisations.
-
-    Args:
-        residual: prediction − target, (B, ...).
-        source: what was predicted: ``epsilon``, ``v_prediction``, ``flow`` or ``sample`` (x0).
-        into: what is asked for, likewise.
-        alpha: coefficient of x0, (B,); not 0 if ``source`` is epsilon and ``into`` is not.
-        sigma: coefficient of ε, (B,); not 0 if ``source`` is the sample and ``into`` is not.
-
-    Returns:
-        (B, ...) in fp32 at least.
-
-    Raises:
-        InputError: unknown parametrisation, one of another process, shapes do not match, or a division by
-            zero.
-    """
-    residual, _, alpha, sigma = _matched(residual, residual, alpha, sigma)
-    known = list(get_args(Predicted))
-    for name, value in (("source", source), ("into", into)):
-        if value not in known:
-            raise InputError(f"{name} = {value!r}: expected one of {', '.join(known)}{nearest(str(value), known)}")
-    # r_v is the pivot: r_ε = α·r_v, r_x0 = −σ·r_v.
-    factors = {"epsilon": alpha, "sample": -sigma}
-    above, below = factors.get(into), factors.get(source)
-    if source == into:
-        return residual
-    if above is None and below is None:
-        raise InputError(f"{source} and {into} belong to two processes: no residual of one is a residual of the other")
-    if below is not None and (below == 0).any():
-        raise InputError(f"a residual of {source} at {'alpha' if source == 'epsilon' else 'sigma'} = 0 says nothing")
-    residual = residual if below is None else residual / below
-    return residual if above is None else residual * above
 
 
 def _matched(x0: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -47,12 +47,6 @@ class Parameters(BaseModel):
     )
 
 
-def target_logit(parameters: Parameters) -> float:
-    """u* = log((1 − α)/α), the logit at which the loss is zero and its gradient changes sign."""
-    alpha = max(parameters.alpha, SMALLEST_ALPHA)
-    return math.log1p(-alpha) - math.log(alpha)
-
-
 def loss(errors: PairErrors, parameters: Parameters) -> Tensor:
     """KL(σ(u) ‖ 1 − α) of each pair, (B,).
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from sdpo.safeguard import PUBLISHED_EPSILON, Safeguard, residual_sums, safe_scale, scale_of_sums
+from sdpo.safeguard import Safeguard, residual_sums, safe_scale, scale_of_sums
 
 GRANULARITIES = ("microbatch", "sample", "global")
 WINNER = torch.tensor([[1.0, 2.0], [3.0, 0.0]])
@@ -225,7 +225,7 @@ def test_added_epsilon_is_that_of_the_published_code(size: float) -> None:
     (g_l,) = torch.autograd.grad(output[3:].square().mean(), output)
     product = float((g_w[:3] * g_l[3:]).sum())
     expected = 0.1 * float(g_w.square().sum()) / (product + 1e-9)
-    found = safe_scale(winner, loser, mu=0.9, added_epsilon=PUBLISHED_EPSILON)
+    found = safe_scale(winner, loser, mu=0.9, added_epsilon=1e-9)
     assert found == pytest.approx(expected, rel=1e-9)
     exact = safe_scale(winner, loser, mu=0.9)
     assert float(found / exact) == pytest.approx(1 / (1 + 1e-9 / product), rel=1e-9)

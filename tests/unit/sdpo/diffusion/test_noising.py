@@ -8,10 +8,8 @@ import pytest
 import torch
 
 from sdpo.diffusion.noising import (
-    converted_residual,
     ddpm_coefficients,
     flow_coefficients,
-    logit_normal_sigmas,
     noised,
     target,
     uniform_sigmas,
@@ -108,20 +106,17 @@ def test_residuals_convert_as_the_predictions_do(process: Any) -> None:
     predicted = wanted + 0.1 * torch.randn(wanted.shape, generator=torch.Generator().manual_seed(1))
     residual = predicted - wanted
     clean, epsilon = clean_of(process, predicted, x_t, alpha.reshape(column), sigma.reshape(column))
-    in_epsilon = converted_residual(residual, process, "epsilon", alpha, sigma)
-    in_sample = converted_residual(residual, process, "sample", alpha, sigma)
-    torch.testing.assert_close(in_epsilon, epsilon - noise)
-    torch.testing.assert_close(in_sample, clean - x0)
-    torch.testing.assert_close(converted_residual(in_epsilon, "epsilon", "sample", alpha, sigma), in_sample)
-    torch.testing.assert_close(converted_residual(in_sample, "sample", process, alpha, sigma), residual)
+    torch.testing.assert_close(alpha.reshape(column) * residual, epsilon - noise)
+    torch.testing.assert_close(-sigma.reshape(column) * residual, clean - x0)
 
 
 @pytest.mark.parametrize("into", ["epsilon", "sample"])
-def test_scale_of_one_pair_is_the_same_in_every_parametrisation(into: Any) -> None:
+def test_scale_of_one_pair_is_the_same_in_every_parametrisation(into: str) -> None:
     winner, noise = batch()
     loser = 0.8 * winner + 0.5 * noise
     sigmas = torch.tensor([0.1, 0.6, 0.9], dtype=torch.float64)
-    converted = [converted_residual(r, "flow", into, 1 - sigmas, sigmas) for r in (winner, loser)]
+    factor = (1 - sigmas if into == "epsilon" else -sigmas).reshape(-1, 1, 1, 1)
+    converted = factor * winner, factor * loser
     one_by_one = safe_scale(winner, loser, mu=0.6, granularity="sample")
     assert (one_by_one < 1).all()
     torch.testing.assert_close(safe_scale(*converted, mu=0.6, granularity="sample"), one_by_one)
@@ -129,31 +124,8 @@ def test_scale_of_one_pair_is_the_same_in_every_parametrisation(into: Any) -> No
     assert abs(float(safe_scale(*converted, mu=0.6) / safe_scale(winner, loser, mu=0.6)) - 1) > 1e-3
 
 
-def test_conversion_refuses_what_it_cannot_know() -> None:
-    x0, _ = batch()
-    zero, one = torch.zeros(3), torch.ones(3)
-    with pytest.raises(ValueError, match="alpha = 0"):
-        converted_residual(x0, "epsilon", "flow", zero, one)
-    with pytest.raises(ValueError, match="sigma = 0"):
-        converted_residual(x0, "sample", "flow", one, zero)
-    with pytest.raises(ValueError, match="two processes"):
-        converted_residual(x0, "flow", "v_prediction", one, one)
-    with pytest.raises(ValueError, match="did you mean 'sample'"):
-        converted_residual(x0, "flow", "samples", one, one)  # type: ignore[arg-type]
-
-
-def test_sigmas_for_training() -> None:
-    def draw(kind: Any, **options: Any) -> torch.Tensor:
-        drawn: torch.Tensor = kind(40000, torch.Generator().manual_seed(0), **options)
-        assert ((drawn >= 0) & (drawn < 1)).all()
-        return drawn
-
-    uniform = draw(uniform_sigmas)
-    assert uniform.mean().item() == pytest.approx(0.5, abs=0.01)
-    assert uniform.var().item() == pytest.approx(1 / 12, abs=0.002)
-    odds = torch.logit(draw(logit_normal_sigmas, mean=0.5, std=2.0))
-    assert (odds.mean().item(), odds.std().item()) == (pytest.approx(0.5, abs=0.03), pytest.approx(2.0, abs=0.03))
-    plain, shifted = draw(logit_normal_sigmas), draw(logit_normal_sigmas, shift=3.0)
-    torch.testing.assert_close(shifted, 3 * plain / (1 + 2 * plain))
-    with pytest.raises(ValueError, match="std = 0"):
-        logit_normal_sigmas(1, std=0.0)
+def test_uniform_sigmas() -> None:
+    drawn = uniform_sigmas(40000, torch.Generator().manual_seed(0))
+    assert ((drawn >= 0) & (drawn < 1)).all()
+    assert drawn.mean().item() == pytest.approx(0.5, abs=0.01)
+    assert drawn.var().item() == pytest.approx(1 / 12, abs=0.002)
