@@ -9,7 +9,8 @@ Ties are kept in the index with label 0.5, in the order of the source, and not t
 """
 
 from sdpo.pairs.cache.building import build
-from sdpo.pairs.cache.reading import Pairs, Side, check_fits, content_sha256, load, settings_of
+from sdpo.pairs.cache.gathering import Pairs, Side
+from sdpo.pairs.cache.reading import check_fits, content_sha256, load, settings_of
 from sdpo.pairs.cache.settings import EncodingSettings
 
 __all__ = ["EncodingSettings", "Pairs", "Side", "build", "check_fits", "content_sha256", "load", "settings_of"]
