@@ -61,7 +61,6 @@ def test_one_job_trains_eleven_variants(benchmark: Benchmark) -> None:
     for variant in ("sdpo-b10", "lineardpo-b1"):
         provenance = json.loads((benchmark.root / f"models/surface/{variant}/seed6/provenance.json").read_text())
         assert provenance["trained_together"] == 22
-        assert provenance["outer_layers"].split()[0] in ("gcc", "torch")
     assert read_table(model / "training.parquet", "training")["step"].tolist() == [2, 4]
     log = read_table(model / "training.parquet", "training")
     assert log["safe_scale_mean"].between(0, 1).all()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from artifacts.progress import progress
 from artifacts.random_streams import stream
-from worlds.toy_surface.mlp_stack import HIDDEN, LAYERS, Activations, MlpStack, initial, layer_sizes
+from worlds.toy_surface.mlp_stack import HIDDEN, LAYERS, initial, layer_sizes, predict
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,20 +42,20 @@ def pretrain(recipe: BaseRecipe) -> Tensor:
 
     sizes = layer_sizes(recipe.hidden, recipe.layers)
     seeds = range(recipe.seed, recipe.seed + recipe.models)
-    stack = MlpStack(torch.stack([initial(sizes, stream(_INITIAL, seed)) for seed in seeds]), sizes)
-    parameter = torch.nn.Parameter(stack.parameters, requires_grad=False)
-    parameter.grad = stack.gradient
-    optimizer = torch.optim.Adam([parameter], lr=recipe.learning_rate, fused=True)
-    kept = Activations(recipe.batch_size, sizes, torch.float32)
-    out = torch.empty(recipe.batch_size, 3)
+    models = torch.nn.Parameter(torch.stack([initial(sizes, stream(_INITIAL, seed)) for seed in seeds]))
+    optimizer = torch.optim.Adam([models], lr=recipe.learning_rate, fused=True)
     for step in progress(range(1, recipe.steps + 1), label="pretrain", unit="step"):
-        for model, seed in enumerate(seeds):
+        inputs, targets = [], []
+        for seed in seeds:
             random = np.random.default_rng([_STEP, seed, step])
             clean = torch.from_numpy(sample("all", recipe.batch_size, random)).float()
             noise = torch.from_numpy(random.standard_normal((recipe.batch_size, 3), dtype=np.float32))
             share = torch.from_numpy(random.random((recipe.batch_size, 1), dtype=np.float32))
-            inputs = torch.cat([(1.0 - share) * clean + share * noise, share], dim=1)
-            stack.forward(model, inputs, kept, out)
-            stack.backward(model, inputs, kept, 2.0 * (out - (noise - clean)) / recipe.batch_size)
+            inputs.append(torch.cat([(1.0 - share) * clean + share * noise, share], dim=1))
+            targets.append(noise - clean)
+        optimizer.zero_grad()
+        residual = predict(models, torch.stack(inputs).mT, sizes) - torch.stack(targets).mT
+        # The sum over models leaves each with the gradient of its own loss.
+        residual.square().sum().div(recipe.batch_size).backward()
         optimizer.step()
-    return stack.parameters
+    return models.detach()

@@ -6,7 +6,7 @@ The start noise of a cloud derives from its prompt's identifier and is the same 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +20,6 @@ from evals.images.folder import write_images
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from worlds.toy_surface.mlp_stack import MlpStack
 
 
 def generate(spec: Mapping[str, Any]) -> None:
@@ -38,7 +36,6 @@ def generate(spec: Mapping[str, Any]) -> None:
 
     from worlds.toy_surface.base import SurfaceBase
     from worlds.toy_surface.clouds import CLOUD_POINTS, picture
-    from worlds.toy_surface.mlp_stack import MlpStack
 
     torch.set_num_threads(int(spec.get("threads", 1)))
     settings = SamplingSettings(**spec["generation"])
@@ -52,30 +49,36 @@ def generate(spec: Mapping[str, Any]) -> None:
         started = time.time()
         is_base = model == layout.base_model_name(spec["base"]["name"])
         rows = base.parameters if is_base else _trained(layout.model(spec["root"], model), base)
-        stack = MlpStack(rows, base.sizes)
         clouds = []
         for index, prompt_id in enumerate(tables[name]["prompt_id"].tolist()):
             generator = torch.Generator().manual_seed(noise_seed(settings, prompt_id))
             noise = torch.randn(CLOUD_POINTS, 3, generator=generator)
-            clouds.append(picture(draw(stack, index % len(stack), noise, settings.steps).numpy()))
+            clouds.append(picture(draw(rows[index % len(rows)], base.sizes, noise, settings.steps).numpy()))
         shaping = {"generation": spec["generation"], "model": model, "prompt_set": name}
         provenance = describe(stage="generate", spec=shaping, inputs={}, started=started, device="cpu")
         seeds = [noise_seed(settings, prompt_id) for prompt_id in tables[name]["prompt_id"]]
         write_images(layout.images(spec["root"], model, name), tables[name], clouds, seeds, provenance)
 
 
-def draw(stack: MlpStack, model: int, noise: Tensor, steps: int) -> Tensor:
-    """Points (N, 3) from noise (N, 3): ``steps`` equal Euler steps of dx/dt = v from t = 1 (noise) to t = 0 (data)."""
+def draw(model: Tensor, sizes: Sequence[int], noise: Tensor, steps: int) -> Tensor:
+    """Points (N, 3) from noise (N, 3): ``steps`` equal Euler steps of dx/dt = v from t = 1 (noise) to t = 0 (data).
+
+    Args:
+        model: parameters, (P,).
+        sizes: of its layers.
+        noise: where the points start.
+        steps: at least 1.
+    """
     import torch
 
-    points = noise.clone()
-    inputs = torch.empty(len(noise), 4, dtype=noise.dtype)
+    from worlds.toy_surface.mlp_stack import predict
+
+    inputs = torch.cat([noise.T, torch.ones(1, len(noise), dtype=noise.dtype)])
     with torch.inference_mode():
         for step in range(steps):
-            inputs[:, :3] = points
-            inputs[:, 3] = 1.0 - step / steps
-            points -= stack.predict(model, inputs) / steps
-    return points
+            inputs[3] = 1.0 - step / steps
+            inputs[:3] -= predict(model[None], inputs[None], sizes)[0] / steps
+    return inputs[:3].T
 
 
 def _trained(folder: Path, base: Any) -> Tensor:

@@ -1,17 +1,17 @@
-"""Drift of the models of a stack on held-out pairs of points."""
+"""Drift of the models of a variant on held-out pairs of points."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from artifacts.random_streams import stream
 from sdpo.training.heldout_drift import drift_row
+from worlds.toy_surface.mlp_stack import predict
 from worlds.toy_surface.point_pairs import Batch, Points
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from worlds.toy_surface.mlp_stack import MlpStack
 
 # Domain of the random stream, apart from those of the trainer.
 _HELDOUT = 12
@@ -23,10 +23,11 @@ class HeldoutProbe:
     Args:
         points: held-out pairs.
         limit: at most so many of them.
-        reference: the models that drift is measured from.
+        start: (S, P), the models that drift is measured from, one a seed.
+        sizes: of their layers.
     """
 
-    def __init__(self, points: Points, limit: int, reference: MlpStack) -> None:
+    def __init__(self, points: Points, limit: int, start: Tensor, sizes: Sequence[int]) -> None:
         import torch
 
         count = min(limit, len(points))
@@ -35,14 +36,18 @@ class HeldoutProbe:
         times = times[torch.randperm(count, generator=stream(_HELDOUT, 0))]
         noise = torch.randn(count, 3, generator=stream(_HELDOUT, 1))
         self.batch = Batch(points, torch.arange(count)[None], noise[None], times[None], losers=True)
-        self.reference = [self._errors(reference, model) for model in range(len(reference))]
+        self.sizes = sizes
+        self.reference = self._errors(start)
 
-    def _errors(self, stack: MlpStack, model: int) -> Tensor:
-        """Errors averaged over the three values, (2, N): winners, losers."""
-        residual = stack.predict(model, self.batch.inputs[0]) - self.batch.target[0]
-        return residual.square().mean(1).view(2, -1)
+    def _errors(self, parameters: Tensor) -> Tensor:
+        """Errors averaged over the three values, (S, 2, N): winners, losers."""
+        import torch
 
-    def measure(self, stack: MlpStack, model: int, reference: int, step: int) -> dict[str, float]:
-        """One row of contract ``drift``, for a model of a stack and the reference with this number."""
-        winner, loser = (self._errors(stack, model) - self.reference[reference]).double()
-        return drift_row(winner, loser, step)
+        with torch.no_grad():
+            found = predict(parameters, self.batch.inputs.expand(len(parameters), -1, -1), self.sizes)
+            return (found - self.batch.target).square().mean(1).view(len(parameters), 2, -1)
+
+    def measure(self, parameters: Tensor, step: int) -> list[dict[str, float]]:
+        """One row of contract ``drift`` for each of a variant's models, (S, P)."""
+        drifts = (self._errors(parameters) - self.reference).double()
+        return [drift_row(winner, loser, step) for winner, loser in drifts]

@@ -60,8 +60,8 @@ class Batch:
         losers: whether losers are wanted, too.
 
     Attributes:
-        inputs: (S, branches · B, 4).
-        target: (S, branches · B, 3).
+        inputs: (S, 4, branches · B).
+        target: (S, 3, branches · B).
         time: (S, B).
     """
 
@@ -72,6 +72,6 @@ class Batch:
         # Members of a pair share noise and time.
         clean, both, share = torch.cat(sides, 1), torch.cat([noise] * len(sides), 1), torch.cat([times] * len(sides), 1)
         flat = (clean.flatten(0, 1), both.flatten(0, 1), *flow_coefficients(share.flatten()))
-        self.inputs = torch.cat([noised(*flat).view_as(clean), share[..., None]], dim=-1)
-        self.target = target("flow", *flat).view_as(clean)
+        self.inputs = torch.cat([noised(*flat).view_as(clean).mT, share[:, None]], dim=1)
+        self.target = target("flow", *flat).view_as(clean).mT.contiguous()
         self.time = times

@@ -87,8 +87,7 @@ def _train_stack(specs: Sequence[Mapping[str, Any]]) -> Path:
                 seed=seed,
                 dtype="float32",
                 resumed_from_step=run.resumed_from,
-                trained_together=len(run.stack),
-                outer_layers=run.stack.outer.name,
+                trained_together=len(run),
             )
             _export(layout.model(first["root"], layout.model_name(base_name(first), names[variant], seed)), run, model,
                     provenance)  # fmt: skip
@@ -110,7 +109,7 @@ def _export(out: Path, run: StackRun, model: int, provenance: dict[str, Any]) ->
     from safetensors.torch import save_file
 
     with replaced_directory(out) as folder:
-        save_file({"parameters": run.stack.parameters[model].clone()}, folder / WEIGHTS)
+        save_file({"parameters": run.model(model).clone()}, folder / WEIGHTS)
         write_table(folder / "training.parquet", pd.DataFrame(run.rows[model]), "training")
         write_table(folder / "drift.parquet", pd.DataFrame(run.drift[model]), "drift")
         write_json(folder / "provenance.json", {**provenance, "outputs": {WEIGHTS: file_sha256(folder / WEIGHTS)}})
