@@ -156,6 +156,8 @@ def safe_scale(
     granularity: Granularity = "microbatch",
     winner_weight: Tensor | None = None,
     loser_weight: Tensor | None = None,
+    max_scale: float = 1.0,
+    min_scale: float = 0.0,
     formula: Formula = "sdpo",
     added_epsilon: float = 0.0,
     group: ProcessGroup | None = None,
@@ -183,19 +185,26 @@ def safe_scale(
             pairs of all processes of ``group``; sums over several micro-batches go to :func:`scale_of_sums`.
         winner_weight: a_w ≥ 0, (B,); ones by default.
         loser_weight: a_l ≥ 0, (B,); ones by default.
+        max_scale: upper end of the range of λ, and its value where the residuals do not agree; finite, ≥ 0.
+        min_scale: lower end of the range, in [0, max_scale].
         formula: ``sdpo`` or ``ovis``.
         added_epsilon: added to the denominator as the published code adds 1e-9, that is to ``Σ g·g`` of the gradients
             ``g = 2r/N`` of an error averaged over all N values of the group (of the pair, for ``sample``).
         group: processes that share λ under ``global``; all by default. Not used otherwise.
 
     Returns:
-        λ in [0, 1], detached and finite, in fp32 (fp64 for fp64 residuals): (B,) for ``sample``, else ().
+        λ in [min_scale, max_scale], detached and finite, in fp32 (fp64 for fp64 residuals): (B,) for ``sample``, else
+        ().
 
     Raises:
         InputError: an argument is out of its range, of a wrong shape or not finite; the message names it.
     """
     import torch
 
+    if not 0.0 <= max_scale < float("inf"):
+        raise InputError(f"max_scale = {max_scale!r}: expected a finite number of at least 0")
+    if not 0.0 <= min_scale <= max_scale:
+        raise InputError(f"min_scale = {min_scale!r}: expected a number in [0, max_scale = {max_scale!r}]")
     if not 0.0 <= added_epsilon < float("inf"):
         raise InputError(f"added_epsilon = {added_epsilon!r}: expected a finite number of at least 0")
     _one_of("granularity", granularity, Granularity)
@@ -223,12 +232,25 @@ def safe_scale(
             sums = sums.all_reduced(group)
         dtype = torch.promote_types(winner_residual.dtype, torch.float32)
         return scale_of_sums(
-            sums, mu=mu, formula=formula, added_epsilon=added_epsilon, rounding=torch.finfo(dtype).eps
+            sums,
+            mu=mu,
+            max_scale=max_scale,
+            min_scale=min_scale,
+            formula=formula,
+            added_epsilon=added_epsilon,
+            rounding=torch.finfo(dtype).eps,
         ).to(dtype)
 
 
 def scale_of_sums(
-    sums: ResidualSums, *, mu: float, formula: Formula = "sdpo", added_epsilon: float = 0.0, rounding: float = 2.0**-23
+    sums: ResidualSums,
+    *,
+    mu: float,
+    max_scale: float = 1.0,
+    min_scale: float = 0.0,
+    formula: Formula = "sdpo",
+    added_epsilon: float = 0.0,
+    rounding: float = 2.0**-23,
 ) -> Tensor:
     """λ from sums that may come from several micro-batches and processes; arguments as in :func:`safe_scale`.
 
@@ -246,11 +268,11 @@ def scale_of_sums(
     # What is added to Σ g·g, g = 2r/N, counts N²/4 as much beside Σ r·r.
     epsilon = added_epsilon * sums.values.square() / 4.0 if added_epsilon else 0.0
     if formula == "ovis":
-        return _quotient(mu * sums.product, sums.loser_square + epsilon).clamp(0.0, 1.0)
+        return _quotient(mu * sums.product, sums.loser_square + epsilon).clamp(min_scale, max_scale)
     agree = sums.product > rounding * sums.winner_square.sqrt() * sums.loser_square.sqrt()
     agree |= (sums.winner_square == 0) & (sums.unweighted_winners > 0)
     safe = _quotient((1.0 - mu) * sums.winner_square, sums.product + epsilon)
-    return torch.where(agree, safe, 1.0).clamp(0.0, 1.0)
+    return torch.where(agree, safe, max_scale).clamp(min_scale, max_scale)
 
 
 def _quotient(above: Tensor, below: Tensor) -> Tensor:

@@ -42,12 +42,18 @@ def test_negative_products_count_in_the_sum_and_free_a_pair_of_its_own() -> None
 
 
 def test_weights_by_hand() -> None:
-    a_w, a_l = torch.tensor([1.0, 2.0]), torch.tensor([3.0, 2.0])
-    # Σ a_w²·|r_w|² = 5 + 36; Σ a_w·a_l·⟨r_w, r_l⟩ = 18 + 48
-    options: dict[str, Any] = {"mu": 0.5, "winner_weight": a_w, "loser_weight": a_l}
-    assert safe_scale(WINNER, LOSER, **options) == pytest.approx(0.5 * 41 / 66)
+    a_w, a_l = torch.tensor([1.0, 2.0]), torch.tensor([3.0, 0.5])
+    # Σ a_w²·|r_w|² = 5 + 36; Σ a_w·a_l·⟨r_w, r_l⟩ = 18 + 12
+    options: dict[str, Any] = {"mu": 0.5, "winner_weight": a_w, "loser_weight": a_l, "max_scale": 10.0}
+    assert safe_scale(WINNER, LOSER, **options) == pytest.approx(0.5 * 41 / 30)
     by_pair = safe_scale(WINNER, LOSER, granularity="sample", **options)
-    assert by_pair.tolist() == [pytest.approx(0.5 * (1 / 3) * 5 / 6), pytest.approx(0.5 * 1 * 9 / 12)]
+    assert by_pair.tolist() == [pytest.approx(0.5 * (1 / 3) * 5 / 6), pytest.approx(0.5 * 4 * 9 / 12)]
+
+
+def test_range_of_the_scale() -> None:
+    assert safe_scale(WINNER, LOSER, mu=0.99, min_scale=0.2) == pytest.approx(0.2)
+    assert safe_scale(WINNER, 0.1 * LOSER, mu=0.0, max_scale=3.0) == 3.0
+    assert safe_scale(WINNER, -LOSER, mu=0.5, max_scale=3.0) == 3.0
 
 
 def test_equal_weights_give_the_squared_weighting() -> None:
@@ -170,6 +176,9 @@ def test_residuals_orthogonal_but_for_rounding_leave_the_loser_alone() -> None:
         ({"mu": 1.5}, "mu = 1.5"),
         ({"mu": -0.1}, "mu = -0.1"),
         ({"mu": math.nan}, "mu = nan"),
+        ({"max_scale": -1.0}, "max_scale = -1.0"),
+        ({"max_scale": math.inf}, "max_scale = inf"),
+        ({"min_scale": 1.5}, "min_scale = 1.5"),
         ({"formula": "ovi"}, "did you mean 'ovis'"),
         ({"added_epsilon": -1.0}, "added_epsilon = -1.0"),
         ({"granularity": "samples"}, "granularity = 'samples'.*did you mean 'sample'"),
@@ -203,6 +212,7 @@ def test_ovis_formula_by_hand() -> None:
     by_pair = safe_scale(WINNER, LOSER, mu=0.5, granularity="sample", formula="ovis")
     assert by_pair.tolist() == [pytest.approx(0.5 * 6 / 8), pytest.approx(0.5 * 12 / 65)]
     assert safe_scale(WINNER, -LOSER, mu=0.5, formula="ovis") == 0.0
+    assert safe_scale(WINNER, -LOSER, mu=0.5, formula="ovis", min_scale=0.1) == pytest.approx(0.1)
     assert safe_scale(10 * LOSER, LOSER, mu=0.5, formula="ovis") == 1.0
     assert safe_scale(WINNER, 0 * LOSER, mu=0.5, formula="ovis") == 0.0
 
