@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from artifacts.errors import InputError
+from artifacts.json_files import read_object
 
 SCHEDULERS = tuple(
     f"{name}Scheduler"
@@ -54,15 +54,9 @@ class DiffusersFolder:
             InputError: the file is missing or holds something else.
         """
         if file not in self._read:
-            try:
-                found = json.loads(file.read_text(encoding="utf-8"))
-            except FileNotFoundError as error:
-                raise InputError(f"{file}: no such file; a base must be a folder in diffusers' layout") from error
-            except (OSError, ValueError) as error:
-                raise InputError(f"{file}: cannot be read ({error}); fetch the base again") from error
-            if not isinstance(found, dict):
-                raise InputError(f"{file}: holds no JSON object; fetch the base again")
-            self._read[file] = found
+            self._read[file] = read_object(
+                file, missing="a base must be a folder in diffusers' layout", damaged="fetch the base again"
+            )
         return self._read[file]
 
     @property

@@ -21,14 +21,22 @@ def check_finite(state: Mapping[str, torch.Tensor], path: Path) -> None:
         path: file or folder that they were read from.
 
     Raises:
-        InputError: there are some.
+        InputError: there are some, or a tensor that is not dense.
     """
     wrong = []
     for name, tensor in state.items():
         if tensor.is_floating_point() and tensor.numel():
-            # Both are NaN where there is one; no mask of the tensor's size is made. float8 has no minimum.
-            ends = (tensor if tensor.element_size() > 1 else tensor.float()).aminmax()
-            if not (math.isfinite(ends.min) and math.isfinite(ends.max)):
+            try:
+                # Both are NaN where there is one; no mask of the tensor's size is made. float8 has no minimum.
+                ends = (tensor if tensor.element_size() > 1 else tensor.float()).aminmax()
+                finite = math.isfinite(ends.min) and math.isfinite(ends.max)
+            # Which of them depends on what it is: sparse, of four bits, or without content.
+            except (NotImplementedError, RuntimeError) as error:
+                raise InputError(
+                    f"{path}: '{name}' is no plain tensor ({tensor.dtype}, {tensor.layout}, on {tensor.device}); save "
+                    "it dense, in float32, bfloat16 or float16"
+                ) from error
+            if not finite:
                 wrong.append(name)
     if wrong:
         # What is beyond 65504 becomes infinite when it is read as float16; bfloat16 reaches as far as float32.

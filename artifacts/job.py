@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from artifacts.errors import InputError
+from artifacts.text_lines import parse_json
 
 
 def add_spec(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
@@ -39,20 +39,19 @@ def read_spec(text: str, option: str = "--spec") -> dict[str, Any]:
         InputError: not JSON, not an object, or the file does not exist.
     """
     origin = option
-    if text == "-":
-        origin, text = "standard input", sys.stdin.read()
-    elif not text.lstrip().startswith("{"):
-        origin = text
-        try:
-            text = Path(text).read_text(encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"{option}: {origin}: {error.strerror}; give inline JSON or a readable file") from error
-        except UnicodeDecodeError as error:
-            raise InputError(f"{option}: {origin}: not UTF-8 text ({error.reason}); give a JSON file") from error
     try:
-        spec = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{origin}: not JSON (line {error.lineno}: {error.msg})") from error
+        if text == "-":
+            origin, text = "standard input", sys.stdin.read()
+        elif not text.lstrip().startswith("{"):
+            origin, text = text, Path(text).read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{option}: {text}: {error.strerror}; give inline JSON or a readable file") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{option}: {text}: not UTF-8 text ({error.reason}); give a JSON file") from error
+    try:
+        spec = parse_json(text)
+    except ValueError as error:
+        raise InputError(f"{origin}: not JSON ({error})") from error
     if not isinstance(spec, dict):
         raise InputError(f"{origin}: expected a JSON object, got {type(spec).__name__}")
     return spec

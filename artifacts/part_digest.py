@@ -7,11 +7,11 @@ renamed tensors, with a tokenizer in one file instead of three. All of these hav
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 from artifacts.atomic import json_sha256, tree_sha256
+from artifacts.json_files import read_object
 
 _WEIGHTS = ("diffusion_pytorch_model", "model")
 _SHAPING: dict[str, Any] = {
@@ -89,7 +89,4 @@ def _tokens(folder: Path) -> dict[str, Any] | None:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        return {}
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return found
+    return read_object(file, missing="", damaged="fetch the base again") if file.is_file() else {}

@@ -134,6 +134,19 @@ def json_fault(error: ValueError | RecursionError) -> str:
     return "brackets nested too deeply" if isinstance(error, RecursionError) else str(error).split(";")[0]
 
 
+def parse_json(text: str) -> Any:
+    """The value in a text.
+
+    Raises:
+        ValueError: it is no JSON; the message is the line and the reason in a few words.
+    """
+    try:
+        return json_decoder().decode(text)
+    except (ValueError, RecursionError) as error:
+        where = f"line {error.lineno}: " if isinstance(error, json.JSONDecodeError) else ""
+        raise ValueError(f"{where}{json_fault(error)}") from error
+
+
 def read_json(path: str | Path) -> Any:
     """The value in a JSON file.
 
@@ -142,11 +155,10 @@ def read_json(path: str | Path) -> Any:
     """
     text = read_text(path)
     try:
-        return json_decoder().decode(text)
-    except (ValueError, RecursionError) as error:
-        where = f"line {error.lineno}: " if isinstance(error, json.JSONDecodeError) else ""
-        more = "; several values, one a line, are .jsonl" if json_fault(error) == "Extra data" else ""
-        raise InputError(f"{path}: not JSON ({where}{json_fault(error)}); correct the file{more}") from error
+        return parse_json(text)
+    except ValueError as error:
+        more = "; several values, one a line, are .jsonl" if str(error).endswith("Extra data") else ""
+        raise InputError(f"{path}: not JSON ({error}); correct the file{more}") from error
 
 
 def json_lines(path: str | Path) -> Iterator[tuple[int, Any]]:

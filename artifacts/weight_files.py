@@ -26,8 +26,8 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     ``torch.compile`` and distributed training put into their names is dropped.
 
     Raises:
-        InputError: the file cannot be read, holds no tensors, or tensors beside those that are read, or a value that is
-            not finite.
+        InputError: the file cannot be read, holds no tensors, or tensors beside those that are read, or one that is no
+            plain tensor, or a value that is not finite.
     """
     import torch
     from safetensors.torch import load_file
@@ -61,7 +61,7 @@ def _unwrapped(content: Any, path: Path) -> Mapping[str, torch.Tensor]:
         )
 
     if isinstance(content, Mapping) and content:
-        if all(isinstance(value, torch.Tensor) for value in content.values()):
+        if all(isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in content.items()):
             return content
         inner = [key for key in WRAPPERS if isinstance(content.get(key), Mapping)]
         others = [key for key, value in content.items() if key not in inner and weights(value)]

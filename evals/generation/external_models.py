@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from artifacts import hub
 from artifacts.atomic import file_sha256
+from artifacts.diffusers_folder import DiffusersFolder
 from artifacts.errors import InputError
 from artifacts.parts import load_part
 from artifacts.weight_files import read_state_dict
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 FOLDER_WEIGHTS = "diffusion_pytorch_model"
+SCHEDULER = "scheduler/scheduler_config.json"
 _PREFIXES = ("module.", "model.", "unet.", "diffusion_model.", "denoiser.")
 # Of the code of Stable Diffusion and SDXL.
 _ORIGINAL_NAMES = ("model.diffusion_model.", "diffusion_model.", "input_blocks.", "first_stage_model.")
@@ -102,7 +104,7 @@ def weight_files(path: Path) -> list[Path]:
     for suffix in (".safetensors", ".bin"):
         index, whole = path / f"{FOLDER_WEIGHTS}{suffix}.index.json", path / f"{FOLDER_WEIGHTS}{suffix}"
         if index.is_file():
-            shards = [path / name for name in sorted(set(read_json(index).get("weight_map", {}).values()))]
+            shards = _shards(index)
             if missing := [shard for shard in shards if not shard.is_file()]:
                 raise InputError(f"{missing[0]}: no such file, but {index.name} names it; complete the folder")
             return shards
@@ -113,6 +115,14 @@ def weight_files(path: Path) -> list[Path]:
     raise InputError(f"{path}: cannot be loaded: it holds no {FOLDER_WEIGHTS}.safetensors{has}")
 
 
+def _shards(index: Path) -> list[Path]:
+    names = read_json(index).get("weight_map")
+    names = list(names.values()) if isinstance(names, Mapping) else []
+    if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
+        raise InputError(f"{index}: its weight_map names no files beside it; fetch the file again")
+    return [index.with_name(name) for name in sorted(set(names))]
+
+
 def load(path: Path, pipeline: Pipeline) -> Any:
     """The denoiser at a path of :func:`locate`, ready to sample from.
 
@@ -121,7 +131,8 @@ def load(path: Path, pipeline: Pipeline) -> Any:
         pipeline: of the base that it belongs to.
 
     Raises:
-        InputError: the weights cannot be read, are not finite, or are of another architecture than the base.
+        InputError: the weights cannot be read, are not finite, or are of another architecture than the base; or the
+            pipeline that they lie in says that they predict something else than the base's denoiser.
     """
     import torch
     from diffusers import UNet2DConditionModel
@@ -129,7 +140,10 @@ def load(path: Path, pipeline: Pipeline) -> Any:
     state: dict[str, torch.Tensor] = {}
     for file in weight_files(path):
         if file.suffix in WEIGHT_SUFFIXES:
-            state.update(read_state_dict(file))
+            more = read_state_dict(file)
+            if twice := state.keys() & more.keys():
+                raise InputError(f"{file}: '{min(twice)}' is in another shard, too; fetch the folder again")
+            state.update(more)
     if path.is_file() and lora_files.is_adapter(path, state):
         # Merged in float32, whatever the precision to draw in.
         unet = load_part(UNet2DConditionModel, pipeline.path / "unet", torch_dtype=torch.float32)
@@ -137,6 +151,7 @@ def load(path: Path, pipeline: Pipeline) -> Any:
     else:
         state = _in_diffusers_names(state)
         _check(path, state, pipeline)
+        _check_prediction(path, pipeline)
         config = _own_config(path, pipeline) if path.is_dir() else pipeline.unet_config
         try:
             unet = _empty_unet(config)
@@ -146,6 +161,17 @@ def load(path: Path, pipeline: Pipeline) -> Any:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{path}: weights and config.json are of different architectures ({reason})") from error
     return unet.to(pipeline.device, pipeline.dtype).eval().requires_grad_(False)
+
+
+def _check_prediction(path: Path, pipeline: Pipeline) -> None:
+    """The scheduler of the pipeline around a denoiser's folder says what it predicts; its weights do not."""
+    if path.is_dir() and (path.parent / SCHEDULER).is_file():
+        own, base = DiffusersFolder(path.parent, ()).prediction_type, pipeline.prediction_type
+        if own != base:
+            raise InputError(
+                f"{path.parent / SCHEDULER}: prediction_type is {own}, the base {pipeline.path} has {base}; give the "
+                "base that it was trained from"
+            )
 
 
 def _own_config(folder: Path, pipeline: Pipeline) -> dict[str, Any]:
@@ -230,7 +256,7 @@ def _fetch(source: str, file: str | None) -> Path:
         weights = [f"{FOLDER_WEIGHTS}{end}" for end in (suffix, f"-?????-of-?????{suffix}", f"{suffix}.index.json")]
         weights += [name for name in lora_files.FILES if name.endswith(suffix)]
         names = ("config.json", lora_scale.CONFIG, *weights)
-        root = _snapshot(source, file, [folder + name for folder in folders for name in names])
+        root = _snapshot(source, file, [top + SCHEDULER, *(folder + name for folder in folders for name in names)])
         if any(next((root / folder).glob(name), None) for folder in folders for name in weights):
             break
     return root

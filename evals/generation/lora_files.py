@@ -93,7 +93,7 @@ def merge(path: Path, state: Mapping[str, torch.Tensor], unet: Any, base: Path) 
         (key, down), (_, up) = layer.down[0], layer.up[0]
         if (other := taken.setdefault(place, key)) != key:
             raise InputError(f"{path}: '{other}' and '{key}' are of one layer; save the LoRA that is meant alone")
-        rank = down.shape[0]
+        rank = len(down) if down.ndim else 0
         for (owner, matrix), wanted in ((layer.down[0], (rank, *weight.shape[1:])), (layer.up[0], (len(weight), rank))):
             if _without_ones(matrix.shape) != _without_ones(wanted) or rank == 0:
                 raise InputError(
@@ -101,7 +101,7 @@ def merge(path: Path, state: Mapping[str, torch.Tensor], unet: Any, base: Path) 
                     f"expected {tuple(wanted)} at rank {rank}; give its own base"
                 )
         alpha = layer.alpha[0] if layer.alpha else None
-        factor = lora_scale.factor(path, place, rank, alpha, said, kernel=bool(_without_ones(weight.shape)[2:]))
+        factor = lora_scale.factor(path, place, name, rank, alpha, said, kernel=bool(_without_ones(weight.shape)[2:]))
         product = up.float().reshape(len(weight), rank) @ down.float().reshape(rank, -1)
         with torch.no_grad():
             weight += factor * product.reshape(weight.shape).to(weight.device)

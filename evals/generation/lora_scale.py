@@ -7,8 +7,8 @@ diffusers and kohya have it; where two places say two things, the file is refuse
 
 from __future__ import annotations
 
-import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artifacts.errors import InputError
+from artifacts.json_files import read_object, to_object
 
 if TYPE_CHECKING:
     import torch
@@ -34,6 +35,8 @@ _KNOWN_SETTINGS = {
 }
 # With others (PiSSA, OLoRA, CorDA, LoftQ) the matrices go with weights that were changed before training.
 _INITIALISATIONS = (None, True, False, "gaussian", "eva", "orthogonal")
+_PATTERNS = ("rank_pattern", "alpha_pattern")
+_DAMAGED = "fetch the file again"
 # An alpha in bfloat16 has eight bits.
 _ROUNDING = 2.0**-8
 
@@ -51,7 +54,7 @@ class Settings:
     values: Mapping[str, Any]
 
     def check(self) -> None:
-        """Refuse settings that do more than scale the product of two matrices.
+        """Refuse settings that do more than scale the product of two matrices, or do not say by how much.
 
         Raises:
             InputError: there is one.
@@ -70,32 +73,43 @@ class Settings:
                 f"{self.where}: is {name}, which is not read: {wrong[0]} is {self.values[wrong[0]]!r}; merge it into "
                 "the denoiser with what it was made with"
             )
+        for name in _PATTERNS:
+            if not _are_patterns(self.values.get(name) or {}):
+                raise InputError(f"{self.where}: {name} is no object of patterns; {_DAMAGED}")
+        if self.values.get("lora_alpha") is None:
+            raise InputError(f"{self.where}: says no lora_alpha, which PEFT always does; {_DAMAGED}")
 
-    def factor(self, layer: str, rank: int) -> float | None:
-        """Alpha over rank of one layer; ``None`` where no alpha is said.
+    def factor(self, layer: str, own_name: str, rank: int) -> float:
+        """Alpha over rank of one layer.
 
         Args:
             layer: name of the module in the denoiser.
+            own_name: what the file calls it; PEFT's patterns are of the names in the model that was trained.
             rank: of its matrices.
 
         Raises:
             InputError: another rank is said, or an alpha that is no number.
         """
-        said = self._value("rank_pattern", "r", layer)
+        names = (own_name.removeprefix("base_model.model."), layer)
+        said = self._value("rank_pattern", "r", names)
         if said is not None and said != rank:
             raise InputError(f"{self.where}: rank of {layer} is {said!r}, its matrices have {rank}; fetch both again")
-        alpha = self._value("alpha_pattern", "lora_alpha", layer)
-        if alpha is None:
-            return None
-        return _number(alpha, f"{self.where}: lora_alpha") / (
-            math.sqrt(rank) if self.values.get("use_rslora") else rank
-        )
+        alpha = _number(self._value("alpha_pattern", "lora_alpha", names), f"{self.where}: lora_alpha")
+        return alpha / (math.sqrt(rank) if self.values.get("use_rslora") else rank)
 
-    def _value(self, patterns: str, default: str, layer: str) -> Any:
+    def _value(self, patterns: str, default: str, names: Iterable[str]) -> Any:
         from peft.utils.other import get_pattern_key
 
         found: Mapping[str, Any] = self.values.get(patterns) or {}
-        return found.get(get_pattern_key(list(found), layer), self.values.get(default))
+        matched = (get_pattern_key(list(found), name) for name in names)
+        return next((found[key] for key in matched if key in found), self.values.get(default))
+
+
+def _are_patterns(value: Any) -> bool:
+    try:
+        return isinstance(value, Mapping) and all(re.compile(key) for key in value)
+    except re.error:
+        return False
 
 
 def settings(path: Path, keys: Iterable[str]) -> list[Settings]:
@@ -112,13 +126,12 @@ def settings(path: Path, keys: Iterable[str]) -> list[Settings]:
     peft = path.name.startswith("adapter_model") or any(key.startswith("base_model.") for key in keys)
     if peft:
         file = path.with_name(CONFIG)
-        if not file.is_file():
-            raise InputError(f"{file}: no such file; it says the alpha of {path.name}: copy it beside the matrices")
-        found.append(Settings(str(file), _object(file.read_text(encoding="utf-8"), str(file))))
+        missing = f"it says the alpha of {path.name}: copy it beside the matrices"
+        found.append(Settings(str(file), read_object(file, missing=missing, damaged=_DAMAGED)))
     metadata = _metadata(path)
     if _DIFFUSERS in metadata:
         where = f"{path}: {_DIFFUSERS}"
-        values = _object(metadata[_DIFFUSERS], where)
+        values = to_object(metadata[_DIFFUSERS], where, damaged=_DAMAGED)
         own = {key.removeprefix("unet."): value for key, value in values.items() if key.startswith("unet.")}
         found.append(Settings(where, own or values))
     for one in found:
@@ -130,13 +143,21 @@ def settings(path: Path, keys: Iterable[str]) -> list[Settings]:
 
 
 def factor(
-    path: Path, layer: str, rank: int, alpha: tuple[str, torch.Tensor] | None, said: Iterable[Settings], *, kernel: bool
+    path: Path,
+    layer: str,
+    own_name: str,
+    rank: int,
+    alpha: tuple[str, torch.Tensor] | None,
+    said: Iterable[Settings],
+    *,
+    kernel: bool,
 ) -> float:
     """The factor of one layer.
 
     Args:
         path: file of the LoRA.
         layer: name of the module in the denoiser.
+        own_name: what the file calls it.
         rank: of its matrices.
         alpha: key and tensor beside the matrices, if there is one.
         said: of :func:`settings`.
@@ -148,12 +169,10 @@ def factor(
     factors: list[tuple[str, float]] = []
     for one in said:
         if _KOHYA not in one.values:
-            found = one.factor(layer, rank)
-        else:
-            # Of layers with a kernel kohya says another alpha, in their keys alone.
-            found = None if kernel and alpha is not None else _number(one.values[_KOHYA], one.where) / rank
-        if found is not None:
-            factors.append((one.where, found))
+            factors.append((one.where, one.factor(layer, own_name, rank)))
+        # Of layers with a kernel kohya says another alpha, in their keys alone.
+        elif not kernel or alpha is None:
+            factors.append((one.where, _number(one.values[_KOHYA], one.where) / rank))
     if alpha is not None:
         key, value = alpha
         if value.numel() != 1:
@@ -172,16 +191,6 @@ def _number(value: Any, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value == 0:
         raise InputError(f"{where} is {value!r}, expected a number other than 0")
     return float(value)
-
-
-def _object(text: str, where: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"{where}: not valid JSON ({error}); fetch the file again") from error
-    if not isinstance(found, dict):
-        raise InputError(f"{where}: expected a JSON object; fetch the file again")
-    return found
 
 
 def _metadata(path: Path) -> dict[str, str]:

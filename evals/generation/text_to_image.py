@@ -82,8 +82,13 @@ class Pipeline:
                 f"{'two text encoders' if self.two_encoders else 'one text encoder'}; expected {self._shape}"
             )
         self._folder.check_denoiser(self._vae_path or self.path / "vae")
-        _ = self._folder.prediction_type
+        _ = self.prediction_type
         self.image_size = self._checked_size(size)
+
+    @property
+    def prediction_type(self) -> str:
+        """What the denoiser predicts: ``epsilon`` or ``v_prediction``."""
+        return self._folder.prediction_type
 
     @property
     def two_encoders(self) -> bool:

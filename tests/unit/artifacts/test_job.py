@@ -46,6 +46,10 @@ def test_broken_json_is_named_with_its_line(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     with pytest.raises(InputError, match=r"^standard input: not JSON"):
         read_spec("-")
+    with pytest.raises(InputError, match=r"^--spec: not JSON \(brackets nested too deeply\)"):
+        read_spec('{"a":' + "[" * 100_000)
+    with pytest.raises(InputError, match=r"^--spec: not JSON \(an object names the key 'a' twice\)"):
+        read_spec('{"a": 1, "a": 2}')
 
 
 def test_job_is_an_object(tmp_path: Path) -> None:

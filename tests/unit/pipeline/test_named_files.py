@@ -149,7 +149,7 @@ def test_a_source_that_fails_is_one_line(
     ("break_it", "line"),
     [
         (lambda base: shutil.rmtree(base / "vae"), "vae"),
-        (lambda base: (base / "unet/config.json").write_text("{"), "unet/config.json: cannot be read"),
+        (lambda base: (base / "unet/config.json").write_text("{"), "unet/config.json: not valid JSON"),
         (lambda base: (base / "scheduler/scheduler_config.json").unlink(), "scheduler_config.json: no such file"),
         (lambda base: [shutil.rmtree(base), base.mkdir()], "missing; a base of this family is a folder in diffusers'"),
     ],

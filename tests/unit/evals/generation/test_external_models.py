@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from huggingface_hub.utils import filter_repo_objects
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from artifacts.atomic import file_sha256
 from artifacts.errors import InputError
@@ -111,6 +111,20 @@ def test_wrapped_state_dicts_are_read(
             r"'conv_in\.bias' is there twice, once as '_orig_mod\.conv_in\.bias'",
         ),
         (lambda state: [*state.values()], "expected tensors by name, found something else"),
+        (lambda state: dict(enumerate(state.values())), r"found 208 entries that hold some: '0', '1'"),
+        (lambda state: {**state, 7: torch.ones(2)}, r"found 209 entries that hold some"),
+        (
+            lambda state: {**state, "conv_in.bias": state["conv_in.bias"].to_sparse()},
+            r"'conv_in\.bias' is no plain tensor \(torch\.float32, torch\.sparse_coo, on cpu\); save it dense",
+        ),
+        (
+            lambda state: {**state, "conv_in.bias": state["conv_in.bias"].to("meta")},
+            r"'conv_in\.bias' is no plain tensor \(.*on meta\)",
+        ),
+        (
+            lambda state: {**state, "conv_in.bias": torch.zeros(4, dtype=torch.uint8).view(torch.float4_e2m1fn_x2)},
+            r"'conv_in\.bias' is no plain tensor \(torch\.float4",
+        ),
         (
             lambda state: {f"model.diffusion_model.{name}": value for name, value in LDM.items()},
             r"'input_blocks\.0\.0\.weight' is unknown \(2 in all\); it is a whole checkpoint in the original layout",
@@ -165,6 +179,27 @@ def test_own_configuration_of_a_folder_counts_but_for_the_size(
     (tmp_path / "unet/config.json").write_text(json.dumps({**config, "block_out_channels": [8, 24]}))
     with pytest.raises(InputError, match=r"unet: weights and config\.json are of different architectures"):
         load(tmp_path / "unet", pipeline)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"prediction_type": "v_prediction"}, r"prediction_type is v_prediction, the base .* has epsilon"),
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, r"the scheduler is a FlowMatchEulerDiscreteScheduler"),
+    ],
+)
+def test_pipeline_around_a_folder_says_what_its_denoiser_predicts(
+    base: Path, tmp_path: Path, values: dict[str, str], message: str
+) -> None:
+    """Its weights have the base's names and shapes, and would draw noise."""
+    for part in ("unet", "scheduler"):
+        shutil.copytree(base / part, tmp_path / part)
+    pipeline = Pipeline(base)
+    assert same(opened(pipeline, tmp_path), pipeline.unet.state_dict())
+    file = tmp_path / "scheduler/scheduler_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+    with pytest.raises(InputError, match=rf"scheduler_config\.json: {message}"):
+        load(locate(ExternalModel(str(tmp_path))), pipeline)
 
 
 def test_checkpoint_of_another_architecture_is_one_error(base: Path, larger: Path, tmp_path: Path) -> None:
@@ -280,6 +315,18 @@ def test_sharded_folder_is_read_by_its_index(base: Path, trained: dict[str, torc
     assert same(opened(pipeline, tmp_path), trained)
     with pytest.raises(InputError, match=rf"its weights are in {len(shards)} files, .* and sha256 is of one"):
         locate(ExternalModel(str(tmp_path), sha256=file_sha256(shards[0])))
+    shutil.copy(shards[1], tmp_path / "kept")
+    save_file({**load_file(shards[1]), **load_file(shards[0])}, shards[1])
+    with pytest.raises(InputError, match=rf"{shards[1].name}: '.*' is in another shard, too"):
+        load(tmp_path / "unet", pipeline)
+    shutil.copy(tmp_path / "kept", shards[1])
+    index = tmp_path / "unet" / f"{WEIGHTS}.safetensors.index.json"
+    for wrong in ({}, {"weight_map": ["a"]}, {"weight_map": {"a": 3}}, {"weight_map": {"a": "../some.safetensors"}}):
+        shutil.copy(index, tmp_path / "index")
+        index.write_text(json.dumps(wrong))
+        with pytest.raises(InputError, match=r"index\.json: its weight_map names no files beside it"):
+            weight_files(tmp_path / "unet")
+        shutil.copy(tmp_path / "index", index)
     shards[1].unlink()
     with pytest.raises(InputError, match=rf"{shards[1].name}: no such file, but .*index\.json names it"):
         load(tmp_path / "unet", pipeline)

@@ -132,6 +132,10 @@ def test_factor_is_alpha_over_rank_wherever_alpha_stands(
         (peft(), diffusers_metadata(r=2, lora_alpha=0), r"lora_alpha is 0, expected a number other than 0"),
         (peft(), diffusers_metadata(r=2, lora_alpha="8"), r"lora_alpha is '8', expected a number"),
         (peft(), {"lora_adapter_metadata": "{"}, r"lora_adapter_metadata: not valid JSON"),
+        (peft(), {"lora_adapter_metadata": '{"lora_alpha": 8, "lora_alpha": 2}'}, r"names the key 'lora_alpha' twice"),
+        (peft(), diffusers_metadata(r=2), r"lora_adapter_metadata: says no lora_alpha"),
+        (peft(), diffusers_metadata(lora_alpha=8, alpha_pattern=["to_k"]), r"alpha_pattern is no object of patterns"),
+        (peft(), diffusers_metadata(lora_alpha=8, rank_pattern={"to_k(": 2}), r"rank_pattern is no object of patterns"),
         ({**peft(), f"unet.{LAYER}.alpha": torch.ones(2)}, {}, r"alpha' has shape \(2,\), expected one number"),
         (peft(), diffusers_metadata(r=2, use_dora=True), r"lora_adapter_metadata: is DoRA, which is not read"),
         (peft(), diffusers_metadata(lora_bias=True), r"is LoRA with lora_bias, which is not read"),
@@ -221,6 +225,9 @@ def test_lora_of_another_base(pipeline: Pipeline, tmp_path: Path) -> None:
     save_file(uneven, tmp_path / "uneven.safetensors")
     with pytest.raises(InputError, match=r"lora_B\.weight' has shape \(16, 3\), expected \(16, 2\) at rank 2"):
         load(tmp_path / "uneven.safetensors", pipeline)
+    save_file({**peft(), f"unet.{LAYER}.lora_A.weight": torch.tensor(1.0)}, tmp_path / "number.safetensors")
+    with pytest.raises(InputError, match=r"lora_A\.weight' has shape \(\), expected \(0, 16\) at rank 0"):
+        load(tmp_path / "number.safetensors", pipeline)
 
 
 def test_values_of_a_lora_must_be_finite(pipeline: Pipeline, tmp_path: Path) -> None:
@@ -249,6 +256,17 @@ def test_folder_of_peft(pipeline: Pipeline, tmp_path: Path, settings: dict[str, 
     assert factor(pipeline, tmp_path, file=ADAPTER) == pytest.approx(expected, rel=1e-4)
     # Its settings shape the denoiser, too.
     assert [file.name for file in weight_files(tmp_path / ADAPTER)] == [ADAPTER, "adapter_config.json"]
+
+
+@pytest.mark.parametrize("pattern", [LAYER, f"unet.{LAYER}", f"^unet.{LAYER}", r".*\.to_k"])
+def test_patterns_of_peft_are_of_the_names_in_the_model_that_was_trained(
+    pipeline: Pipeline, tmp_path: Path, pattern: str
+) -> None:
+    matrices_within = peft(f"base_model.model.unet.{LAYER}")
+    peft_folder(tmp_path, matrices_within, r=7, rank_pattern={pattern: 2}, lora_alpha=8)
+    assert factor(pipeline, tmp_path) == pytest.approx(4.0, rel=1e-4)
+    peft_folder(tmp_path, matrices_within, lora_alpha=8, alpha_pattern={pattern: 3})
+    assert factor(pipeline, tmp_path) == pytest.approx(1.5, rel=1e-4)
 
 
 @pytest.mark.parametrize(

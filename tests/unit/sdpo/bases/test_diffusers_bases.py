@@ -202,7 +202,7 @@ def test_damaged_configuration_is_named(tiny_sd15: Path, tmp_path: Path) -> None
     copy = tmp_path / "base"
     shutil.copytree(tiny_sd15, copy)
     (copy / "unet" / "config.json").write_text("{")
-    with pytest.raises(InputError, match=r"unet/config.json: cannot be read"):
+    with pytest.raises(InputError, match=r"unet/config.json: not valid JSON"):
         open_base("sd15", copy)
 
 
