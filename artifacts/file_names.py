@@ -1,14 +1,35 @@
-"""Names of files as other systems write them: macOS decomposes letters, Windows separates folders by backslashes."""
+"""Names of files as people and other systems write them.
+
+A shell has the home folder under ``~``, macOS decomposes letters, Windows separates folders by backslashes.
+"""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from artifacts.errors import InputError
+
+
+def user_path(path: str | Path) -> Path:
+    """A path as a person writes it into a config, where ``~`` is the home folder; that of an unknown user stays."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
+def user_options(value: Any) -> Any:
+    """Options of somebody's own kind: what begins with ``~/`` in them, at any depth, is a :func:`user_path`."""
+    if isinstance(value, str):
+        return str(user_path(value)) if value.startswith("~/") else value
+    if isinstance(value, Mapping):
+        return {key: user_options(inner) for key, inner in value.items()}
+    return [user_options(inner) for inner in value] if isinstance(value, list) else value
 
 
 def normal(name: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from artifacts.atomic import tree_sha256
 from artifacts.errors import InputError
+from artifacts.file_names import user_path
 
 # Of weights in the top folder only those of an autoencoder that is a repository of its own: others are whole models
 # in one file, which the folders below hold too.
@@ -27,7 +28,7 @@ _ID = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 
 def is_local(path: str) -> bool:
     """Whether a path names a local file or folder rather than a hub id."""
-    return Path(path).expanduser().exists() or _ID.fullmatch(path) is None or path.startswith((".", "resources/"))
+    return user_path(path).exists() or _ID.fullmatch(path) is None or path.startswith((".", "resources/"))
 
 
 def local_folder(path: str) -> Path:
@@ -40,7 +41,7 @@ def local_folder(path: str) -> Path:
         InputError: a hub id without revision, or one that is not here and cannot be fetched.
     """
     if is_local(path):
-        return Path(path).expanduser()
+        return user_path(path)
     found = _ID.fullmatch(path)
     assert found is not None
     name, revision = found["name"], found["revision"]

@@ -18,6 +18,7 @@ from typing import Any
 
 from artifacts import layout
 from artifacts.errors import InputError, run_command
+from artifacts.file_names import user_path
 from artifacts.job import add_spec, add_version, read_spec
 from artifacts.job_manifest import add_manifest, write_manifest
 
@@ -57,7 +58,9 @@ def _compare(spec: Mapping[str, Any]) -> None:
 
     published = spec.get("published")
     write_tables(
-        Comparison.from_spec(spec), spec.get("generation"), published=Path(published["file"]) if published else None
+        Comparison.from_spec(spec),
+        spec.get("generation"),
+        published=user_path(published["file"]) if published else None,
     )
 
 
@@ -73,7 +76,9 @@ def _report(spec: Mapping[str, Any]) -> None:
     from evals.tables.comparison import Comparison
 
     agreement = spec.get("scorer_agreement")
-    write_report(Comparison.from_spec(spec), grid=spec["grid"], scorer_agreement=Path(agreement) if agreement else None)
+    write_report(
+        Comparison.from_spec(spec), grid=spec["grid"], scorer_agreement=user_path(agreement) if agreement else None
+    )
 
 
 def _track(spec: Mapping[str, Any]) -> None:

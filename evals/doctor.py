@@ -15,6 +15,7 @@ from typing import Any
 
 from artifacts.atomic import file_sha256
 from artifacts.errors import InputError
+from artifacts.file_names import user_path
 from artifacts.hub import cached_folder, is_local
 from artifacts.provenance import package_versions
 from artifacts.yaml_files import read_mapping
@@ -89,7 +90,7 @@ def _config_findings(config: Mapping[str, Any], source: str | Path, verify: bool
             problem = f"expected {getattr(module, 'WEIGHTS', 'a local folder')}" if module.NEEDS_WEIGHTS else ""
             yield Finding(name, "no weights named" if module.NEEDS_WEIGHTS else "needs no weights", problem)
         else:
-            yield _folder_finding(name, Path(weights), verify)
+            yield _folder_finding(name, user_path(weights), verify)
     sets = config.get("prompt_sets")
     for name, block in (sets if isinstance(sets, dict) else {}).items():
         if isinstance(block, dict):
@@ -128,7 +129,7 @@ def _source_finding(what: str, source: str, parts: Sequence[str], *, all_of_them
         all_of_them: which of the two.
     """
     if is_local(source):
-        there = Path(source).expanduser().exists()
+        there = user_path(source).exists()
         return Finding(what, source, "" if there else "no such file or folder; correct the path")
     if "@" not in source:
         return Finding(what, source, f"no such folder, and as a hub id it has no revision; write {source}@<commit>")
@@ -149,7 +150,7 @@ def _prompt_findings(what: str, block: Mapping[str, Any]) -> Iterator[Finding]:
     options = options if isinstance(options, dict) else {}
     path, source = options.get("path"), block.get("source")
     if isinstance(path, str):
-        yield Finding(what, path, "" if Path(path).is_file() else "no such file; give the path of the prompts")
+        yield Finding(what, path, "" if user_path(path).is_file() else "no such file; give the path of the prompts")
     elif isinstance(source, str) and source in PROMPTS:
         cache = str(options.get("cache", CACHE))
         for file in PROMPTS[source]:

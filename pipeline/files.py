@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from artifacts import layout
+from artifacts.file_names import user_path
 from artifacts.hub import is_local
 from pipeline.config import Benchmark, registries
 from pipeline.config.base import Base
@@ -111,7 +112,7 @@ class Files:
 
 def _source_path(model: Model) -> str:
     """What of a model's source is read: the denoiser's folder, if it is that of a whole pipeline."""
-    path = Path(model.source).expanduser() / (model.file or "")
+    path = user_path(model.source) / (model.file or "")
     return ((path / "unet") if (path / "unet").is_dir() else path).as_posix()
 
 
@@ -127,7 +128,7 @@ def _paths(key: str, value: Any) -> Iterator[str]:
         for item in value:
             yield from _paths(key, item)
     elif isinstance(value, str):
-        path = Path(value).expanduser()
+        path = user_path(value)
         try:
             # A word such as `train` may be a folder by chance, and what is downloaded into a cache is no input.
             if path.is_file() or (names_a_file(key) and path.is_dir()):

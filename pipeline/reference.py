@@ -24,6 +24,7 @@ _HEAD = """# Config
 
 One YAML file describes one benchmark; `snakemake --configfile config/<name>.yaml` runs it. Unknown keys and values out
 of range are errors: all of them are printed at once, before the first job starts. `sdpo-bench check FILE` only checks.
+Paths are relative to where snakemake is started, and may begin with `~/`.
 
 `sdpo-bench reference` writes this page from the models in `pipeline/config/`, and `workflow/schemas/config.schema.json`
 holds the same for editors: put `# yaml-language-server: $schema=../workflow/schemas/config.schema.json` on the first

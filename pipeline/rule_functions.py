@@ -7,10 +7,10 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from artifacts.contents import Contents
+from artifacts.file_names import user_path
 from artifacts.job_manifest import missing_from
 from pipeline.jobs import Job, Plan
 from pipeline.specs import encode
@@ -75,7 +75,7 @@ class RuleFunctions:
 
         def of(wildcards: Any) -> dict[str, str | None]:
             job = self._job(stage, wildcards, name)
-            files = {path: self._contents.digest(Path(path).expanduser()) for path in job.sources}
+            files = {path: self._contents.digest(user_path(path)) for path in job.sources}
             return {**files, **job.code}
 
         return of

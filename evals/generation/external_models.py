@@ -16,6 +16,7 @@ from artifacts import hub
 from artifacts.atomic import file_sha256
 from artifacts.diffusers_folder import DiffusersFolder
 from artifacts.errors import InputError
+from artifacts.file_names import user_path
 from artifacts.parts import load_part
 from artifacts.weight_files import read_state_dict
 from evals.generation import lora_files, lora_scale
@@ -57,7 +58,7 @@ def locate(model: ExternalModel) -> Path:
     Raises:
         InputError: there is none or more than one, it cannot be fetched, or its digest is another one.
     """
-    root = Path(model.source).expanduser() if hub.is_local(model.source) else _fetch(model.source, model.file)
+    root = user_path(model.source) if hub.is_local(model.source) else _fetch(model.source, model.file)
     path = root / model.file if model.file else root
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; correct source and file of the model")
@@ -251,12 +252,14 @@ def _fetch(source: str, file: str | None) -> Path:
         return _snapshot(source, file, [file, Path(file).with_name(lora_scale.CONFIG).as_posix()])
     top = "" if file is None else f"{file.rstrip('/')}/"
     folders = (f"{top}unet/", top)
+    # Of the pipeline, whose `unet/` the file may be.
+    schedulers = [top + SCHEDULER, (Path(top).parent / SCHEDULER).as_posix()]
     # Pickles only where there is nothing better, so that each weight is fetched once.
     for suffix in (".safetensors", ".bin"):
         weights = [f"{FOLDER_WEIGHTS}{end}" for end in (suffix, f"-?????-of-?????{suffix}", f"{suffix}.index.json")]
         weights += [name for name in lora_files.FILES if name.endswith(suffix)]
         names = ("config.json", lora_scale.CONFIG, *weights)
-        root = _snapshot(source, file, [top + SCHEDULER, *(folder + name for folder in folders for name in names)])
+        root = _snapshot(source, file, [*schedulers, *(folder + name for folder in folders for name in names)])
         if any(next((root / folder).glob(name), None) for folder in folders for name in weights):
             break
     return root

@@ -13,6 +13,7 @@ from typing import Any
 
 from artifacts.contracts import write_table
 from artifacts.errors import InputError
+from artifacts.file_names import user_options
 from artifacts.plugins import Call, Registry, place
 from artifacts.prompt_text import control_token_warning, fault
 
@@ -42,7 +43,7 @@ def write(spec: Mapping[str, Any], check: Callable[[Sequence[str]], None] | None
 
     Args:
         spec: ``prompt_set`` (name), ``source``, ``limit`` (first so many prompts; ``None`` takes all), ``options``
-            of the source, ``out``.
+            of the source, in which paths may begin with ``~/``, ``out``.
         check: told the texts before anything is written; it raises where they will not do.
 
     Raises:
@@ -68,7 +69,7 @@ def read(name: str, source: str, *, limit: int | None, options: Mapping[str, Any
     """The prompts of a set of this name; arguments and errors as of :func:`write`."""
     module = REGISTRY.load(source)
     try:
-        prompts: list[Prompt] = list(module.read(options))
+        prompts: list[Prompt] = list(module.read(user_options(options)))
     except InputError:
         raise
     # Whoever wrote the source is to read where it fails.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from artifacts.atomic import file_sha256
 from artifacts.errors import InputError
+from artifacts.file_names import user_path
 from artifacts.locks import held
 from artifacts.plugins import nearest
 from evals.published import download
@@ -87,7 +88,7 @@ def local_file(source: str, path: str, sha256: str | None) -> Path:
 
 def cached(source: str, file: PublishedFile, cache: str | Path = CACHE) -> Path:
     """Where the cache keeps a file."""
-    return Path(cache) / source / file.target
+    return user_path(cache) / source / file.target
 
 
 def _take(file: PublishedFile, path: Path) -> None:

@@ -24,6 +24,7 @@ from types import ModuleType
 from typing import Any
 
 from artifacts.errors import InputError
+from artifacts.file_names import user_options, user_path
 from artifacts.plugins import nearest
 from evals.networks.interface import REGISTRY as REGISTRY
 from evals.networks.interface import Scorer as Scorer
@@ -160,8 +161,8 @@ def create(
             expected = f"expected one of {', '.join(defaults(name))}" if defaults(name) else "it has none"
             raise InputError(f"scorer '{name}': unknown option '{option}': {expected}")
     if hasattr(module, "DEFAULTS"):
-        extra["options"] = {**defaults(name), **(options or {})}
-    found = None if weights is None else Path(weights).expanduser()
+        extra["options"] = user_options({**defaults(name), **(options or {})})
+    found = None if weights is None else user_path(weights)
     scorer: Scorer = module.create(
         protocol=protocol, weights=found, device=device, dtype=dtype, batch_size=batch_size, **extra
     )

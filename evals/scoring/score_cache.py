@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 
 from artifacts.errors import InputError
+from artifacts.file_names import user_path
 
 FILE_NAME = "scores.sqlite"
 # Raised when rows of older files would mean something else.
@@ -63,7 +64,7 @@ class ScoreCache:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.path = Path(folder) / FILE_NAME
+        self.path = user_path(folder) / FILE_NAME
         self._lock = threading.Lock()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from artifacts.errors import InputError
+from artifacts.file_names import user_path
 from artifacts.plugins import nearest
 from artifacts.yaml_files import read_mapping
 from evals import scorers
@@ -111,8 +112,8 @@ def resolve(
             block["dtype"] = dtype
         if name in given:
             block["weights"] = given[name]
-        elif weights_dir is not None and (Path(weights_dir) / name).exists():
-            block["weights"] = str(Path(weights_dir) / name)
+        elif weights_dir is not None and (user_path(weights_dir) / name).exists():
+            block["weights"] = str(user_path(weights_dir) / name)
         settings[name] = block
     without = [name for name in names if scorers.load(name).NEEDS_WEIGHTS and not settings[name].get("weights")]
     if without:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from artifacts.file_names import user_path
 from artifacts.hub import is_local
 from artifacts.validation import MISSING, Problem, unknown
 from pipeline.config import raw, registries
@@ -28,7 +29,7 @@ def missing_sources(data: Raw, folder: Path) -> Iterator[Problem]:
     for path, value, file in named:
         if not isinstance(value, str) or not is_local(value):
             continue
-        place = folder / Path(value).expanduser()
+        place = folder / user_path(value)
         if not place.exists():
             yield Problem(path, value, "no such file or folder; paths are relative to where snakemake is started")
         elif isinstance(file, str) and not (place / file).exists():

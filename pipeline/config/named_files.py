@@ -8,6 +8,7 @@ from typing import Any
 
 from artifacts import plugins
 from artifacts.errors import InputError
+from artifacts.file_names import user_path
 from artifacts.hub import is_local
 from artifacts.validation import MISSING, Problem
 from evals.published.fetch_prompts import CACHE, cached
@@ -29,7 +30,7 @@ def missing_files(data: Raw, folder: Path) -> Iterator[Problem]:
     """
     for key in ("path", "vae"):
         value = raw.block(data, "base").get(key)
-        if isinstance(value, str) and is_local(value) and not (folder / Path(value).expanduser()).exists():
+        if isinstance(value, str) and is_local(value) and not (folder / user_path(value)).exists():
             yield Problem(("base", key), value, f"no such file or folder; {_remedy(value)}")
     # These are never hub ids, though a relative path looks like one.
     named: list[tuple[tuple[str | int, ...], Any]] = [
@@ -39,8 +40,7 @@ def missing_files(data: Raw, folder: Path) -> Iterator[Problem]:
         *_files_of_sources(data),
     ]
     for path, value in named:
-        place = Path(value).expanduser() if path[0] == "scorers" and isinstance(value, str) else value
-        if isinstance(value, str) and not (folder / place).exists():
+        if isinstance(value, str) and not (folder / user_path(value)).exists():
             yield Problem(path, value, f"no such file or folder; {_remedy(value, str(path[1]))}")
     yield from missing_sources(data, folder)
 
@@ -77,9 +77,9 @@ def unreadable(data: Raw) -> Iterator[Problem]:
         if not isinstance(place, str) or not _is_here(place) or not _loads(registries.family, family):
             continue
         # An autoencoder from the hub is not looked at.
-        own = {"vae": Path(vae).expanduser()} if isinstance(vae, str) and _is_here(vae) else {}
+        own = {"vae": user_path(vae)} if isinstance(vae, str) and _is_here(vae) else {}
         try:
-            registries.open_base(str(family), Path(place).expanduser(), **own)
+            registries.open_base(str(family), user_path(place), **own)
         except InputError as error:
             yield Problem((*path, "path"), place, f"no base of family '{family}': {error}")
         # Whoever wrote the family is to read where it fails.
@@ -97,7 +97,7 @@ def _unreadable_prompts(data: Raw, name: str, block: Raw) -> Iterator[Problem]:
         or not _fetched(source, options)
     ):
         return
-    if any(names_a_file(k) and isinstance(v, str) and not Path(v).exists() for k, v in options.items()):
+    if any(names_a_file(k) and isinstance(v, str) and not user_path(v).exists() for k, v in options.items()):
         return
     path = ("prompt_sets", name)
     owner = f"prompt set '{name}': "
@@ -140,4 +140,4 @@ def _bases(data: Raw) -> Iterator[tuple[tuple[str | int, ...], Raw]]:
 
 
 def _is_here(value: str) -> bool:
-    return is_local(value) and Path(value).expanduser().exists()
+    return is_local(value) and user_path(value).exists()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artifacts.errors import InputError
+from artifacts.file_names import user_options
 from artifacts.plugins import Call, Registry
 
 if TYPE_CHECKING:
@@ -62,8 +63,8 @@ def read(source: str, options: Mapping[str, Any], *, base_path: Path) -> Iterato
 
     Args:
         source: name of the source.
-        options: the source's own options from the config.
+        options: the source's own options from the config; paths in them may begin with ``~/``.
         base_path: the base, for sources that sample from it.
     """
-    pairs: Iterator[Pair] = REGISTRY.load(source).read(options, base_path=base_path)
+    pairs: Iterator[Pair] = REGISTRY.load(source).read(user_options(options), base_path=base_path)
     return pairs

@@ -192,16 +192,37 @@ def test_broken_plug_ins_are_errors_of_those_who_use_them(
     assert lines() == []
 
 
-def test_paths_of_weights_may_begin_at_home(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prompts_in_the_home_folder_are_read(
+    config: Config, lines: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config["prompt_sets"]["own"]["options"]["path"] = "~/prompts.txt"
+    assert lines() == []
+    config["prompt_sets"]["own"]["limit"] = 3
+    assert lines() == ["prompt_sets.own: source 'text_file' has 2 prompts, limit is 3"]
+
+
+def test_paths_may_begin_at_home(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "here").mkdir()
-    (tmp_path / "prompts.txt").touch()
+    (tmp_path / "prompts.txt").write_text("a\nb\n")
     config["base"]["path"] = "owner/model@main"
+    config["report"] = {"scorer_agreement": "~/here"}
+    config["published"] = {"file": "~/here"}
     config["scorers"]["pickscore"]["weights"] = "~/here"
-    assert validate(config, folder=tmp_path)
-    config["scorers"]["pickscore"]["weights"] = "~/gone"
-    with pytest.raises(ConfigError, match=r'scorers\.pickscore\.weights = "~/gone": no such file or folder'):
+    config["prompt_sets"]["own"]["options"]["path"] = "~/prompts.txt"
+    assert validate(config, folder=tmp_path / "here")
+    config["report"]["scorer_agreement"] = config["published"]["file"] = "~/gone"
+    config["scorers"]["pickscore"]["weights"] = config["prompt_sets"]["own"]["options"]["path"] = "~nobody-here/gone"
+    with pytest.raises(ConfigError) as caught:
         validate(config, folder=tmp_path)
+    for key, value in (
+        ("scorers.pickscore.weights", "~nobody-here/gone"),
+        ("prompt_sets.own.options.path", "~nobody-here/gone"),
+        ("report.scorer_agreement", "~/gone"),
+        ("published.file", "~/gone"),
+    ):
+        assert f'{key} = "{value}": no such file or folder' in str(caught.value)
 
 
 def test_comparisons_reach_the_tables(config: Config) -> None:

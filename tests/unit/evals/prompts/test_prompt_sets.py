@@ -87,6 +87,13 @@ def test_own_prompts_in_every_format(tmp_path: Path, suffix: str) -> None:
     assert table["category"].tolist() == (["", ""] if suffix == "txt" else ["pets", ""])
 
 
+def test_own_prompts_may_lie_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "own.txt").write_text("a cat\n")
+    prompt_sets.write(spec(tmp_path, options={"path": "~/own.txt"}))
+    assert read_table(tmp_path / "out" / "mine.parquet", "prompts")["prompt"].tolist() == ["a cat"]
+
+
 def test_prompts_under_another_name(tmp_path: Path) -> None:
     (tmp_path / "own.csv").write_text("Caption,category\na cat,\n")
     options = {"path": str(tmp_path / "own.csv")}
