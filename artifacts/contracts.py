@@ -225,6 +225,8 @@ def read_table(path: str | Path, contract: str) -> pd.DataFrame:
     expected = CONTRACTS[contract]
     try:
         table = pq.read_table(path)
+        # Text that is not UTF-8 is else found by whoever asks for it.
+        table.validate(full=True)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; run snakemake to make it") from error
     except (pa.ArrowInvalid, OSError) as error:

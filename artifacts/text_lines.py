@@ -185,7 +185,8 @@ def table(path: str | Path, delimiter: str = ",") -> Iterator[tuple[int, dict[st
     Blank lines at the end are passed over.
 
     Raises:
-        InputError: as :func:`lines`, a column is named twice, or a row has not the header's number of cells.
+        InputError: as :func:`lines`, a column is named twice or with white space around its name, or a row has not the
+            header's number of cells.
     """
     reader = csv.reader((f"{line}\n" for _, line in lines(path)), delimiter=delimiter, strict=True)
     try:
@@ -194,6 +195,8 @@ def table(path: str | Path, delimiter: str = ",") -> Iterator[tuple[int, dict[st
             return
         if not header:
             raise InputError(f"{path}: the first line is blank; expected the names of the columns there")
+        if spaced := [name for name in header if name != name.strip()]:
+            raise InputError(f"{path}: the column {spaced[0]!r} has white space around its name; remove it")
         if (double := twice([name for name in header if name])) is not None:
             raise InputError(f"{path}: two columns are named '{double}'; name each column once")
         blank = 0

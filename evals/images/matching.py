@@ -244,7 +244,8 @@ def _run(first: int, column: Sequence[int]) -> list[int]:
 
 def _id_numbers(prompts: Sequence[FilePrompt]) -> list[int] | None:
     """The numbers that the prompts' ids end in, if the ids differ in nothing else."""
-    parts = [re.fullmatch(r"(.*?)([0-9]+)", prompt.prompt_id or "", re.S) for prompt in prompts]
+    # Python reads no number of thousands of digits.
+    parts = [re.fullmatch(r"(.*?)([0-9]{1,18})", prompt.prompt_id or "", re.S) for prompt in prompts]
     if None in parts or len({part[1] for part in parts if part}) > 1:
         return None
     return [int(part[2]) for part in parts if part]

@@ -9,8 +9,8 @@
 | ``.parquet`` | our contract ``prompts`` |
 
 Objects and rows have the prompt under ``prompt``, and may name their image (:data:`FILE_COLUMNS`), their number or id
-(:data:`ID_COLUMNS`) and their ``category``; other keys are ignored. :mod:`artifacts.text_lines` says what a line and a
-cell are.
+(:data:`ID_COLUMNS`) and their ``category``, in capital letters or small; other keys are ignored.
+:mod:`artifacts.text_lines` says what a line and a cell are.
 """
 
 from __future__ import annotations
@@ -74,10 +74,12 @@ def read_prompt_file(
     if not rows:
         raise InputError(f"{path}: holds no prompts; give one a line, row or entry")
     columns = list(dict.fromkeys(str(key) for _, row in rows if isinstance(row, Mapping) for key in row))
+    known = _known(columns, path)
     names = _Columns(
-        prompt_column or PROMPT_COLUMN,
-        _file_column(columns, path, file_column),
-        next((name for name in ID_COLUMNS if name in columns), None),
+        prompt_column or known.get(PROMPT_COLUMN, PROMPT_COLUMN),
+        _file_column(columns, known, path, file_column),
+        next((known[name] for name in ID_COLUMNS if name in known), None),
+        known.get(CATEGORY_COLUMN),
     )
     prompts = [_prompt(path, where, row, names) for where, row in rows]
     for what, values in (("image", [p.file for p in prompts]), (names.id, [p.prompt_id for p in prompts])):
@@ -94,6 +96,7 @@ class _Columns:
     prompt: str
     file: str | None
     id: str | None
+    category: str | None
 
 
 def _prompt(path: Path, where: str, row: Any, columns: _Columns) -> FilePrompt:
@@ -123,10 +126,26 @@ def _prompt(path: Path, where: str, row: Any, columns: _Columns) -> FilePrompt:
     for name, value in ((columns.file, file), (columns.id, number)):
         if isinstance(value, str) and not is_text(value):
             raise InputError(f"{path}: {where}: '{name}' is {value!a}, which is not Unicode text; correct the file")
-    return FilePrompt(text, where, file, None if number is None else str(number), cells.get(CATEGORY_COLUMN))
+    category = None if columns.category is None else cells.get(columns.category)
+    return FilePrompt(text, where, file, None if number is None else str(number), category)
 
 
-def _file_column(found: list[str], path: Path, wanted: str | None) -> str | None:
+def _known(found: list[str], path: Path) -> dict[str, str]:
+    """The columns that have a meaning here, whatever the case of their letters, as they are spelled.
+
+    Passed over for a capital letter, a column of ids would leave the images to the order of the rows.
+    """
+    known: dict[str, str] = {}
+    for column in found:
+        name = column.casefold()
+        if name not in (PROMPT_COLUMN, CATEGORY_COLUMN, *ID_COLUMNS, *FILE_COLUMNS):
+            continue
+        if (other := known.setdefault(name, column)) != column:
+            raise InputError(f"{path}: columns '{other}' and '{column}' differ in capital letters only; rename one")
+    return known
+
+
+def _file_column(found: list[str], known: Mapping[str, str], path: Path, wanted: str | None) -> str | None:
     """The column that names the images, or ``None``."""
     if wanted is not None:
         if wanted not in found:
@@ -135,7 +154,7 @@ def _file_column(found: list[str], path: Path, wanted: str | None) -> str | None
                 "give the column of the image names with --file-column"
             )
         return wanted
-    named = [name for name in FILE_COLUMNS if name in found]
+    named = [known[name] for name in FILE_COLUMNS if name in known]
     if len(named) > 1:
         raise InputError(f"{path}: columns {', '.join(named)} may all name the image; choose one with --file-column")
     return named[0] if named else None

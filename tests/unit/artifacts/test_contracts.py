@@ -115,11 +115,16 @@ def test_missing_file_says_what_makes_it(tmp_path: Path) -> None:
         read_table(tmp_path / "t.parquet", "scores")
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "text"])
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "latin"])
 def test_damaged_file_is_named_with_the_remedy(damage: str, tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     write_table(path, scores(), "scores")
-    path.write_bytes({"truncated": path.read_bytes()[:-20], "empty": b"", "text": b"prompt_id,score\n"}[damage])
+    content = path.read_bytes()
+    # Text of another encoding, which Arrow gives out as it stands.
+    latin = content.replace(b"seen-0", b"s\xe9en-0")
+    assert latin != content
+    wrong = {"truncated": content[:-20], "empty": b"", "text": b"prompt_id,score\n", "latin": latin}
+    path.write_bytes(wrong[damage])
     with pytest.raises(InputError, match=r"t.parquet: not a readable Parquet file; delete the file and run snakemake"):
         read_table(path, "scores")
 

@@ -105,6 +105,7 @@ def test_table(tmp_path: Path) -> None:
     [
         ("prompt,x,prompt\na,b,c\n", "two columns are named 'prompt'"),
         ("prompt,note,note\na,b,c\n", "two columns are named 'note'"),
+        ("prompt, note\na,b\n", "the column ' note' has white space around its name"),
         ("prompt,x\na, b, c\n", "row 1 has not the 2 cells of the header"),
         ("prompt,x\na\n", "row 1 has not the 2 cells"),
         ("prompt\na\n\nb\n", "row 2 has not the 1 cells of the header; .*remove blank lines"),

@@ -162,7 +162,7 @@ def test_a_number_in_the_ids_beats_the_order_of_rows(tmp_path: Path, ids: list[s
 
 def test_ids_without_numbers_leave_the_order_to_the_rows(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, ["0.png", "1.png", "2.png"])
-    for ids in (["c", "a", "b"], ["9f1c", "07aa1", "5e02"], ["a7", "b1", "c3"]):
+    for ids in (["c", "a", "b"], ["9f1c", "07aa1", "5e02"], ["a7", "b1", "c3"], ["9" * 5000, "8" * 5000, "7" * 5000]):
         assert by_prompt(match(folder, prompts(3, ids=ids), SOURCE)) == ["0.png", "1.png", "2.png"]
 
 

@@ -52,6 +52,13 @@ def test_column_of_numbers(tmp_path: Path, column: str) -> None:
     assert [prompt.prompt_id for prompt in read_prompt_file(path)] == ["2", "s-1"]
 
 
+def test_columns_in_capital_letters(tmp_path: Path) -> None:
+    """Else images would be paired by the order of the rows, and their ids and categories be lost."""
+    path = write(tmp_path, "p.csv", "ID,Image,Prompt,Category\n2,b.png,one,x\n0,a.png,two,y\n")
+    found = [(p.text, p.file, p.prompt_id, p.category) for p in read_prompt_file(path)]
+    assert found == [("one", "b.png", "2", "x"), ("two", "a.png", "0", "y")]
+
+
 def test_words_that_are_no_header(tmp_path: Path) -> None:
     texts = ["{red|blue} cat, [seed]", "a prompt, a file"]
     for text in texts:
@@ -100,6 +107,9 @@ def test_columns_of_other_names(tmp_path: Path) -> None:
         ("p.csv", "file,prompt\n0.png\n", r"p\.csv: row 1 has not the 2 cells"),
         ("p.csv", "file,prompt\n,a\n", r"p\.csv: row 1: 'file' is '', expected the name of an image"),
         ("p.csv", "file,image,prompt\na,b,c\n", r"p\.csv: columns file, image may all name the image; .*--file-column"),
+        ("p.csv", "prompt,Prompt\na,b\n", r"p\.csv: columns 'prompt' and 'Prompt' differ in capital letters only"),
+        ("p.jsonl", '{"prompt": "a", "id": 1}\n{"prompt": "b", "ID": 0}\n', r"columns 'id' and 'ID' differ in capital"),
+        ("p.csv", "prompt, id\na, 1\n", r"p\.csv: the column ' id' has white space around its name; remove it"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(tmp_path: Path, name: str, content: str | bytes, message: str) -> None:
