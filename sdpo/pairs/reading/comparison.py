@@ -95,6 +95,11 @@ def label_of_pair(first: Any, second: Any) -> tuple[float | None, str]:
     return numbers[0], ""
 
 
+def unlabelled(has_label: Any) -> bool:
+    """Whether a row says that nobody was asked, as copies of one set spell it: false, 0, ``False`` …"""
+    return str(has_label).strip().lower() in ("false", "0", "0.0")
+
+
 def prompt_of(value: Any) -> str | None:
     """A prompt, if it is a text."""
     return value if isinstance(value, str) else None

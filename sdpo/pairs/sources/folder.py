@@ -55,7 +55,9 @@ def _comparisons(options: Options, folder: Path, split: str) -> Iterator[Compari
     for path in split_files("folder", folder, options, split):
         files = FileNames(path.parent)
         for place, row in _rows(path):
-            if row.get("split", "train") != split:
+            if not isinstance(named := row.get("split", "train"), str):
+                raise InputError(f"{place}: split is {named!r}, expected a text; leave it out for train")
+            if named != split:
                 continue
             label, fault = row.get("label", 1), ""
             if isinstance(label, bool) or label not in LABELS:

@@ -77,6 +77,6 @@ def _label(row: Mapping[str, Any], min_confidence: float) -> tuple[float | None,
     if not min_confidence:
         return 1.0, ""
     confidence = row.get("confidence")
-    if isinstance(confidence, bool) or not isinstance(confidence, int | float):
-        return None, f"confidence is {confidence!r}, expected a number, since min_confidence is set"
+    if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 <= confidence <= 1:
+        return None, f"confidence is {confidence!r}, expected a number from 0 to 1, since min_confidence is set"
     return (1.0 if confidence >= min_confidence else 0.5), ""

@@ -7,6 +7,7 @@ pairs leave out. Images are read from the published zip files or from unpacked f
 
 from __future__ import annotations
 
+import lzma
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from typing import Any
 from artifacts.errors import InputError
 from artifacts.file_names import FileNames
 from artifacts.image_decoding import BrokenImageError
+from artifacts.text_lines import twice
 from sdpo.pairs import Pair
 from sdpo.pairs.reading.comparison import Comparison, ImageFile, Member, NamedFile, prompt_of
 from sdpo.pairs.reading.input_files import data_folder, split_files
@@ -57,14 +59,19 @@ def _comparisons(options: Options, folder: Path, split: str) -> Iterator[Compari
     # One row an image, 62 600 at most: small enough to be grouped in memory.
     groups: dict[tuple[Path, str], list[Mapping[str, Any]]] = {}
     for path in split_files("imagerewarddb", folder, options, split):
-        for row in _rows(path):
-            groups.setdefault((path, str(row.get("prompt_id"))), []).append(row)
+        for number, row in enumerate(_rows(path), start=1):
+            # Rows without one would be a ranking across prompts.
+            if not isinstance(prompt_id := row.get("prompt_id"), str | int) or prompt_id == "":
+                raise InputError(f"{path}, row {number}: prompt_id is {prompt_id!r}, expected a text; fetch it again")
+            groups.setdefault((path, str(prompt_id)), []).append(row)
     with ExitStack() as stack:
         image = partial(_image, FileNames(folder), _Archives(stack))
         for (path, prompt_id), rows in groups.items():
             names, ranks = [row.get("image_path") for row in rows], [row.get("rank") for row in rows]
-            place, prompt = f"{path}, prompt {prompt_id}", prompt_of(rows[0].get("prompt"))
-            yield from pairs_of_ranking(place, prompt, names, ranks, image)
+            place, prompts = f"{path}, prompt {prompt_id}", [prompt_of(row.get("prompt")) for row in rows]
+            if other := [prompt for prompt in prompts if prompt != prompts[0]]:
+                raise InputError(f"{place}: has images of {prompts[0]!r} and of {other[0]!r}; fetch it again")
+            yield from pairs_of_ranking(place, prompts[0], names, ranks, image)
 
 
 def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
@@ -76,6 +83,8 @@ def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
 
     try:
         with pq.ParquetFile(path) as file:
+            if (double := twice(file.schema_arrow.names)) is not None:
+                raise InputError(f"{path}: two columns are named '{double}'; fetch it again")
             if missing := [column for column in COLUMNS if column not in file.schema_arrow.names]:
                 raise InputError(f"{path}: no column '{missing[0]}'; expected {', '.join(COLUMNS)}")
             for batch in file.iter_batches(columns=list(COLUMNS)):
@@ -103,7 +112,8 @@ class _Archives:
                 return self._opened[path].read(member)
             except KeyError:
                 continue
-            except (zipfile.BadZipFile, zlib.error) as error:
+            # The last is of members that are encrypted, or packed by a method that is not known.
+            except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, RuntimeError) as error:
                 raise BrokenImageError(f"{path}: {member}: {error}") from error
         raise BrokenImageError(f"{path} has no {name}")
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artifacts.errors import InputError
+from artifacts.text_lines import twice
 from sdpo.pairs import Pair
-from sdpo.pairs.reading.comparison import Comparison, Member, label_of_pair, prompt_of
+from sdpo.pairs.reading.comparison import Comparison, Member, label_of_pair, prompt_of, unlabelled
 from sdpo.pairs.reading.input_files import data_folder, split_files
 from sdpo.pairs.reading.options import HubOptions, files_option, heldout_splits_option, parse
 from sdpo.pairs.reading.streaming import pairs_of
@@ -76,13 +77,13 @@ def _rows(file: pq.ParquetFile, path: Path, name: str) -> Iterator[Comparison]:
         for index, row in enumerate(file.read_row_group(group, columns=columns).to_pylist()):
             number += 1
             label, fault = label_of_pair(row["label_0"], row["label_1"])
-            if row.get("has_label") is False:
+            if unlabelled(row.get("has_label")):
                 label, fault = None, ""
             identity = [row.get(column) for column in IDENTITY]
             yield Comparison(
                 place=f"{path}, row {number}",
                 # Rows of copies without these columns are known by their place.
-                identity=json.dumps(identity if any(identity[:3]) else [name, number, row["caption"]]),
+                identity=json.dumps(identity if any(identity[:3]) else [name, number, row["caption"]], default=repr),
                 prompt=prompt_of(row["caption"]),
                 images=(Member(partial(images.cell, index, 0)), Member(partial(images.cell, index, 1))),
                 label=label,
@@ -127,6 +128,8 @@ def _check(schema: pa.Schema, path: Path) -> None:
     """Refuse a file whose columns are not those of the set."""
     import pyarrow as pa
 
+    if (double := twice(schema.names)) is not None:
+        raise InputError(f"{path}: two columns are named '{double}'; take another copy of the data set")
     for column in (*NEEDED, *IMAGES):
         if column not in schema.names:
             without = "; this may be a copy without images" if column in IMAGES else ""

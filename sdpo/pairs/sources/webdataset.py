@@ -17,7 +17,7 @@ from pydantic import Field
 
 from artifacts.errors import InputError
 from sdpo.pairs import Pair
-from sdpo.pairs.reading.comparison import Comparison, ImageFile, Member, label_of_pair
+from sdpo.pairs.reading.comparison import Comparison, ImageFile, Member, label_of_pair, unlabelled
 from sdpo.pairs.reading.input_files import data_folder, split_files
 from sdpo.pairs.reading.options import HubOptions, files_option, parse
 from sdpo.pairs.reading.streaming import pairs_of
@@ -63,9 +63,9 @@ def _comparisons(options: Options, folder: Path, split: str) -> Iterator[Compari
             raise _damaged(path, error) from error
 
 
-def _samples(tar: tarfile.TarFile) -> Iterator[tuple[str, dict[str, tarfile.TarInfo]]]:
-    """Runs of members with one key: the name up to the first dot behind the last slash."""
-    last, members = "", dict[str, tarfile.TarInfo]()
+def _samples(tar: tarfile.TarFile) -> Iterator[tuple[str, dict[str, list[tarfile.TarInfo]]]]:
+    """Runs of members with one key, the name up to the first dot behind the last slash; the members by field."""
+    last, members = "", dict[str, list[tarfile.TarInfo]]()
     for member in tar:
         # Else the list of all members of the file would be kept.
         tar.members = []  # type: ignore[attr-defined]
@@ -78,15 +78,18 @@ def _samples(tar: tarfile.TarFile) -> Iterator[tuple[str, dict[str, tarfile.TarI
             yield last, members
             members = {}
         last = key
-        members[extension.partition(".")[0]] = member
+        members.setdefault(extension.partition(".")[0], []).append(member)
     if members:
         yield last, members
 
 
-def _comparison(tar: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo], place: str, identity: str) -> Comparison:
+def _comparison(
+    tar: tarfile.TarFile, fields: Mapping[str, list[tarfile.TarInfo]], place: str, identity: str
+) -> Comparison:
+    members = {field: found[0] for field, found in fields.items()}
     texts = {field: _text(tar, members[field]) for field in TEXTS if field in members}
     label, fault = label_of_pair(texts.get("label_0"), texts.get("label_1"))
-    if texts.get("has_label", "").strip().lower() in ("false", "0"):
+    if unlabelled(texts.get("has_label")):
         label, fault = None, ""
     files: list[ImageFile] = []
     for image in IMAGES:
@@ -95,6 +98,8 @@ def _comparison(tar: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo], pl
         else:
             files.append(Member(bytes))
             fault = fault or f"no {image}"
+    twice = [field for field, found in fields.items() if len(found) > 1 and field in (*TEXTS, *IMAGES)]
+    fault = f"{twice[0]} is there {len(fields[twice[0]])} times" if twice else fault
     prompt = next((texts[field] for field in PROMPTS if field in texts), None)
     return Comparison(place, identity, prompt, (files[0], files[1]), label, fault)
 
@@ -116,4 +121,4 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def _damaged(path: Path | str, error: Exception) -> InputError:
-    return InputError(f"{path}: not a whole tar file ({error}); fetch it again")
+    return InputError(f"{path}: not a whole tar file ({' '.join(str(error).split())}); fetch it again")

@@ -89,6 +89,32 @@ def test_pickapic_rows_without_a_label_are_no_broken_ones(tmp_path: Path, capsys
     assert "skipped: 1 × without a label" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("value", [False, 0, 0.0, "False", "0"])
+def test_pickapic_rows_without_a_label_in_other_spellings(tmp_path: Path, value: Any) -> None:
+    yes = type(value)(True) if not isinstance(value, str) else "True"
+    rows = [preference("a", 1, 2, WON, has_label=yes), preference("b", 3, 4, WON, has_label=value)]
+    parquet(tmp_path / "train-0.parquet", rows)
+    assert [p.prompt for p in read("pickapic", tmp_path, heldout_splits=[])] == ["a"]
+
+
+def test_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    row = preference("a", 1, 2, WON)
+    twice = pa.Table.from_pylist([row]).append_column("caption", pa.array(["b"]))
+    pq.write_table(twice, tmp_path / "train-0.parquet")
+    with pytest.raises(InputError, match=r"train-0\.parquet: two columns are named 'caption'"):
+        read("pickapic", tmp_path, heldout_splits=[])
+    ranked = pa.Table.from_pylist(images_of_prompt("train", "train_1", "a", {1: 1, 2: 2}))
+    pq.write_table(ranked.append_column("rank", pa.array([2, 1])), tmp_path / "metadata-train.parquet")
+    with pytest.raises(InputError, match=r"metadata-train\.parquet: two columns are named 'rank'"):
+        read("imagerewarddb", tmp_path, heldout_splits=[])
+
+
+def test_pickapic_captions_that_are_no_text_are_broken(tmp_path: Path) -> None:
+    parquet(tmp_path / "train-0.parquet", [{**preference("", 1, 2, WON), "caption": b"a", "ranking_id": None}])
+    with pytest.raises(InputError, match=r"1 broken pairs of 1, .*row 1: no prompt"):
+        read("pickapic", tmp_path, heldout_splits=[], max_broken=0)
+
+
 @pytest.mark.parametrize("labels", [(None, None), (0.0, 0.0), (1.0, 1.0), (0.3, 0.7), (float("nan"), 1.0)])
 def test_pickapic_labels_that_say_nothing_are_broken(tmp_path: Path, labels: tuple[float, float]) -> None:
     parquet(tmp_path / "train-0.parquet", [preference("a", 1, 2, WON), preference("b", 3, 4, labels)])
@@ -230,11 +256,23 @@ def test_webdataset_incomplete_samples_are_broken(shards: Path, capsys: pytest.C
     assert "00002.tar, sample 2: labels are '?' and '0.0'; skipped" in err
 
 
+@pytest.mark.parametrize("field", ["jpg_0.png", "label_0.cls", "original_prompt.txt"])
+def test_webdataset_fields_that_are_there_twice_are_broken(shards: Path, field: str) -> None:
+    both = [("0", sample("x", 1, 2, WON)), ("0", {field: png(9)})]
+    shard(shards / "00002.tar", both)
+    with pytest.raises(InputError, match=rf"00002\.tar, sample 0: {field.split('.')[0]} is there 2 times"):
+        read("webdataset", shards, heldout_share=0.0, max_broken=0)
+
+
 def test_truncated_tar_is_named(shards: Path) -> None:
     path = shards / "00001.tar"
     write_bytes(path, path.read_bytes()[:700])
     with pytest.raises(InputError, match=r"00001.tar: not a whole tar file .*fetch it again"):
         read("webdataset", shards, heldout_share=0.0)
+    write_bytes(path, bytes(range(256)) * 4)
+    with pytest.raises(InputError, match=r"00001.tar: not a whole tar file .*fetch it again") as caught:
+        read("webdataset", shards, heldout_share=0.0)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.fixture
@@ -296,8 +334,10 @@ def test_hpdv3_first_path_is_preferred(tmp_path: Path) -> None:
     assert seen(read("hpdv3", tmp_path)) == [t, a, b]
     assert seen(read("hpdv3", tmp_path, min_confidence=0.95)) == [t, a]
     write_json(tmp_path / "train.json", [{k: v for k, v in rows[0].items() if k != "confidence"}])
-    with pytest.raises(InputError, match="confidence is None, expected a number, since min_confidence is set"):
-        read("hpdv3", tmp_path, min_confidence=0.95, max_broken=0)
+    for wrong, shown in ((None, "None"), (float("nan"), "nan"), (float("inf"), "inf"), (95, "95")):
+        write_text(tmp_path / "train.json", json.dumps([{**rows[0], "confidence": wrong}]))
+        with pytest.raises(InputError, match=f"confidence is {shown}, expected a number from 0 to 1, since min_conf"):
+            read("hpdv3", tmp_path, min_confidence=0.95, max_broken=0)
 
 
 def images_of_prompt(split: str, part: str, prompt: str, ranks: dict[int, int]) -> list[Row]:
@@ -341,6 +381,18 @@ def test_imagerewarddb_json_beside_the_images(imagerewarddb: Path) -> None:
     assert seen(read("imagerewarddb", imagerewarddb, **options)) == [("v", (7, 8), 0.0, "train")]
 
 
+def test_imagerewarddb_rankings_across_prompts_are_refused(imagerewarddb: Path) -> None:
+    rows = images_of_prompt("validation", "validation_1", "v", {7: 2, 8: 1})
+    file = imagerewarddb / "images/validation/validation_1/validation_1.json"
+    options = {"files": "images/{split}/*/*.json", "train_splits": ["validation"], "heldout_splits": []}
+    write_json(file, [{k: v for k, v in row.items() if k != "prompt_id"} for row in rows])
+    with pytest.raises(InputError, match=r"validation_1\.json, row 1: prompt_id is None, expected a text"):
+        read("imagerewarddb", imagerewarddb, **options)
+    write_json(file, [rows[0], {**rows[1], "prompt": "w"}])
+    with pytest.raises(InputError, match=r"validation_1\.json, prompt id-v: has images of 'v' and of 'w'"):
+        read("imagerewarddb", imagerewarddb, **options)
+
+
 def test_imagerewarddb_missing_member_and_damaged_archive(
     imagerewarddb: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -349,6 +401,16 @@ def test_imagerewarddb_missing_member_and_damaged_archive(
         archive.writestr("train_2/4.webp", png(4))
     assert len(read("imagerewarddb", imagerewarddb)) == 3
     assert "train_2.zip has no 5.webp; skipped" in capsys.readouterr().err
+    with zipfile.ZipFile(path, "w") as archive:
+        for value in (4, 5):
+            archive.writestr(f"train_2/{value}.webp", png(value))
+    # A bit of each member's flags says that it is encrypted.
+    content = bytearray(path.read_bytes())
+    for mark, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        content[content.index(mark) + flags] |= 1
+    write_bytes(path, bytes(content))
+    assert len(read("imagerewarddb", imagerewarddb)) == 3
+    assert "train_2/4.webp: File 'train_2/4.webp' is encrypted" in capsys.readouterr().err
     write_bytes(path, b"PK")
     with pytest.raises(InputError, match=r"train_2.zip: not a whole zip file"):
         read("imagerewarddb", imagerewarddb)
@@ -392,6 +454,10 @@ def test_folder_of_ones_own_images(own: Callable[[list[Row]], Path]) -> None:
         ),
         ('{"prompt": "a"', "line 1: not JSON"),
         ('["a"]', "line 1: expected an object, got list"),
+        (
+            '{"prompt": "a", "winner": "x.png", "loser": "y.png", "split": null}',
+            "line 1: split is None, expected a text",
+        ),
         ('{"prompt": "a", "winner": "x.png"}', "winner is 'x.png' and loser is None, expected two paths"),
         ('{"prompt": "a", "winner": "x.png", "loser": "y.png", "label": true}', "label is True, expected 1, 0 or 0.5"),
         ('{"prompt": "a", "winner": "x.png", "loser": "y.png"}', "image 0 .*x.png cannot be opened: .*No such file"),
@@ -469,6 +535,14 @@ def test_parquet_whose_text_is_no_utf8_is_named(tmp_path: Path) -> None:
     pq.write_table(pa.table(columns), tmp_path / "train-0.parquet")
     with pytest.raises(InputError, match=r"train-0\.parquet: not a whole parquet file \('utf-8' codec"):
         read("pickapic", tmp_path, heldout_splits=[])
+
+
+def test_a_data_set_may_lie_in_the_home_folder(
+    own: Callable[[list[Row]], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = own([{"prompt": "a", "winner": "img/1.png", "loser": "img/2.png"}])
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert seen(read("folder", Path("~") / folder.name, heldout_splits=[])) == [("a", (1, 2), 1.0, "train")]
 
 
 @pytest.mark.parametrize("source", ["pickapic", "webdataset", "hpdv2", "hpdv3", "imagerewarddb", "folder"])
