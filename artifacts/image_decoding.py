@@ -20,7 +20,7 @@ from artifacts.colour_profiles import UnusableProfileError, srgb_transform
 if TYPE_CHECKING:
     from PIL import Image
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Raised when a file that is accepted becomes other pixels; scores that were kept are then computed again."""
 # Others are seldom meant, and some of Pillow's readers start programs (Ghostscript for EPS).
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
@@ -48,6 +48,8 @@ _MODES = {
     "CMYK": "cmyk",
 }
 _DEEP_MODES = ("I", "F")
+# Grey PNG of few bits, as Pillow calls them, and the factor by which it spreads their pixels over 0 … 255.
+_FEW_BITS = {"L;2": 85, "L;4": 17}
 _ORIENTATION, _BITS_PER_SAMPLE, _SAMPLE_FORMAT, _UNSIGNED = 274, 258, 339, (1, 4)
 # EXIF's orientations beside 1, upright, as Pillow's transpositions that undo them.
 _TURNS = {
@@ -113,6 +115,7 @@ def to_rgb(image: Image.Image) -> DecodedImage:
     from PIL import Image
 
     _check(image)
+    _spread_transparency(image)
     # Pillow turns TIFF files while it loads them, and forgets that it did.
     if image.format != "TIFF":
         image.load()
@@ -181,6 +184,13 @@ def _check(image: Image.Image) -> None:
             raise BrokenImageError(f"{bits} bits a channel; save it with 8")
         if not set(_tag(image, _SAMPLE_FORMAT)) <= set(_UNSIGNED):
             raise BrokenImageError("its values are signed or floating; save it with 8 bits a channel, unsigned")
+
+
+def _spread_transparency(image: Any) -> None:
+    """Bring the transparent grey of a PNG to the scale of its pixels, which Pillow leaves undone."""
+    bits = str(image.tile[0].args) if image.format == "PNG" and image.tile else ""
+    if isinstance(transparent := image.info.get("transparency"), int):
+        image.info["transparency"] = transparent * _FEW_BITS.get(bits, 1)
 
 
 def _tag(image: Any, number: int) -> tuple[int, ...]:

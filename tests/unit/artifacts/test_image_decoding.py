@@ -307,6 +307,20 @@ def test_every_kind_of_transparency_is_laid_on_white() -> None:
         assert set(found.met) == set(inspect(content)) == set(met)
 
 
+@pytest.mark.parametrize(("bits", "pixels"), [(1, 0b01000000), (2, 0b00010000), (4, 0b00000001)])
+def test_transparency_of_a_grey_png_of_few_bits(bits: int, pixels: int) -> None:
+    """Pillow spreads the pixels, 0 and 1 here, over 0 … 255, and leaves the transparent one."""
+    header = struct.pack(">IIBBBBB", 2, 1, bits, 0, 0, 0, 0)
+    chunks = {b"IHDR": header, b"tRNS": b"\0\1", b"IDAT": zlib.compress(bytes([0, pixels])), b"IEND": b""}
+    content = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks.items()
+    )
+    found = decode(content)
+    assert [found.image.getpixel(x) for x in ((0, 0), (1, 0))] == [(0, 0, 0), (255, 255, 255)]
+    assert found.met == inspect(content) == ("alpha", "grey")
+
+
 def test_opaque_alpha_changes_no_pixel() -> None:
     image = noise()
     image.putalpha(255)
