@@ -128,9 +128,17 @@ class DiffusersFolder:
 
     @property
     def text_width(self) -> int:
-        """Width of the text embeddings that the denoiser takes."""
-        width = self.config("unet").get("cross_attention_dim", 1280)
-        return int(width if isinstance(width, int) else width[0])
+        """Width of the text embeddings that the denoiser takes.
+
+        Raises:
+            InputError: its configuration says none.
+        """
+        said = self.config("unet").get("cross_attention_dim", 1280)
+        width = said[0] if isinstance(said, list) and said else said
+        if type(width) is not int:
+            file = self.path / "unet" / "config.json"
+            raise InputError(f"{file}: cross_attention_dim is {said!r}, expected a number; fetch the base again")
+        return width
 
     def check_family(self, family: str) -> None:
         """Refuse a folder of the other family, or one without all parts.
@@ -141,7 +149,7 @@ class DiffusersFolder:
         if (self.path / "unet").is_dir():
             added = self.config("unet").get("addition_embed_type")
             # "text" pools the text embeddings inside the U-Net: nothing is added to its inputs.
-            found = {None: "sd15", "text": "sd15", "text_time": "sdxl"}.get(added)
+            found = {"None": "sd15", "text": "sd15", "text_time": "sdxl"}.get(str(added))
             if found is None:
                 raise InputError(
                     f"{self.path / 'unet'}: addition_embed_type is '{added}', which no base family here provides; "

@@ -56,9 +56,9 @@ class LatentScaling:
         channels = int(config.get("latent_channels", 4))
         found = cls(
             _numbers([factor], 1, f"{file}: scaling_factor")[0],
-            _numbers(
-                [shift or 0.0] if mean is None else mean, 1 if mean is None else channels, f"{file}: latents_mean"
-            ),
+            _numbers([shift or 0.0], 1, f"{file}: shift_factor")
+            if mean is None
+            else _numbers(mean, channels, f"{file}: latents_mean"),
             _numbers([1.0] if std is None else std, 1 if std is None else channels, f"{file}: latents_std"),
         )
         if found.factor == 0 or 0 in found.std:

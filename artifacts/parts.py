@@ -38,6 +38,7 @@ def load_part(kind: Any, folder: Path, **options: Any) -> Any:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"{folder}: cannot be loaded ({reason}); {REMEDY}") from error
     if not has_weights:
+        _check_schedule(loaded, folder)
         return loaded
     model, info = loaded
     for problem in ("missing", "unexpected", "mismatched"):
@@ -49,3 +50,14 @@ def load_part(kind: Any, folder: Path, **options: Any) -> Any:
             )
     check_finite(model.state_dict(), folder)
     return model
+
+
+def _check_schedule(part: Any, folder: Path) -> None:
+    """Refuse a scheduler whose β are no variances, or not as many as the steps that it says."""
+    betas = getattr(part, "betas", None)
+    # A tokenizer has none.
+    if betas is None:
+        return
+    steps = part.config.num_train_timesteps
+    if len(betas) != steps or not bool(((betas >= 0) & (betas <= 1)).all()):
+        raise InputError(f"{folder}: its betas make no noise schedule of {steps} steps; {REMEDY}")

@@ -114,7 +114,10 @@ class Pipeline:
         factor, vae_size = self._pixels_a_latent, self.vae_config.get("sample_size")
         sample = self.unet_config.get("sample_size")
         sides = sample if isinstance(sample, list) else [sample, sample]
-        own = [int(x) * factor for x in sides if x is not None] or None
+        if sample is not None and (len(sides) != 2 or any(type(x) is not int or x < 1 for x in sides)):
+            file = self.path / "unet" / "config.json"
+            raise InputError(f"{file}: sample_size is {sample!r}, expected height and width of latents, or one number")
+        own = None if sample is None else [x * factor for x in sides]
         says = f"{self.path / 'unet' / 'config.json'}: sample_size is {sample}"
         says += "" if own is None else f", {own[1]} x {own[0]} pixels"
         says += "" if vae_size is None else f", and vae/config.json says {vae_size}"
@@ -130,7 +133,12 @@ class Pipeline:
 
     @property
     def _pixels_a_latent(self) -> int:
-        return int(2 ** (len(self.vae_config["block_out_channels"]) - 1))
+        # What diffusers takes for a missing key is one level.
+        levels = self.vae_config.get("block_out_channels", [64])
+        if not isinstance(levels, list) or not levels:
+            file = self.path / "vae" / "config.json"
+            raise InputError(f"{file}: block_out_channels is {levels!r}, expected one number a level")
+        return int(2 ** (len(levels) - 1))
 
     def _part(self, name: str, **options: Any) -> Any:
         import importlib

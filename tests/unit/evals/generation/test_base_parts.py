@@ -147,6 +147,47 @@ def test_tokenizer_without_a_length_takes_the_text_encoders(base: Path, tiny_sd1
         torch.testing.assert_close(Pipeline(base).encode_prompts(texts).embeddings, expected)
 
 
+@pytest.mark.parametrize("length", [0, 2, -5, 7.5, "77", float("nan")])
+def test_tokenizer_whose_length_leaves_nothing_of_a_prompt(base: Path, length: object) -> None:
+    edit(base / "tokenizer/tokenizer_config.json", model_max_length=length)
+    message = rf"tokenizer: model_max_length is {length!r}, expected a number of tokens"
+    with pytest.raises(InputError, match=message):
+        open_base("sd15", base).encode_prompts(["a"])
+    with pytest.raises(InputError, match=message):
+        Pipeline(base).encode_prompts(["a"])
+
+
+@pytest.mark.parametrize(
+    "values", [{"beta_start": float("nan")}, {"beta_schedule": "linear", "beta_end": 1.5}, {"trained_betas": [0.1]}]
+)
+def test_betas_that_are_no_schedule(base: Path, values: dict[str, Any]) -> None:
+    edit(base / "scheduler/scheduler_config.json", **values)
+    for schedule in (lambda: Pipeline(base).scheduler, lambda: open_base("sd15", base).coefficients(torch.tensor([0]))):
+        with pytest.raises(InputError, match=r"scheduler: its betas make no noise schedule of 1000 steps"):
+            schedule()
+
+
+@pytest.mark.parametrize(
+    ("part", "values", "message"),
+    [
+        ("unet", {"sample_size": [16]}, r"sample_size is \[16\], expected height and width"),
+        ("unet", {"sample_size": "16"}, r"sample_size is '16'"),
+        ("unet", {"sample_size": -16}, r"sample_size is -16"),
+        ("vae", {"block_out_channels": 8}, r"block_out_channels is 8, expected one number a level"),
+        ("unet", {"cross_attention_dim": []}, r"cross_attention_dim is \[\], expected a number"),
+        ("unet", {"cross_attention_dim": "16"}, r"cross_attention_dim is '16', expected a number"),
+        ("unet", {"addition_embed_type": ["text"]}, r"addition_embed_type is"),
+    ],
+)
+def test_configuration_of_other_kinds_of_values(base: Path, part: str, values: dict[str, Any], message: str) -> None:
+    edit(base / part / "config.json", **values)
+    with pytest.raises(InputError, match=rf"{message}"):
+        Pipeline(base).encode_prompts(["a"])
+    if "addition_embed_type" in values or "cross_attention_dim" in values:
+        with pytest.raises(InputError, match=message):
+            open_base("sd15", base)
+
+
 def test_tokenizer_of_another_text_encoder(base: Path) -> None:
     edit(base / "tokenizer/vocab.json", **{f"new{i}</w>": 514 + i for i in range(3)})
     message = r"tokenizer: has 517 tokens, its text encoder embeds 514 \(vocab_size\)"
