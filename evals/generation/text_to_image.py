@@ -113,7 +113,7 @@ class Pipeline:
         """
         factor, vae_size = self._pixels_a_latent, self.vae_config.get("sample_size")
         sample = self.unet_config.get("sample_size")
-        sides = sample if isinstance(sample, list) else [sample, sample]
+        sides: list[Any] = sample if isinstance(sample, list) else [sample, sample]
         if sample is not None and (len(sides) != 2 or any(type(x) is not int or x < 1 for x in sides)):
             file = self.path / "unet" / "config.json"
             raise InputError(f"{file}: sample_size is {sample!r}, expected height and width of latents, or one number")
