@@ -25,7 +25,6 @@ from evals.generation.conditions import Conditions
 from evals.generation.external_models import ExternalModel
 from evals.generation.sampling import SamplingSettings, noise_seed, sample_batch
 from evals.generation.text_to_image import Pipeline
-from evals.generation.weight_fingerprint import fingerprint
 from evals.images.folder import UnfinishedImages, collect
 
 GENERATORS = Registry(kind="generator", package=None, group="evals.generators", calls={"generate": Call(("spec",))})
@@ -170,10 +169,6 @@ class _Job:
         return self.pipeline.load_unet(weights.parent)
 
     @cached_property
-    def _base_fingerprint(self) -> str:
-        return fingerprint(self.pipeline.path, *([self.vae] if self.vae else []))
-
-    @cached_property
     def _conditions(self) -> dict[str, tuple[Conditions, Conditions]]:
         """Conditions of each prompt set and of the empty prompt, shared by all models and jobs."""
         zeros = self.settings.protocol == "clean"
@@ -203,11 +198,17 @@ class _Job:
         described["stage_version"] = self.spec.get("stage_version")
         if model in self.sources:
             described["source"] = asdict(self.sources[model])
+        own = weights / "config.json"
         shaping = {
             **described,
             "prompts": [ids, table["prompt"].tolist()],
-            "base": self._base_fingerprint,
-            "weights": fingerprint(weights, *external_models.weight_files(weights)),
+            "origin": origin,
+            # What images hang on besides weights and parts of the base.
+            "configs": [
+                self.pipeline.index,
+                self.pipeline.unet_config,
+                own.read_text(encoding="utf-8") if own.is_file() else None,
+            ],
         }
         unfinished = UnfinishedImages(layout.unfinished_images(self.root, model, prompt_set, json_sha256(shaping)))
         with unfinished.owned(rows):

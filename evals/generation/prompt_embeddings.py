@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 from artifacts.atomic import json_sha256, replaced_file
 from artifacts.locks import held
 from evals.generation.conditions import Conditions
-from evals.generation.weight_fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from evals.generation.text_to_image import Pipeline
@@ -37,7 +36,7 @@ def digest(pipeline: Pipeline, prompts: list[str], *, zeros: bool) -> str:
             "zeros": zeros and pipeline.asks_for_zeros,
             "dtype": str(pipeline.text_dtype),
             "image_size": pipeline.image_size if pipeline.two_encoders else None,
-            "parts": {part: fingerprint(pipeline.path / part) for part in parts},
+            "parts": {part: pipeline.content(part) for part in parts},
         }
     )
 

@@ -11,8 +11,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from artifacts.atomic import tree_sha256
 from artifacts.diffusers_folder import DiffusersFolder, autoencoder_folder
 from artifacts.errors import InputError
+from artifacts.hub import commit_of
 from artifacts.latent_scaling import LatentScaling
 from artifacts.parts import load_part
 from artifacts.prompt_tokens import check_tokenizer, token_ids
@@ -59,6 +61,7 @@ class Pipeline:
         import torch
 
         self.path = Path(path)
+        self._contents: dict[str, str] = {}
         self.device = torch.device(device)
         self.dtype = getattr(torch, dtype)
         self.text_dtype = getattr(torch, text_dtype)
@@ -104,6 +107,12 @@ class Pipeline:
         """Folders that the base has."""
         second = ("tokenizer_2", "text_encoder_2") if "text_encoder_2" in self.index else ()
         return ("tokenizer", "text_encoder", *second, "vae", "scheduler", "unet")
+
+    def content(self, part: str) -> str:
+        """Digest of the files of a part; of a base in the hub's cache its commit, which stands for them."""
+        if part not in self._contents:
+            self._contents[part] = commit_of(self.path) or tree_sha256(self.path / part)
+        return self._contents[part]
 
     def _checked_size(self, size: int | None) -> list[int]:
         """Height and width of images in pixels.
