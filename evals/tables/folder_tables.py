@@ -6,8 +6,7 @@ with another (:mod:`evals.tables.paired`). Holm's adjustment is across the score
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from artifacts.image_decoding import described
 from evals.scorers import judges, lower_is_better
 from evals.scoring.folder_score_files import common_scorers, paired, read_scores
 from evals.tables.comparison import Statistics
-from evals.tables.numbers import deciding, decimals, number, p_value, percent, signed
+from evals.tables.numbers import bracketed, deciding, decimals, number, p_value, percent, signed
 from evals.tables.paired import compare_scores, compare_wins, prompts_of
 from evals.tables.resampling import Resampling
 from evals.tables.statistics import holm
@@ -180,7 +179,7 @@ def summary_markdown(rows: Sequence[ScoreSummary], confidence: float, met: Mappi
     for row in rows:
         digits = decimals([(row.ci_high - row.ci_low) / 2])
         body.append(
-            [row.scorer, row.protocol, number(row.mean, digits), _interval(row.ci_low, row.ci_high, digits), str(row.n)]
+            [row.scorer, row.protocol, number(row.mean, digits), bracketed(row.ci_low, row.ci_high, digits), str(row.n)]
         )
     notes = []
     if any(row.prompts < row.n for row in rows):
@@ -204,7 +203,7 @@ def comparison_markdown(rows: Sequence[FolderComparison], a: str | Path, b: str 
         digits = decimals([(row.difference_ci_high - row.difference_ci_low) / 2, row.mean_difference])
         digits = deciding(row.difference_ci_low, row.difference_ci_high, digits)
         difference = signed(row.mean_difference, digits)
-        difference += f" {_interval(row.difference_ci_low, row.difference_ci_high, digits, signed)}"
+        difference += f" {bracketed(row.difference_ci_low, row.difference_ci_high, digits, signed)}"
         body.append([row.scorer, row.protocol, *_wins(row), difference, _p(row.difference_p_holm)])
     first = rows[0]
     notes = [
@@ -226,16 +225,12 @@ def _wins(row: FolderComparison) -> list[str]:
     low, high = row.win_rate_ci_low, row.win_rate_ci_high
     if row.win_rate is None or low is None or high is None:
         return [""] * 5
-    shown = f"{number(row.win_rate, 3)} {_interval(low, high, deciding(low, high, 3, 0.5))}"
+    shown = f"{number(row.win_rate, 3)} {bracketed(low, high, deciding(low, high, 3, 0.5))}"
     return [shown, *(str(count) for count in (row.wins, row.ties, row.losses)), _p(row.p_holm)]
 
 
 def _p(value: float | None) -> str:
     return "" if value is None else p_value(value)
-
-
-def _interval(low: float, high: float, digits: int, form: Callable[[float, int], str] = number) -> str:
-    return f"[{form(low, digits)}, {form(high, digits)}]" if math.isfinite(low) and math.isfinite(high) else ""
 
 
 def _markdown(header: Sequence[str], body: Sequence[Sequence[str]], notes: Sequence[str]) -> str:

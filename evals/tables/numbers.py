@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 MOST_DECIMALS = 12
 
@@ -38,6 +38,13 @@ def number(value: float, digits: int) -> str:
 def signed(value: float, digits: int) -> str:
     """As :func:`number`, with a plus sign before what is above zero as printed."""
     return ("+" if math.isfinite(value) and round(value, digits) > 0 else "") + number(value, digits)
+
+
+def bracketed(low: float | None, high: float | None, digits: int, form: Callable[[float, int], str] = number) -> str:
+    """An interval as ``[low, high]``, its ends by :func:`number` or :func:`signed`; empty where one is not known."""
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return ""
+    return f"[{form(low, digits)}, {form(high, digits)}]"
 
 
 def p_value(value: float) -> str:

@@ -20,7 +20,7 @@ from artifacts import markdown
 from artifacts.errors import InputError
 from artifacts.plugins import nearest
 from artifacts.text_lines import table
-from evals.tables.numbers import deciding, number, signed
+from evals.tables.numbers import bracketed, deciding, number, signed
 from evals.tables.rows import POOLED
 from evals.tables.statistics import t_interval
 
@@ -194,8 +194,8 @@ def to_markdown(rows: Sequence[PublishedRow], confidence: str, digits: Mapping[s
                 [
                     markdown.escape(row.variant),
                     number(row.ours, shown),
-                    _interval(row.ci_low, row.ci_high, shown),
-                    _interval(row.seed_low, row.seed_high, shown),
+                    bracketed(row.ci_low, row.ci_high, shown),
+                    bracketed(row.seed_low, row.seed_high, shown),
                     f"{row.published:g}",
                     signed(row.difference, shown),
                     _yes(row.inside_interval),
@@ -214,10 +214,6 @@ def _decimals(row: PublishedRow, digits: int) -> int:
         if low is not None and high is not None:
             digits = deciding(low - row.published, high - row.published, digits)
     return digits
-
-
-def _interval(low: float | None, high: float | None, digits: int) -> str:
-    return "" if low is None or high is None else f"[{number(low, digits)}, {number(high, digits)}]"
 
 
 def _yes(inside: bool | None) -> str:

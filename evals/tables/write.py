@@ -10,6 +10,7 @@ from typing import Any
 
 from artifacts.atomic import write_text
 from artifacts.errors import InputError
+from artifacts.json_files import read_object
 from evals.tables.comparison import Comparison
 from evals.tables.formats import to_html, to_latex, to_markdown, to_text
 from evals.tables.main_table import column_decimals, main_table
@@ -101,12 +102,10 @@ def made_with(root: str | Path) -> Made:
         InputError: it is missing or malformed.
     """
     path = Path(root) / "tables" / MADE_WITH
+    content = read_object(path, missing="run snakemake to make it", damaged="delete it and run snakemake again")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
         comparison = Comparison.from_spec({**content, "root": str(root)})
         return Made(comparison, dict(content["generation"]), dict(content["training"]))
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; run snakemake to make it") from error
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not a comparison ({error!r}); delete it and run snakemake again") from error
 
