@@ -23,129 +23,16 @@ finite steps break it, so winner drift is to be measured, not assumed; ``sdpo au
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from artifacts.device import widest_float
 from artifacts.errors import InputError
 from artifacts.plugins import nearest
+from sdpo.safeguard.settings import Formula, Granularity
+from sdpo.safeguard.sums import ResidualSums, quotient, refuse_not_finite, residual_sums
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.distributed import ProcessGroup
-
-Granularity = Literal["microbatch", "sample", "global"]
-Formula = Literal["sdpo", "ovis"]
-
-
-class Safeguard(BaseModel):
-    """Settings of the safeguard, as a variant of the config states them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    mu: float = Field(
-        ge=0,
-        le=1,
-        allow_inf_nan=False,
-        description="Slack μ in [0, 1]: 0 lets the winner's error stay as it is, 1 switches the loser off wherever "
-        "it conflicts with the winner. Published: 0.9 (SD 1.5; DSPO 0.2), 0.6 (SDXL).",
-    )
-    granularity: Granularity = Field(
-        default="microbatch",
-        description="`microbatch`: one λ for all pairs of a micro-batch, as published; it depends on the micro-batch "
-        "size. `sample`: one λ a pair, independent of it and larger on average. `global`: one λ for all pairs of an "
-        "optimizer step, over all micro-batches and processes; independent of how they are split.",
-    )
-    formula: Formula = Field(
-        default="sdpo",
-        description="`sdpo`: the published bound. `ovis`: the formula of the Ovis-Image report, where μ is the loser's "
-        "strength: 0 switches it off.",
-    )
-    weights: Literal["none", "objective"] = Field(
-        default="none",
-        description="`none`: pairs count alike, as published. `objective`: each side of a pair counts by the weight "
-        "that the objective gives its gradient, so that the weighted winners are protected; exact where the weights of "
-        "winner and loser differ (MaPO, Diffusion-KTO).",
-    )
-    pulled_back: Literal["scale", "exempt"] = Field(
-        default="scale",
-        description="What becomes of pairs that the objective pulls back (DMPO beyond its target, IPO), where the "
-        "winner's error is meant to rise and the loser's to fall. `scale`: like all others, as published. `exempt`: "
-        "they take no part in λ and their gradient stays whole.",
-    )
-    added_epsilon: float = Field(
-        default=0.0,
-        ge=0,
-        allow_inf_nan=False,
-        description="Added to the denominator, in units of gradients of the mean error. The published code has 1e-9, "
-        "which makes λ too small by per cents at large images or batches.",
-    )
-
-
-@dataclass(frozen=True)
-class ResidualSums:
-    """Sums over some pairs of their residuals r times weights a ≥ 0: all that λ needs to know of them, and additive.
-
-    All are (B,) for pairs one by one, or () for a group of pairs, in fp64: squares of fp32 numbers lie far inside its
-    range (on devices without fp64 in fp32, for residuals between 1e-15 and 1e15).
-    """
-
-    winner_square: Tensor
-    """Σ ‖a_w·r_w‖²."""
-    loser_square: Tensor
-    """Σ ‖a_l·r_l‖²."""
-    product: Tensor
-    """Σ a_w·a_l·⟨r_w, r_l⟩."""
-    unweighted_winners: Tensor
-    """Σ a_l·⟨r_w, r_l⟩, which says whether residuals agree where no winner has a weight."""
-    values: Tensor
-    """Number of values in the residuals of one side."""
-
-    def _of_all(self) -> Tensor:
-        import torch
-
-        return torch.stack([getattr(self, field.name) for field in fields(self)])
-
-    def __add__(self, other: ResidualSums) -> ResidualSums:
-        """The sums over both groups of pairs."""
-        return ResidualSums(*(self._of_all() + other._of_all()))
-
-    def weighted(self, winner_weight: Tensor, loser_weight: Tensor) -> ResidualSums:
-        """The same with residuals times these weights ≥ 0, (B,), of sums (B,) without weights."""
-        w, loser = winner_weight.to(self.product), loser_weight.to(self.product)
-        unweighted = loser * self.product
-        return ResidualSums(
-            w * w * self.winner_square, loser * loser * self.loser_square, w * unweighted, unweighted, self.values
-        )
-
-    def cosine(self) -> Tensor:
-        """Cosine of the winners' and the losers' residuals, in [−1, 1]; 0 where one of them is zero."""
-        return _quotient(self.product, self.winner_square.sqrt() * self.loser_square.sqrt()).clamp(-1.0, 1.0)
-
-    def total(self) -> ResidualSums:
-        """The sums over all pairs: (B,) becomes ()."""
-        return ResidualSums(*self._of_all().sum(1))
-
-    def all_reduced(self, group: ProcessGroup | None = None) -> ResidualSums:
-        """The sums over all processes of a group; as they are where ``torch.distributed`` is not in use."""
-        import torch.distributed as dist
-
-        if not (dist.is_available() and dist.is_initialized()):
-            return self
-        sums = self._of_all()
-        dist.all_reduce(sums, group=group)
-        return ResidualSums(*sums)
-
-
-def residual_sums(winner: Tensor, loser: Tensor) -> ResidualSums:
-    """The sums of each pair, (B,), without weights, of residuals (B, ...) of one shape."""
-    import torch
-
-    w, l = (x.detach().reshape(len(x), -1).to(widest_float(x)) for x in (winner, loser))  # noqa: E741
-    product = (w * l).sum(1)
-    return ResidualSums((w * w).sum(1), (l * l).sum(1), product, product, torch.full_like(product, w.shape[1]))
 
 
 def safe_scale(
@@ -268,18 +155,11 @@ def scale_of_sums(
     # What is added to Σ g·g, g = 2r/N, counts N²/4 as much beside Σ r·r.
     epsilon = added_epsilon * sums.values.square() / 4.0 if added_epsilon else 0.0
     if formula == "ovis":
-        return _quotient(mu * sums.product, sums.loser_square + epsilon).clamp(min_scale, max_scale)
+        return quotient(mu * sums.product, sums.loser_square + epsilon).clamp(min_scale, max_scale)
     agree = sums.product > rounding * sums.winner_square.sqrt() * sums.loser_square.sqrt()
     agree |= (sums.winner_square == 0) & (sums.unweighted_winners > 0)
-    safe = _quotient((1.0 - mu) * sums.winner_square, sums.product + epsilon)
+    safe = quotient((1.0 - mu) * sums.winner_square, sums.product + epsilon)
     return torch.where(agree, safe, max_scale).clamp(min_scale, max_scale)
-
-
-def _quotient(above: Tensor, below: Tensor) -> Tensor:
-    """above / below, with 0 / 0 = 0; not to be used where below < 0."""
-    import torch
-
-    return above / below.clamp(min=torch.finfo(below.dtype).tiny)
 
 
 def _one_of(name: str, value: str, allowed: object) -> None:
@@ -301,19 +181,3 @@ def _weight(name: str, weight: Tensor | None, residual: Tensor) -> Tensor:
     if (weight < 0).any():
         raise InputError(f"{name} has negative values, the least {float(weight.min())}: expected numbers ≥ 0")
     return weight
-
-
-def refuse_not_finite(name: str, values: Tensor) -> None:
-    """Refuse a tensor with infinities or NaN.
-
-    Raises:
-        InputError: says how many there are, and the first of them.
-    """
-    import torch
-
-    if not (finite := torch.isfinite(values)).all():
-        wrong = values[~finite]
-        raise InputError(
-            f"{name} has {len(wrong)} of {values.numel()} values that are not finite, the first {float(wrong[0])}: "
-            "expected finite numbers"
-        )

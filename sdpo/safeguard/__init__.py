@@ -1,0 +1,14 @@
+"""The safeguard: its settings, sums over residuals, and the safe scale λ that follows from them."""
+
+from sdpo.safeguard.scale import safe_scale, scale_of_sums
+from sdpo.safeguard.settings import Safeguard
+from sdpo.safeguard.sums import ResidualSums, refuse_not_finite, residual_sums
+
+__all__ = [
+    "ResidualSums",
+    "Safeguard",
+    "refuse_not_finite",
+    "residual_sums",
+    "safe_scale",
+    "scale_of_sums",
+]
