@@ -84,10 +84,10 @@ def ours(base: Path, root: Path, prompts: pd.DataFrame, settings: SamplingSettin
     write_table(layout.prompts(root, "bench"), prompts, "prompts")
     spec = {
         "root": str(root),
-        "base": {"name": "bench", "path": str(base)},
+        "base": {"name": "bench", "family": "sd15", "path": str(base)},
         "models": ["bench/base"],
         "prompt_sets": ["bench"],
-        "generation": vars(settings),
+        "generation": settings.model_dump(),
         "threads": torch.get_num_threads(),
     }
     start, cpu = time.perf_counter(), time.process_time()

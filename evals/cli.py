@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from artifacts import layout
+from artifacts.block import checked
 from artifacts.errors import InputError, run_command
 from artifacts.file_names import user_path
 from artifacts.job import add_spec, add_version, read_spec
@@ -54,40 +55,37 @@ def _score(spec: Mapping[str, Any]) -> None:
 
 def _compare(spec: Mapping[str, Any]) -> None:
     from evals.tables import write_tables
-    from evals.tables.comparison import Comparison
+    from evals.tables.comparison import CompareSpec
 
-    published = spec.get("published")
-    write_tables(
-        Comparison.from_spec(spec),
-        spec.get("generation"),
-        published=user_path(published["file"]) if published else None,
-    )
+    job = checked(CompareSpec, spec, "evals compare")
+    published = None if job.published is None else user_path(job.published.file)
+    write_tables(job.comparison, spec.get("generation"), published=published)
 
 
 def _table(spec: Mapping[str, Any]) -> None:
     from evals.tables import made_with, print_table
+    from evals.tables.comparison import CompareSpec
 
-    made = made_with(spec["root"])
+    made = made_with(checked(CompareSpec, spec, "evals table").root)
     print(print_table(made.comparison, made.generation, made.trained))
 
 
 def _report(spec: Mapping[str, Any]) -> None:
     from evals.report import write_report
-    from evals.tables.comparison import Comparison
+    from evals.report.settings import ReportSpec
 
-    agreement = spec.get("scorer_agreement")
-    write_report(
-        Comparison.from_spec(spec), grid=spec["grid"], scorer_agreement=user_path(agreement) if agreement else None
-    )
+    job = checked(ReportSpec, spec, "evals report")
+    agreement = user_path(job.scorer_agreement) if job.scorer_agreement else None
+    write_report(job.comparison, grid=job.grid, scorer_agreement=agreement)
 
 
 def _track(spec: Mapping[str, Any]) -> None:
     from artifacts.atomic import write_json
-    from evals.tables.comparison import Comparison
-    from evals.tracking.mlflow import track
+    from evals.tracking.mlflow import TrackSpec, track
 
-    track(Comparison.from_spec(spec), database=Path(spec["database"]), artifacts=Path(spec["artifacts"]))
-    write_json(spec["marker"], {"database": spec["database"], "experiment": spec["benchmark"]})
+    job = checked(TrackSpec, spec, "evals track")
+    track(job.comparison, database=Path(job.database), artifacts=Path(job.artifacts))
+    write_json(job.marker, {"database": job.database, "experiment": job.benchmark})
 
 
 WITH_MANIFEST = ("prompts", "generate", "collect", "score")
@@ -114,9 +112,10 @@ def written(stage: str, spec: Mapping[str, Any]) -> list[Path]:
         return [Path(spec["out"])]
     root, drawn = spec["root"], [(model, name) for model in spec["models"] for name in spec["prompt_sets"]]
     if stage == "score":
-        from evals.scoring.scores import raters
+        from evals.scoring.settings import ScoreSpec
 
-        return [layout.scores(root, scorer, model, name) for model, name in drawn for scorer in raters(spec, name)]
+        job = checked(ScoreSpec, spec, "evals score")
+        return [layout.scores(root, scorer, model, name) for model, name in drawn for scorer in job.raters(name)]
     if "shard" in spec:
         return [layout.image_shard(root, model, name, spec["shard"]) for model, name in drawn]
     return [layout.images(root, model, name) for model, name in drawn]

@@ -122,7 +122,7 @@ def compare(arguments: argparse.Namespace) -> None:
     a, b = arguments.files
     out = None if arguments.out is None else _output(arguments.out, ".csv")
     wanted = None if arguments.scorers is None else [name.strip() for name in arguments.scorers.split(",")]
-    statistics = Statistics(arguments.confidence)
+    statistics = Statistics(confidence=arguments.confidence)
     rows = compare_files(a, b, statistics, wanted)
     if out is not None:
         with _writing(out):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from artifacts import layout
-from evals.tables.comparison import Comparison
+from artifacts.block import checked
+from evals.tables.comparison import CompareSpec, Comparison
 from pipeline.jobs import Plan
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def changed(plan: Plan, made: Made) -> list[str]:
     """Keys of the config that differ, as far as tables and prompt files show it; empty if none does."""
-    was, now = made.comparison, Comparison.from_spec(plan.compare_spec())
+    was, now = made.comparison, checked(CompareSpec, plan.compare_spec(), "evals compare").comparison
     keys: list[str] = []
     for key, before, after in (
         ("seeds", _seeds(was), _seeds(now)),
@@ -25,7 +25,7 @@ def changed(plan: Plan, made: Made) -> list[str]:
         ("scorers", _limits_of(was), _limits_of(now)),
         ("comparisons", was.comparisons, now.comparisons),
         ("generation", made.generation, plan.benchmark.generation.model_dump()),
-        ("statistics", asdict(was.statistics), asdict(now.statistics)),
+        ("statistics", was.statistics.model_dump(), now.statistics.model_dump()),
         ("models", _elsewhere(was), _elsewhere(now)),
     ):
         keys += _differing(key, before, after)
@@ -58,7 +58,7 @@ def _limits_of(comparison: Comparison) -> dict[str, Any]:
 
 def _elsewhere(comparison: Comparison) -> dict[str, Any]:
     """Models that nobody trained here, and what the tables say of them."""
-    return {model.variant: asdict(model) for model in comparison.models if model.seed is None}
+    return {model.variant: model.model_dump() for model in comparison.models if model.seed is None}
 
 
 def _settings(plan: Plan, variant: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from artifacts import layout
@@ -182,7 +182,7 @@ class Specs(Chunks):
     def compared_models(self) -> list[ComparedModel]:
         """All models in table order, the base first."""
         base = self.benchmark.base.name
-        rows = [ComparedModel(self.base_model, base, "base", None, False, None, None, None)]
+        rows = [ComparedModel(name=self.base_model, base=base, variant="base")]
         for name, variant in self.variants.items():
             baseline = self.baseline(name)
             rows += [
@@ -201,7 +201,7 @@ class Specs(Chunks):
         for name, model in self.external_models.items():
             owner = name.partition("/")[0]
             if model is None:
-                rows.append(ComparedModel(name, owner, owner, None, False, None, None, None))
+                rows.append(ComparedModel(name=name, base=owner, variant=owner))
                 continue
             rows.append(
                 ComparedModel(
@@ -210,8 +210,6 @@ class Specs(Chunks):
                     variant=model.name,
                     objective=model.objective,
                     safeguard=model.safeguard,
-                    seed=None,
-                    pairs=None,
                     baseline=model.baseline,
                 )
             )
@@ -232,7 +230,7 @@ class Specs(Chunks):
             **({"comparisons": asked} if (asked := self.benchmark.comparisons) else {}),
             "benchmark": self.benchmark.benchmark,
             "root": self.root.as_posix(),
-            "models": [asdict(model) for model in self.compared_models()],
+            "models": [model.model_dump() for model in self.compared_models()],
             "prompt_sets": list(self.benchmark.prompt_sets),
             "scorers": {name: self.protocol(name) for name in self.benchmark.scorers},
             "statistics": self.benchmark.statistics.model_dump(),

@@ -47,13 +47,14 @@ def _pairs(chosen: argparse.Namespace, arguments: Sequence[str]) -> None:
 
 def _train(chosen: argparse.Namespace, arguments: Sequence[str]) -> int:
     from sdpo.training import processes, train_together
+    from sdpo.training.settings import parts
     from sdpo.training.time_budget import EXIT_STATUS, StoppedEarly, TimeBudget, process_start
 
     processes.together(arguments, chosen.processes, spec=chosen.spec)
     spec = read_spec(chosen.spec)
     status = 0
     try:
-        train_together(spec.get("together", [spec]), TimeBudget(chosen.minutes, started=process_start()))
+        train_together(parts(spec), TimeBudget(chosen.minutes, started=process_start()))
         if chosen.manifest and processes.is_main():
             write_manifest(chosen.manifest, written("train", spec))
     except StoppedEarly as stopped:

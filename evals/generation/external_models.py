@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from artifacts.file_names import user_path
 from artifacts.parts import load_part
 from artifacts.weight_files import read_state_dict
 from evals.generation import lora_files, lora_scale
+from evals.generation.settings import ExternalModel
 from evals.networks.weights import read_json
 
 if TYPE_CHECKING:
@@ -35,21 +35,6 @@ _PREFIXES = ("module.", "model.", "unet.", "diffusion_model.", "denoiser.")
 _ORIGINAL_NAMES = ("model.diffusion_model.", "diffusion_model.", "input_blocks.", "first_stage_model.")
 # Cross-attention width of the denoiser, by which families are told apart.
 _WIDTHS = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "SDXL"}
-
-
-@dataclass(frozen=True)
-class ExternalModel:
-    """Where a denoiser lies.
-
-    Attributes:
-        source: file, folder, or hub id ``owner/name@revision``.
-        file: file or folder within ``source``.
-        sha256: hex digest that the weight file must have.
-    """
-
-    source: str
-    file: str | None = None
-    sha256: str | None = None
 
 
 def locate(model: ExternalModel) -> Path:

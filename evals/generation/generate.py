@@ -6,13 +6,13 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from artifacts import layout
 from artifacts.atomic import file_sha256, json_sha256, tree_sha256
+from artifacts.block import checked
 from artifacts.contracts import read_table
 from artifacts.device import device_name, take_device
 from artifacts.errors import InputError
@@ -22,8 +22,8 @@ from artifacts.progress import progress
 from artifacts.provenance import describe
 from evals.generation import external_models, prompt_embeddings
 from evals.generation.conditions import Conditions
-from evals.generation.external_models import ExternalModel
-from evals.generation.sampling import SamplingSettings, noise_seed, sample_batch
+from evals.generation.sampling import noise_seed, sample_batch
+from evals.generation.settings import CollectSpec, GenerateSpec
 from evals.generation.text_to_image import Pipeline
 from evals.images.folder import UnfinishedImages, collect
 
@@ -39,38 +39,37 @@ def generate(spec: Mapping[str, Any]) -> None:
     """Generate images, by the family's own generator if it has one.
 
     Args:
-        spec: ``root``; ``base`` (``name``, ``family``, ``path``, maybe ``vae``); ``models`` (names; ``<base>/base`` is
-            the base itself); ``sources`` (an :class:`evals.generation.external_models.ExternalModel` of each model that
-            was not trained here); ``prompt_sets`` (names); ``generation``
-            (:class:`evals.generation.sampling.SamplingSettings`); ``shard`` (this job's number, from 0, and the number
-            of jobs that share the images; left out, there is one); ``threads``.
+        spec: a :class:`evals.generation.settings.GenerateSpec`.
 
     Raises:
-        InputError: a base, prompt set or model is missing or damaged.
+        InputError: a bad setting, or a base, prompt set or model is missing or damaged.
     """
-    if (family := spec["base"].get("family")) in GENERATORS.names():
-        GENERATORS.load(family).generate(spec)
+    job = checked(GenerateSpec, spec, "evals generate")
+    if job.base.family in GENERATORS.names():
+        GENERATORS.load(job.base.family).generate(spec)
         return
-    _Job(spec).run()
+    _Job(job).run()
 
 
 def collect_shards(spec: Mapping[str, Any]) -> None:
     """Stage ``collect``: put together what several jobs have drawn, and remove their folders.
 
     Args:
-        spec: ``root``, ``models``, ``prompt_sets``, ``shards`` (how many jobs).
+        spec: a :class:`evals.generation.settings.CollectSpec`.
 
     Raises:
-        InputError: a share is missing or drawn from something else, or the shares do not make up the prompt set.
+        InputError: a bad setting; a share is missing or drawn from something else; the shares do not make up the
+            prompt set.
     """
-    root, count = spec["root"], int(spec["shards"])
-    for model in spec["models"]:
-        for name in spec["prompt_sets"]:
+    job = checked(CollectSpec, spec, "evals collect")
+    root, count = job.root, job.shards
+    for model in job.models:
+        for name in job.prompt_sets:
             shards = [layout.image_shard(root, model, name, (index, count)) for index in range(count)]
             collect(layout.images(root, model, name), shards, read_table(layout.prompts(root, name), "prompts"))
     # Not before: a job that is killed starts again, and needs them all.
-    for model in spec["models"]:
-        for name in spec["prompt_sets"]:
+    for model in job.models:
+        for name in job.prompt_sets:
             shutil.rmtree(layout.image_shard(root, model, name, (0, count)).parent)
 
 
@@ -92,31 +91,29 @@ def share(rows: int, batch_size: int, shard: Sequence[int]) -> range:
 class _Job:
     """One run of the stage: what its models and prompt sets share."""
 
-    def __init__(self, spec: Mapping[str, Any]) -> None:
+    def __init__(self, spec: GenerateSpec) -> None:
         import torch
 
-        torch.set_num_threads(int(spec.get("threads", 1)))
-        self.spec, self.root, self.base = spec, Path(spec["root"]), spec["base"]
-        index, count = spec.get("shard", (0, 1))
-        self.shard = int(index), int(count)
-        self.settings = SamplingSettings(**spec["generation"])
+        torch.set_num_threads(spec.threads)
+        self.spec, self.root, self.base, self.settings = spec, Path(spec.root), spec.base, spec.generation
+        self.shard = spec.shard[0], spec.shard[1]
         self.device = take_device()
-        self.vae = local_folder(self.base["vae"]) if self.base.get("vae") else None
+        self.vae = local_folder(self.base.vae) if self.base.vae else None
         self.pipeline = Pipeline(
-            local_folder(self.base["path"]),
+            local_folder(self.base.path),
             dtype=self.settings.dtype,
             device=self.device,
             vae=self.vae,
             text_dtype=self.settings.working_dtype,
             size=self.settings.size,
         )
-        self.prompts = {name: read_table(layout.prompts(self.root, name), "prompts") for name in spec["prompt_sets"]}
-        self.sources = {name: ExternalModel(**block) for name, block in spec.get("sources", {}).items()}
+        self.prompts = {name: read_table(layout.prompts(self.root, name), "prompts") for name in spec.prompt_sets}
+        self.sources = spec.sources
 
     def run(self) -> None:
         """Draw everything, one model after another."""
         finished = []
-        for model in self.spec["models"]:
+        for model in self.spec.models:
             weights = self._weights(model)
             # Loaded when the first image is drawn: a job that was killed late may have none left to draw.
             unet = cache(partial(self._load, model, weights))
@@ -131,7 +128,7 @@ class _Job:
         """File or folder of the model's denoiser."""
         if model in self.sources:
             return external_models.locate(self.sources[model])
-        is_base = model == layout.base_model_name(self.base["name"])
+        is_base = model == layout.base_model_name(self.base.name)
         folder = (self.pipeline.path if is_base else layout.model(self.root, model)) / "unet"
         if not folder.is_dir():
             raise InputError(f"{folder}: no denoiser; train the model first or correct its path")
@@ -176,7 +173,7 @@ class _Job:
         for name, table in self.prompts.items():
             texts = table["prompt"].tolist()
             digest = prompt_embeddings.digest(self.pipeline, texts, zeros=zeros)
-            path = layout.prompt_embeddings(self.root, self.base["name"], name, digest)
+            path = layout.prompt_embeddings(self.root, self.base.name, name, digest)
             found[name] = prompt_embeddings.shared(path, self.pipeline, texts, zeros=zeros)
         self.pipeline.forget_text_encoders()
         return found
@@ -194,10 +191,14 @@ class _Job:
         table = self.prompts[prompt_set]
         ids = table["prompt_id"].tolist()
         rows = share(len(ids), self.settings.batch_size, self.shard)
-        described: dict[str, Any] = {"generation": self.spec["generation"], "model": model, "prompt_set": prompt_set}
-        described["stage_version"] = self.spec.get("stage_version")
+        described: dict[str, Any] = {
+            "generation": self.settings.model_dump(exclude_unset=True),
+            "model": model,
+            "prompt_set": prompt_set,
+            "stage_version": self.spec.stage_version,
+        }
         if model in self.sources:
-            described["source"] = asdict(self.sources[model])
+            described["source"] = self.sources[model].model_dump()
         own = weights / "config.json"
         shaping = {
             **described,
@@ -217,7 +218,7 @@ class _Job:
                 target = layout.images(self.root, model, prompt_set)
             else:
                 target = layout.image_shard(self.root, model, prompt_set, self.shard)
-            settings = {**described, "base": dict(self.base)}
+            settings = {**described, "base": self.base.model_dump(exclude_unset=True)}
             provenance = describe(
                 stage="generate",
                 spec=settings,

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from pydantic import Field
+
+from artifacts.block import Block, Dtype, Seed
 from artifacts.errors import InputError
-from artifacts.plugins import nearest
+from artifacts.validation import known
 
 if TYPE_CHECKING:
     import torch
@@ -33,29 +35,28 @@ SCHEDULERS = {
 }
 
 
-@dataclass(frozen=True)
-class SamplingSettings:
-    """How images are made.
+class SamplingSettings(Block):
+    """How images are drawn; the same for all models."""
 
-    Attributes:
-        protocol: ``clean`` or ``sdpo``.
-        scheduler: one of :data:`SCHEDULERS`.
-        steps: calls of the scheduler.
-        guidance_scale: classifier-free guidance as named; the protocol decides what is effective.
-        batch_size: images at a time; results do not depend on it but for rounding.
-        seed: seed that all start noise derives from.
-        dtype: ``float32``, ``bfloat16`` or ``float16`` for the denoiser; decoding is always float32.
-        size: height and width in pixels; ``None`` for what the base's denoiser was trained at.
-    """
-
-    protocol: str = "clean"
-    scheduler: str = "ddim"
-    steps: int = 20
-    guidance_scale: float = 5.0
-    batch_size: int = 64
-    seed: int = 0
-    dtype: str = "float32"
-    size: int | None = None
+    protocol: Annotated[str, known("protocol", lambda: list(PROTOCOLS))] = Field(
+        default="clean",
+        description="`clean`: guidance as named, start noise of each prompt from its own seed. `sdpo`: as the "
+        "paper's evaluation code does it.",
+    )
+    scheduler: Annotated[str, known("scheduler", lambda: list(SCHEDULERS))] = Field(
+        default="ddim", description="Sampler."
+    )
+    steps: int = Field(default=20, ge=1, description="Denoising steps.")
+    guidance_scale: float = Field(default=5.0, ge=0, description="Classifier-free guidance; 1 is none.")
+    batch_size: int = Field(default=64, ge=1, description="Images drawn at once; never changes the start noise.")
+    seed: Seed = Field(default=0, description="Seed from which the seed of each prompt is derived.")
+    size: int | None = Field(
+        default=None,
+        ge=8,
+        description="Height and width in pixels, one that the base's configuration says it was trained at; left out, "
+        "that of its denoiser (`sample_size`), unless its autoencoder says a larger one.",
+    )
+    dtype: Dtype = Field(default="float32", description="Precision of the model.")
 
     @property
     def effective_guidance(self) -> float:
@@ -80,17 +81,9 @@ def noise_seed(settings: SamplingSettings, prompt_id: str) -> int:
 
 
 def make_scheduler(base_scheduler: Any, name: str) -> Any:
-    """The named sampler with the base's own noise schedule.
-
-    Raises:
-        InputError: the name is not in :data:`SCHEDULERS`.
-    """
+    """The sampler of this name, of :data:`SCHEDULERS`, with the base's own noise schedule."""
     import diffusers
 
-    if name not in SCHEDULERS:
-        raise InputError(
-            f"unknown scheduler '{name}': expected one of {', '.join(SCHEDULERS)}{nearest(name, [*SCHEDULERS])}"
-        )
     return getattr(diffusers, SCHEDULERS[name]).from_config(base_scheduler.config)
 
 

@@ -11,6 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import Field
+
+from artifacts.block import JobSpec, Name, checked
 from artifacts.contracts import write_table
 from artifacts.errors import InputError
 from artifacts.file_names import user_options
@@ -33,6 +36,17 @@ class Prompt:
     category: str = ""
 
 
+class PromptsSpec(JobSpec):
+    """The job description of ``evals prompts``."""
+
+    prompt_set: Name = Field(description="Name of the set, with which prompt ids begin.")
+    source: str = Field(description="Prompt source that reads or makes the prompts.")
+    limit: int | None = Field(default=None, ge=1, description="Only the first so many prompts; left out, all.")
+    options: dict[str, Any] = Field(default={}, description="The source's own options.")
+    judged_by: list[str] = Field(default=[], description="Scorers that have to be able to judge its prompts.")
+    out: str = Field(description="The file that is written.")
+
+
 def names() -> list[str]:
     """Known prompt sources."""
     return REGISTRY.names()
@@ -42,31 +56,31 @@ def write(spec: Mapping[str, Any], check: Callable[[Sequence[str]], None] | None
     """Read a source and write the prompt set.
 
     Args:
-        spec: ``prompt_set`` (name), ``source``, ``limit`` (first so many prompts; ``None`` takes all), ``options``
-            of the source, in which paths may begin with ``~/``, ``out``.
+        spec: a :class:`PromptsSpec`; paths in ``options`` may begin with ``~/``.
         check: told the texts before anything is written; it raises where they will not do.
 
     Raises:
-        InputError: unknown source, bad options, fewer prompts than ``limit``, or one that is no text.
+        InputError: a bad setting, unknown source, bad options, fewer prompts than ``limit``, or one that is no text.
     """
     import pandas as pd
 
-    name = spec["prompt_set"]
-    prompts = read(name, spec["source"], limit=spec["limit"], options=spec["options"])
+    job = checked(PromptsSpec, spec, "evals prompts")
+    name = job.prompt_set
+    prompts = read(name, job.source, limit=job.limit, options=job.options)
     texts = [prompt.text for prompt in prompts]
     if check is not None:
         check(texts)
     if warning := control_token_warning(texts):
         print(f"warning: prompt set '{name}': {warning}", file=sys.stderr)
     rows = [
-        {"prompt_id": f"{name}-{i:05d}", "prompt": p.text, "category": p.category, "source": spec["source"]}
+        {"prompt_id": f"{name}-{i:05d}", "prompt": p.text, "category": p.category, "source": job.source}
         for i, p in enumerate(prompts)
     ]
-    write_table(spec["out"], pd.DataFrame(rows), "prompts")
+    write_table(job.out, pd.DataFrame(rows), "prompts")
 
 
 def read(name: str, source: str, *, limit: int | None, options: Mapping[str, Any]) -> list[Prompt]:
-    """The prompts of a set of this name; arguments and errors as of :func:`write`."""
+    """The prompts of a set of this name; arguments and errors as of :class:`PromptsSpec` and :func:`write`."""
     module = REGISTRY.load(source)
     try:
         prompts: list[Prompt] = list(module.read(user_options(options)))

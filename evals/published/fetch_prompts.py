@@ -38,7 +38,7 @@ def fetch(name: str, to: str | Path, *, offline: bool = False) -> None:
     for source in PROMPTS if name == "all" else [name]:
         out = Path(to) / f"{source}.parquet"
         options = {"cache": str(to), "offline": offline}
-        write({"prompt_set": source, "source": source, "limit": None, "options": options, "out": out})
+        write({"prompt_set": source, "source": source, "limit": None, "options": options, "out": str(out)})
         print(f"{out}: written")
 
 

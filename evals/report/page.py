@@ -29,6 +29,7 @@ from evals.tables.trainings import in_words, trainings
 if TYPE_CHECKING:
     from markupsafe import Markup
 
+    from evals.report.settings import GridSettings
     from evals.tables.comparison import Comparison
 
 
@@ -46,7 +47,7 @@ class Agreement:
 def write_report(
     comparison: Comparison,
     *,
-    grid: Mapping[str, Any],
+    grid: GridSettings,
     scorer_agreement: Path | None = None,
 ) -> Path:
     """Write the page and ``figures/{drift,win_rates,grid}.png``; equal inputs give equal bytes.
@@ -57,7 +58,7 @@ def write_report(
 
     Args:
         comparison: what is compared with what; its tables must have been written.
-        grid: ``prompt_set``, ``prompts`` (how many) and ``seed`` (training seed shown) of the image grid.
+        grid: what the image grid shows.
         scorer_agreement: JSON ``{"scorers": {name: {"agreement", "pairs", "ci_low", "ci_high"}}}``: the share of
             held-out pairs, 0 to 1, in which the scorer agrees with the oracle; the interval may be left out.
 
@@ -70,7 +71,7 @@ def write_report(
     root = comparison.root
     results = Results.read(root)
     compared = groups(comparison, results)
-    image_grid = read_grid(comparison, str(grid["prompt_set"]), int(grid["prompts"]), int(grid["seed"]))
+    image_grid = read_grid(comparison, grid.prompt_set, grid.prompts, grid.seed)
     curves = drift_groups(comparison)
     drift = draw_drift(curves) if curves else None
     significant = round(1 - comparison.statistics.confidence, 12)
@@ -104,7 +105,7 @@ def write_report(
             "drift_curves": _pictures(drift),
             "drift_rows": [f"{group.objective} on {group.pairs}" for group in curves],
             "grid": image_grid,
-            "grid_seed": grid["seed"],
+            "grid_seed": grid.seed,
             "grid_images": _grid_images(image_grid),
             "agreement": read_agreement(scorer_agreement, tuple(comparison.scorers)) if scorer_agreement else (),
             "provenance": read_provenance(comparison),

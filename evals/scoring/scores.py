@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from artifacts import layout
 from artifacts.atomic import json_sha256, write_json
+from artifacts.block import checked
 from artifacts.contracts import CONTRACTS, read_table, write_table
 from artifacts.device import take_device
 from artifacts.errors import InputError
@@ -22,6 +23,7 @@ from evals.networks.interface import scorer_record
 from evals.scorers import DEFAULT_PROTOCOL, create
 from evals.scoring.items import BATCH, NoScoreError, score_items
 from evals.scoring.score_cache import ScoreCache
+from evals.scoring.settings import ScoreSpec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,53 +45,43 @@ def score(spec: Mapping[str, Any]) -> None:
     Beside its scores stands what a scorer is and where it ran (:func:`artifacts.layout.scorer_record`).
 
     Args:
-        spec: ``root`` (``results/<benchmark>``); ``models`` and ``prompt_sets`` (names); ``scorers`` (name to
-            ``protocol``, ``weights``, ``dtype``, ``implementation`` and ``options``); ``rated`` (prompt sets of the
-            scorers that do not rate all of them, by name; left out, none); ``batch_size``; ``threads``;
-            ``device`` (left out, a free GPU if there is one); ``cache`` (folder of a score cache; left out, none).
+        spec: a :class:`evals.scoring.settings.ScoreSpec`.
 
     Raises:
-        InputError: a scorer cannot be loaded; for the rest see :func:`score_images`.
+        InputError: a bad setting; a scorer cannot be loaded; for the rest see :func:`score_images`.
     """
+    job = checked(ScoreSpec, spec, "evals score")
     share_cores()
     import torch
 
-    threads = int(spec.get("threads", 1))
-    torch.set_num_threads(threads)
-    device = spec.get("device") or take_device()
-    batch_size = int(spec["batch_size"])
-    of_set = {prompt_set: raters(spec, prompt_set) for prompt_set in spec["prompt_sets"]}
+    torch.set_num_threads(job.threads)
+    device, root, batch_size = job.device or take_device(), job.root, job.batch_size
+    of_set = {prompt_set: job.raters(prompt_set) for prompt_set in job.prompt_sets}
     scorers = {
-        name: create(name, **block, device=device, batch_size=batch_size)
-        for name, block in spec["scorers"].items()
+        name: create(name, **settings.model_dump(exclude_none=True), device=device, batch_size=batch_size)
+        for name, settings in job.scorers.items()
         if any(name in names for names in of_set.values())
     }
-    tasks = [(model, prompt_set) for model in spec["models"] for prompt_set, names in of_set.items() if names]
-    sizes = {name: len(read_table(layout.prompts(spec["root"], name), "prompts")) for name in spec["prompt_sets"]}
+    tasks = [(model, prompt_set) for model in job.models for prompt_set, names in of_set.items() if names]
+    sizes = {name: len(read_table(layout.prompts(root, name), "prompts")) for name in job.prompt_sets}
     tables: dict[Path, pd.DataFrame] = {}
     with (
-        ScoreCache(spec["cache"]) if spec.get("cache") else nullcontext() as cache,
+        ScoreCache(job.cache) if job.cache else nullcontext() as cache,
         progress(total=sum(sizes[s] for _, s in tasks), label=f"score by {', '.join(scorers)}", unit="image") as bar,
     ):
         for model, prompt_set in tasks:
-            images, prompts = layout.images(spec["root"], model, prompt_set), layout.prompts(spec["root"], prompt_set)
+            images, prompts = layout.images(root, model, prompt_set), layout.prompts(root, prompt_set)
             chosen = {name: scorers[name] for name in of_set[prompt_set]}
             for name, table in score_images(
-                chosen, images, prompts, batch_size=batch_size, workers=threads, cache=cache, scored=bar.update
+                chosen, images, prompts, batch_size=batch_size, workers=job.threads, cache=cache, scored=bar.update
             ).items():
-                protocol = spec["scorers"][name].get("protocol", DEFAULT_PROTOCOL)
-                tables[layout.scores(spec["root"], name, model, prompt_set)] = table.assign(protocol=protocol)
+                protocol = job.scorers[name].protocol or DEFAULT_PROTOCOL
+                tables[layout.scores(root, name, model, prompt_set)] = table.assign(protocol=protocol)
     for name, scorer in scorers.items():
         record = scorer_record(scorer, device=device, batch_size=batch_size)
-        write_json(layout.scorer_record(spec["root"], name, scorer.fingerprint, json_sha256(record)), record)
+        write_json(layout.scorer_record(root, name, scorer.fingerprint, json_sha256(record)), record)
     for path, table in tables.items():
         write_table(path, table, "scores")
-
-
-def raters(spec: Mapping[str, Any], prompt_set: str) -> list[str]:
-    """Scorers of a spec of :func:`score` that rate a prompt set."""
-    limited: Mapping[str, list[str]] = spec.get("rated", {})
-    return [name for name in spec["scorers"] if prompt_set in limited.get(name, (prompt_set,))]
 
 
 def score_images(

@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import Field
 
 from artifacts import layout
+from artifacts.block import Block, JobSpec, Seed
 from artifacts.errors import InputError
 from artifacts.plugins import nearest
+from evals.generation.sampling import SamplingSettings
 
 BASELINE, BASE, ASKED = "baseline", "base", "asked"
 
 
-@dataclass(frozen=True)
-class ComparedModel:
-    """One model of the table.
+class ComparedModel(Block):
+    """One model of the table."""
 
-    ``variant`` is ``base`` for the untrained base, the base's name for a further one, and the model's name for one
-    from elsewhere; ``seed`` is ``None`` for all that was not trained here. ``baseline`` names the variant that differs
-    only by having no safeguard.
-    """
-
-    name: str
-    base: str
-    variant: str
-    objective: str | None
-    safeguard: bool
-    seed: int | None
-    pairs: str | None
-    baseline: str | None
+    name: str = Field(description="Name of the model.")
+    base: str = Field(description="Name of its base.")
+    variant: str = Field(
+        description="`base` for the untrained base, the base's name for a further one, and the model's name for one "
+        "from elsewhere."
+    )
+    objective: str | None = None
+    safeguard: bool = False
+    seed: int | None = Field(default=None, description="Null for all that was not trained here.")
+    pairs: str | None = None
+    baseline: str | None = Field(default=None, description="The variant that differs only by having no safeguard.")
 
     @property
     def trained(self) -> bool:
@@ -38,13 +39,12 @@ class ComparedModel:
         return self.seed is not None
 
 
-@dataclass(frozen=True)
-class Statistics:
-    """Settings of the intervals: level; bootstrap resamples and their seed, for the mean of a single model."""
+class Statistics(Block):
+    """Settings of the intervals; docs/statistics.md."""
 
-    confidence: float = 0.95
-    resamples: int = 2000
-    seed: int = 0
+    confidence: float = Field(default=0.95, gt=0, lt=1, description="Level of the intervals.")
+    resamples: int = Field(default=2000, ge=1, description="Bootstrap resamples of prompts, for the mean of one model.")
+    seed: Seed = Field(default=0, description="Seed of the resampling.")
 
 
 class Pair(NamedTuple):
@@ -76,31 +76,15 @@ class Comparison:
     comparisons: tuple[tuple[str, str], ...] = ()
     rated: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
-    @classmethod
-    def from_spec(cls, spec: Mapping[str, Any]) -> Comparison:
-        """Build from the JSON that a rule passes (keys as the fields)."""
-        return cls(
-            benchmark=spec["benchmark"],
-            root=Path(spec["root"]),
-            models=tuple(ComparedModel(**model) for model in spec["models"]),
-            prompt_sets=tuple(spec["prompt_sets"]),
-            scorers=dict(spec["scorers"]),
-            statistics=Statistics(**spec["statistics"]),
-            lower_is_better=frozenset(spec.get("lower_is_better", ())),
-            no_judges=frozenset(spec.get("no_judges", ())),
-            comparisons=tuple((a, b) for a, b in spec.get("comparisons", ())),
-            rated={scorer: tuple(names) for scorer, names in spec.get("rated", {}).items()},
-        )
-
     def to_spec(self) -> dict[str, Any]:
-        """The JSON that :meth:`from_spec` reads."""
+        """Keys of a :class:`ComparisonSpec`."""
         return {
             "benchmark": self.benchmark,
             "root": self.root.as_posix(),
-            "models": [asdict(model) for model in self.models],
+            "models": [model.model_dump() for model in self.models],
             "prompt_sets": list(self.prompt_sets),
             "scorers": dict(self.scorers),
-            "statistics": asdict(self.statistics),
+            "statistics": self.statistics.model_dump(),
             "lower_is_better": sorted(self.lower_is_better),
             "no_judges": sorted(self.no_judges),
             "comparisons": [list(pair) for pair in self.comparisons],
@@ -170,3 +154,51 @@ class Comparison:
         if variant not in self.variants:
             hint = nearest(variant, list(self.variants))
             raise InputError(f"{what} is not in the comparison; expected one of {', '.join(self.variants)}{hint}")
+
+
+class ComparisonSpec(JobSpec):
+    """What ``evals compare``, ``report`` and ``track`` are told of a benchmark; keys as in :class:`Comparison`."""
+
+    benchmark: str = Field(description="Name of the benchmark.")
+    root: str = Field(description="Folder of the benchmark, `results/<benchmark>`.")
+    models: list[ComparedModel] = Field(description="All models in table order, the base first.")
+    prompt_sets: list[str] = Field(description="Names of prompt sets.")
+    scorers: dict[str, str] = Field(description="Protocol of each scorer.")
+    statistics: Statistics = Field(description="Settings of the intervals.")
+    lower_is_better: list[str] = Field(default=[], description="Scorers whose low scores are good.")
+    no_judges: list[str] = Field(default=[], description="Scorers that describe images.")
+    comparisons: list[Annotated[list[str], Field(min_length=2, max_length=2)]] = Field(
+        default=[], description="Pairs of variants that are compared besides."
+    )
+    rated: dict[str, list[str]] = Field(
+        default={}, description="Prompt sets of the scorers that do not rate all of them, by name."
+    )
+    generation: SamplingSettings | None = Field(default=None, description="How the images were drawn.")
+
+    @property
+    def comparison(self) -> Comparison:
+        """What is compared with what."""
+        return Comparison(
+            benchmark=self.benchmark,
+            root=Path(self.root),
+            models=tuple(self.models),
+            prompt_sets=tuple(self.prompt_sets),
+            scorers=self.scorers,
+            statistics=self.statistics,
+            lower_is_better=frozenset(self.lower_is_better),
+            no_judges=frozenset(self.no_judges),
+            comparisons=tuple((a, b) for a, b in self.comparisons),
+            rated={scorer: tuple(names) for scorer, names in self.rated.items()},
+        )
+
+
+class PublishedFigures(Block):
+    """Figures from the literature that ``published.csv`` and ``published.md`` set beside ours."""
+
+    file: str = Field(description="CSV file.", min_length=1)
+
+
+class CompareSpec(ComparisonSpec):
+    """The job description of ``evals compare``, and of ``evals table``."""
+
+    published: PublishedFigures | None = Field(default=None, description="Published figures to set beside ours.")

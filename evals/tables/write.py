@@ -11,7 +11,8 @@ from typing import Any
 from artifacts.atomic import write_text
 from artifacts.errors import InputError
 from artifacts.json_files import read_object
-from evals.tables.comparison import Comparison
+from artifacts.validation import parse
+from evals.tables.comparison import Comparison, ComparisonSpec
 from evals.tables.formats import to_html, to_latex, to_markdown, to_text
 from evals.tables.main_table import column_decimals, main_table
 from evals.tables.numbers import percent
@@ -102,12 +103,14 @@ def made_with(root: str | Path) -> Made:
         InputError: it is missing or malformed.
     """
     path = Path(root) / "tables" / MADE_WITH
-    content = read_object(path, missing="run snakemake to make it", damaged="delete it and run snakemake again")
+    remedy = "delete it and run snakemake again"
+    content = read_object(path, missing="run snakemake to make it", damaged=remedy)
     try:
-        comparison = Comparison.from_spec({**content, "root": str(root)})
-        return Made(comparison, dict(content["generation"]), dict(content["training"]))
+        generation, trained = dict(content.pop("generation")), dict(content.pop("training"))
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: not a comparison ({error!r}); delete it and run snakemake again") from error
+        raise InputError(f"{path}: not a comparison ({error!r}); {remedy}") from error
+    spec = parse(ComparisonSpec, {**content, "root": str(root)}, f"{path}: not a comparison", remedy=remedy)
+    return Made(spec.comparison, generation, trained)
 
 
 def print_table(
@@ -151,13 +154,6 @@ def _made_with(
 
 
 def _check(comparison: Comparison) -> None:
-    settings = comparison.statistics
-    if not 0.0 < settings.confidence < 1.0:
-        raise InputError(
-            f"statistics.confidence is {settings.confidence}, expected a number between 0 and 1, e.g. 0.95"
-        )
-    if settings.resamples < 1:
-        raise InputError(f"statistics.resamples is {settings.resamples}, expected at least 1, e.g. 2000")
     for kind, found in (
         ("model", comparison.models),
         ("prompt set", comparison.prompt_sets),

@@ -16,9 +16,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TypeVar
 
+from pydantic import Field
+
 from artifacts.errors import InputError
 from artifacts.locks import held
 from evals.report.grids import draw_sheet
+from evals.tables.comparison import ComparisonSpec
 from evals.tracking.runs import Content, model_contents, tables_content
 
 if TYPE_CHECKING:
@@ -32,6 +35,14 @@ Item = TypeVar("Item")
 KEY, CONTENT = "bench.key", "bench.content_sha256"
 # MLflow's own limits: length of a parameter and of a tag; 1000 items a batch, of which 100 parameters.
 _PARAM_LENGTH, _TAG_LENGTH, _METRICS, _PARAMS = 6000, 8000, 900, 100
+
+
+class TrackSpec(ComparisonSpec):
+    """The job description of ``evals track``."""
+
+    database: str = Field(description="SQLite file of the store.")
+    artifacts: str = Field(description="Folder of all artifacts.")
+    marker: str = Field(description="File that says that the benchmark is in the store.")
 
 
 def track(comparison: Comparison, *, database: Path, artifacts: Path) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from pipeline.config.block import Block
 from sdpo.audit.settings import AuditSettings
 
 
-class Audit(Block, AuditSettings):
+class Audit(AuditSettings):
     """What `snakemake audit` measures; it is no part of the benchmark and changes none of its jobs."""
 
     variant: str | None = Field(

@@ -6,20 +6,20 @@ from typing import Annotated
 
 from pydantic import Field
 
+from artifacts.block import Block, Name, Seed
 from artifacts.validation import known
+from evals.generation.sampling import SamplingSettings
+from evals.tables.comparison import Statistics
 from pipeline.config import registries
 from pipeline.config.audit import Audit
 from pipeline.config.base import Base
-from pipeline.config.block import Block, Name, Seed
 from pipeline.config.execution import Execution
-from pipeline.config.generation import Generation
 from pipeline.config.models import Model
 from pipeline.config.pairs import PairSet
 from pipeline.config.prompt_sets import PromptSet
 from pipeline.config.published import Published
 from pipeline.config.report import Report
 from pipeline.config.scorers import Scorer
-from pipeline.config.statistics import Statistics
 from pipeline.config.training import Training
 from pipeline.config.variants import Variant
 
@@ -55,7 +55,7 @@ class Benchmark(Block):
         "one if anything is trained.",
     )
     prompt_sets: Annotated[dict[Name, PromptSet], Field(min_length=1)] = Field(description="Prompt sets by name.")
-    generation: Generation = Field(default_factory=Generation, description="How images are drawn.")
+    generation: SamplingSettings = Field(default_factory=SamplingSettings, description="How images are drawn.")
     scorers: Annotated[dict[Annotated[str, known("scorer", registries.scorers)], Scorer], Field(min_length=1)] = Field(
         description="Scorers by name."
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from pipeline.config.block import Block
+from artifacts.block import Block
 
 SHARING = ("seeds_per_job", "prompt_sets_per_job", "scorers_per_job")
 """Keys that decide how much one job does; 1 where jobs have a GPU each.

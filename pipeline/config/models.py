@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from artifacts.block import Block, Name
 from artifacts.validation import DIGEST_PATTERN
-from pipeline.config.block import Block, Name
 
 
 class Model(Block):

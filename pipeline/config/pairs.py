@@ -6,13 +6,13 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from artifacts.block import Block
 from artifacts.validation import known
 from pipeline.config import registries
-from pipeline.config.block import Block
 from sdpo.pairs.cache.settings import EncodingSettings
 
 
-class Encoding(Block, EncodingSettings):
+class Encoding(EncodingSettings):
     """How the images of a pair set are prepared and stored."""
 
 

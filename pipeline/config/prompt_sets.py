@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from artifacts.block import Block
 from artifacts.validation import known
 from pipeline.config import registries
-from pipeline.config.block import Block
 
 
 class PromptSet(Block):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from pipeline.config.block import Block
+from artifacts.block import Block
 
 
 class Grid(Block):

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 from pydantic import Field, SerializeAsAny, field_validator
 
+from artifacts.block import Block, Name
 from artifacts.validation import known
 from pipeline.config import registries
-from pipeline.config.block import Block, Name
 from pipeline.config.training import TrainingOverrides
 from sdpo.safeguard import Safeguard
 

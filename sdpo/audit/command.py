@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from artifacts import layout
 from artifacts.atomic import file_sha256, write_bytes, write_json
+from artifacts.block import checked
 from artifacts.contracts import write_table
 from artifacts.errors import InputError
 from artifacts.progress import progress
 from artifacts.provenance import describe
-from artifacts.validation import parse
 from sdpo.audit.settings import AuditedModel, AuditSpec
 
 if TYPE_CHECKING:
@@ -41,17 +41,16 @@ def audit(spec: Mapping[str, Any]) -> None:
     from sdpo.pairs import cache
 
     started = time.time()
-    job = checked(spec)
+    job = checked(AuditSpec, spec, "sdpo audit")
     torch.set_num_threads(job.threads)
     objectives = guarded_objectives(job)
     pairs_path, out = Path(job.pairs), Path(job.out)
-    described = job.base.model_dump()
-    base = bases.open_described(described, encoder_dtype=cache.settings_of(pairs_path).encoder_dtype)
+    base = bases.open_described(spec["base"], encoder_dtype=cache.settings_of(pairs_path).encoder_dtype)
     pairs = cache.load(pairs_path, job.settings.split, base=base)
     cache.check_fits(pairs_path, base)
     models = job.models or [AuditedModel(name=layout.base_model_name(job.base.name))]
     inputs = {
-        **bases.digests(described),
+        **bases.digests(spec["base"]),
         str(pairs_path / "cache.json"): file_sha256(pairs_path / "cache.json"),
     }
     rows: list[dict[str, Any]] = []
@@ -72,15 +71,6 @@ def audit(spec: Mapping[str, Any]) -> None:
     print(f"{summary.page(geometries, taken)}\n\nRows, figures and picture: {out}/audit.parquet, .json, .png")
 
 
-def checked(spec: Mapping[str, Any]) -> AuditSpec:
-    """The job description as a model.
-
-    Raises:
-        InputError: with all faults, each with its key, value and what was expected.
-    """
-    return parse(AuditSpec, spec, "--spec of sdpo audit", remedy="docs/audit.md lists the keys")
-
-
 def guarded_objectives(job: AuditSpec) -> dict[float | None, Objective]:
     """The objective without safeguard, under ``None``, and with it for each μ.
 
@@ -96,7 +86,7 @@ def guarded_objectives(job: AuditSpec) -> dict[float | None, Objective]:
         )
     guards: dict[float | None, dict[str, Any] | None] = {
         None: None,
-        **{mu: {**asked.safeguard, "mu": mu} for mu in job.settings.mu},
+        **{mu: {**(asked.safeguard or {}), "mu": mu} for mu in job.settings.mu},
     }
     return {mu: objectives.create(asked.name, safeguard=guard, **asked.parameters) for mu, guard in guards.items()}
 

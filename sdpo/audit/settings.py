@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from artifacts.block import BaseBlock, Block, JobSpec, Seed
+from sdpo.training.settings import ObjectiveBlock
 
 _Slack = Annotated[float, Field(ge=0, le=1)]
 _Rate = Annotated[float, Field(gt=0)]
 
 
-class _Block(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class AuditSettings(_Block):
+class AuditSettings(Block):
     """Batches, slacks and steps of an audit."""
 
     split: Literal["train", "heldout"] = Field(default="train", description="Pairs it draws from.")
@@ -30,10 +29,10 @@ class AuditSettings(_Block):
         description="Other micro-batches whose gradients fill AdamW's state for its second measurement, at unchanged "
         "weights; 0 leaves that measurement out.",
     )
-    seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of pairs, noise and timesteps.")
+    seed: Seed = Field(default=0, description="Seed of pairs, noise and timesteps.")
 
 
-class StepSettings(_Block):
+class StepSettings(Block):
     """The settings of training that shape one step."""
 
     batch_size: int = Field(default=16, ge=1, description="Pairs a micro-batch.")
@@ -43,39 +42,21 @@ class StepSettings(_Block):
     weight_decay: float = Field(default=0.01, ge=0, description="Weight decay of AdamW.")
 
 
-class AuditedBase(_Block):
-    """The base: reference of the objective, and what models are loaded into."""
-
-    name: str
-    family: str
-    path: str
-    vae: str | None = None
-
-
-class AuditedModel(_Block):
+class AuditedModel(Block):
     """A model; ``path`` is the folder of its denoiser, null for the base itself."""
 
     name: str
     path: str | None = None
 
 
-class AuditedObjective(_Block):
-    """The objective whose steps are taken; ``safeguard`` has fields of :class:`sdpo.safeguard.Safeguard` but μ."""
-
-    name: str
-    parameters: dict[str, Any] = {}
-    safeguard: dict[str, Any] = {}
-
-
-class AuditSpec(_Block):
+class AuditSpec(JobSpec):
     """The job description of ``sdpo audit``; without ``models`` the base alone is audited."""
 
-    stage_version: int = 1
-    base: AuditedBase
+    base: BaseBlock = Field(description="Reference of the objective, and what models are loaded into.")
     models: Annotated[list[AuditedModel], Field(min_length=1)] | None = None
-    pairs: str
-    objective: AuditedObjective
+    pairs: str = Field(description="Folder of the pair cache.")
+    objective: ObjectiveBlock = Field(description="The objective whose steps are taken; its safeguard without μ.")
     step: StepSettings = StepSettings()
     settings: AuditSettings = AuditSettings()
     threads: int = Field(default=1, ge=1)
-    out: str
+    out: str = Field(description="Folder of what is written.")

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from artifacts.block import checked
 from artifacts.errors import InputError
 from sdpo import bases
+from sdpo.training.settings import TrainSpec
 
 if TYPE_CHECKING:
     from sdpo.training.time_budget import TimeBudget
@@ -16,13 +18,15 @@ def train_together(specs: Sequence[Mapping[str, Any]], budget: TimeBudget | None
     """Train variants of one base: at once if its family can, else one after another.
 
     Args:
-        specs: one a variant, as for :func:`sdpo.training.job.train_variant`.
+        specs: one a variant, each a :class:`sdpo.training.settings.TrainSpec`.
         budget: when to save and leave; a family's own training does not know it.
 
     Raises:
         InputError: unknown family, bad settings, or damaged input files.
         StoppedEarly: the budget is used up; the state is saved.
     """
+    for spec in specs:
+        checked(TrainSpec, spec, "sdpo train")
     family = specs[0]["base"]["family"]
     own = getattr(bases.REGISTRY.load(family), "train", None)
     if own is not None:

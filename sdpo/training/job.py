@@ -11,6 +11,7 @@ from typing import Any
 
 from artifacts import layout
 from artifacts.atomic import file_sha256, json_sha256, replaced_directory, write_json
+from artifacts.block import checked
 from artifacts.contracts import write_table
 from artifacts.device import device_name
 from artifacts.provenance import describe
@@ -19,7 +20,7 @@ from sdpo.training.heldout_drift import HeldoutProbe
 from sdpo.training.processes import Processes
 from sdpo.training.run import TrainingRun
 from sdpo.training.sample_images import SampleImages
-from sdpo.training.settings import TrainingSettings, shaping
+from sdpo.training.settings import TrainingSettings, TrainSpec, shaping
 from sdpo.training.time_budget import TimeBudget
 
 __all__ = ["TrainingRun", "TrainingSettings", "train", "train_all"]
@@ -61,8 +62,7 @@ def train_variant(spec: Mapping[str, Any], budget: TimeBudget | None = None) -> 
     Several processes that were started together train each model together.
 
     Args:
-        spec: ``base`` (``name``, ``family``, ``path``), ``pairs`` (folder of the cache), ``variant``, ``objective``
-            (``name``, ``parameters``, ``safeguard``), ``training`` (:class:`TrainingSettings`), ``root``, ``seeds``.
+        spec: a :class:`~sdpo.training.settings.TrainSpec`.
         budget: when to save and leave; never by default.
 
     Returns:
@@ -77,13 +77,13 @@ def train_variant(spec: Mapping[str, Any], budget: TimeBudget | None = None) -> 
     from sdpo import bases, objectives
     from sdpo.pairs import cache
 
-    settings = TrainingSettings(**spec["training"])
+    job = checked(TrainSpec, spec, "sdpo train")
+    settings, asked = job.training, job.objective
     own = processes.join(settings.device)
     device = precision.find_device(settings.device, local_index=own.local_index if own.count > 1 else None)
     torch.set_num_threads(settings.threads)
-    asked = spec["objective"]
-    objective = objectives.create(asked["name"], safeguard=asked["safeguard"], **asked["parameters"])
-    pairs = Path(spec["pairs"])
+    objective = objectives.create(asked.name, safeguard=asked.safeguard, **asked.parameters)
+    pairs = Path(job.pairs)
     base = bases.open_described(spec["base"], device=device, encoder_dtype=cache.settings_of(pairs).encoder_dtype)
     # The main process reads every file of the cache to check it, while the others wait.
     if not own.main:
@@ -93,17 +93,18 @@ def train_variant(spec: Mapping[str, Any], budget: TimeBudget | None = None) -> 
         cache.check_fits(pairs, base)
         own.wait()
     inputs = own.told({**bases.digests(spec["base"]), str(pairs): cache.content_sha256(pairs)} if own.main else {})
-    about = {key: spec[key] for key in ("stage_version", "base", "variant", "objective", "training")}
-    code = [objectives.REGISTRY.source(asked["name"]), bases.REGISTRY.source(spec["base"]["family"])]
+    # As it was given: the state of an interrupted run is known by it.
+    about = {key: spec[key] for key in ("stage_version", "base", "variant", "objective", "training") if key in spec}
+    code = [objectives.REGISTRY.source(asked.name), bases.REGISTRY.source(job.base.family)]
     computing = precision.create(settings, device)
     probe = HeldoutProbe(base, heldout, settings.heldout_pairs, precision=computing, processes=own)
     states = []
-    for seed in spec["seeds"]:
+    for seed in job.seeds:
         started = time.time()
-        name = layout.model_name(spec["base"]["name"], spec["variant"], seed)
+        name = layout.model_name(job.base.name, job.variant, seed)
         shaped_by = {**about, "training": shaping(spec["training"]), "code": code}
         digest = json_sha256({**shaped_by, "pairs": list(inputs.values()), "seed": seed})
-        states.append(layout.checkpoints(spec["root"], name, digest))
+        states.append(layout.checkpoints(job.root, name, digest))
         # The others of this training work for the main process, and wait with it for one left over from a killed run.
         with checkpoint.owned(states[-1]) if own.main else nullcontext():
             own.wait()
@@ -117,7 +118,7 @@ def train_variant(spec: Mapping[str, Any], budget: TimeBudget | None = None) -> 
                 training,
                 probe,
                 seed,
-                label=f"{spec['variant']} seed {seed}",
+                label=f"{job.variant} seed {seed}",
                 device=device,
                 processes=own,
                 samples=samples,
@@ -136,7 +137,7 @@ def train_variant(spec: Mapping[str, Any], budget: TimeBudget | None = None) -> 
                     processes=own.count,
                     device=device_name(device),
                 )
-                _export(layout.model(spec["root"], name), run, states[-1], provenance)
+                _export(layout.model(job.root, name), run, states[-1], provenance)
                 checkpoint.keep_newest(states[-1])
             own.wait()
         # Before the next one takes as much memory.

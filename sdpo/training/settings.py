@@ -1,11 +1,13 @@
-"""Settings of a training run, as the job description has them."""
+"""Settings of a training run, as the config and the job description state them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from pydantic import Field
+
+from artifacts.block import BaseBlock, Block, JobSpec, Name, Seed, checked
 from artifacts.errors import InputError
 
 RUN = (
@@ -33,88 +35,102 @@ def shaping(training: Mapping[str, Any]) -> dict[str, Any]:
     """
     found = without_run_settings(training)
     if training.get("schedule", "constant") == "constant":
-        del found["steps"]
+        found.pop("steps", None)
     return found
 
 
-@dataclass(frozen=True)
-class LoraSettings:
-    """Low-rank adapters ``W + (alpha / rank)·B·A`` on some linear layers of the denoiser.
+class LoraSettings(Block):
+    """Low-rank adapters instead of all weights; the reference is the policy with its adapters off."""
 
-    Attributes:
-        alpha: ``None`` for ``rank``, a factor of 1.
-        targets: endings of module names, such as ``to_q``.
-    """
+    rank: int = Field(default=16, ge=1, description="Rank of each adapter.")
+    alpha: float | None = Field(
+        default=None, gt=0, description="Adapters count by `alpha / rank`; left out, `rank`, a factor of 1."
+    )
+    targets: list[str] = Field(
+        default=["to_k", "to_q", "to_v", "to_out.0"],
+        min_length=1,
+        description="Endings of the names of layers that get one; by default the projections of all attention.",
+    )
 
-    rank: int = 16
-    alpha: float | None = None
-    targets: tuple[str, ...] = ("to_k", "to_q", "to_v", "to_out.0")
 
+class TrainingSettings(Block):
+    """Hyperparameters of the loop; one optimizer step sees ``batch_size`` pairs, in all processes together."""
 
-@dataclass(frozen=True)
-class TrainingSettings:
-    """Hyperparameters of the loop; one optimizer step sees ``batch_size`` pairs, in all processes together.
-
-    Attributes:
-        micro_batch_size: pairs that pass through the denoiser at once; ``None`` for all that a process has.
-        learning_rate: after ``warmup_steps`` of linear warm-up it follows ``schedule``.
-        scale_learning_rate: multiply the learning rate by ``batch_size``.
-        schedule: ``constant``, or ``linear`` or ``cosine`` down to 0 at the last step.
-        optimizer: ``adamw``, ``adam`` or ``adafactor``.
-        max_grad_norm: L2 norm to which gradients are clipped.
-        empty_prompt_share: share of pairs whose prompt is replaced by the empty one.
-        lora: train adapters instead of all weights; a mapping of the fields of :class:`LoraSettings` will do.
-        ema_decay: export a moving average of the weights with this decay; ``None`` for the weights themselves.
-        device: ``auto`` for a GPU if there is one, ``cpu`` or ``cuda``.
-        precision: ``float32``, or ``bfloat16`` for the denoiser by autocast; errors and losses are never in it.
-        tf32: allow TF32 in products of fp32 matrices and in convolutions, on GPUs that have it.
-        channels_last: memory layout of the denoiser and of what goes into it.
-        compile: compile the denoiser with ``torch.compile``.
-        gradient_checkpointing: compute activations a second time instead of keeping them.
-        log_every, checkpoint_every, drift_every: in optimizer steps.
-        kept_checkpoints: how many of the newest checkpoints stay.
-        keep_state: the last one stays when the model is done, so that a longer run can go on from it.
-        sample_every: steps between sample images; 0 for none.
-        sample_prompts: held-out prompts that are drawn.
-        heldout_pairs: at most so many held-out pairs, drawn at random, measure the drift.
-        threads: torch threads; results are bit-equal only for equal numbers.
-    """
-
-    steps: int
-    batch_size: int
-    learning_rate: float
-    warmup_steps: int
-    optimizer: str
-    weight_decay: float
-    max_grad_norm: float
-    empty_prompt_share: float
-    log_every: int
-    checkpoint_every: int
-    drift_every: int
-    heldout_pairs: int
-    threads: int = 1
-    micro_batch_size: int | None = None
-    scale_learning_rate: bool = False
-    schedule: str = "constant"
-    lora: LoraSettings | None = None
-    ema_decay: float | None = None
-    device: str = "auto"
-    precision: str = "float32"
-    tf32: bool = False
-    channels_last: bool = False
-    compile: bool = False
-    gradient_checkpointing: bool = False
-    kept_checkpoints: int = 2
-    keep_state: bool = False
-    sample_every: int = 0
-    sample_prompts: int = 4
-
-    def __post_init__(self) -> None:
-        if isinstance(self.lora, Mapping):
-            given = dict(self.lora)
-            if "targets" in given:
-                given["targets"] = tuple(given["targets"])
-            object.__setattr__(self, "lora", LoraSettings(**given))
+    steps: int = Field(default=100, ge=1, description="Optimizer steps.")
+    batch_size: int = Field(default=16, ge=1, description="Pairs an optimizer step sees.")
+    micro_batch_size: int | None = Field(
+        default=None,
+        ge=1,
+        description="Pairs that pass through the denoiser at once, and share a λ under `granularity: microbatch`; left "
+        "out, `batch_size`. Published: 8 of 2048.",
+    )
+    learning_rate: float = Field(default=1e-4, gt=0, description="Learning rate at the end of warm-up.")
+    scale_learning_rate: bool = Field(
+        default=False,
+        description="Multiply the learning rate by `batch_size`, as the published scripts do (1e-8 × 2048).",
+    )
+    schedule: Literal["constant", "cosine", "linear"] = Field(
+        default="constant", description="Learning rate after warm-up: as it is, or down to 0 at the last step."
+    )
+    warmup_steps: int = Field(default=10, ge=0, description="Steps of linear warm-up, at most `steps`.")
+    optimizer: Literal["adafactor", "adam", "adamw"] = Field(
+        default="adamw", description="Optimizer. Published: `adamw` (SD 1.5), `adafactor` (SDXL)."
+    )
+    weight_decay: float = Field(default=0.01, ge=0, description="Weight decay, decoupled for `adamw`.")
+    max_grad_norm: float = Field(default=1.0, gt=0, description="L2 norm to which the gradient is clipped.")
+    empty_prompt_share: float = Field(
+        default=0.0, ge=0, le=1, description="Share of pairs trained with the empty prompt instead of their own."
+    )
+    lora: LoraSettings | None = Field(default=None, description="Train adapters; left out, all weights are trained.")
+    ema_decay: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="Decay of a moving average of the weights, which is then what is exported and whose drift is "
+        "measured; left out, the weights themselves.",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="`auto`: a GPU if there is one.")
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32",
+        description="Precision of the denoisers' products and convolutions. Weights, predictions, errors and losses "
+        "stay in float32 or better. Published: `bfloat16`.",
+    )
+    tf32: bool = Field(
+        default=False, description="Allow TF32 where the precision is float32, on GPUs that have it. Published: true."
+    )
+    channels_last: bool = Field(default=False, description="Memory layout of the denoisers; pays on GPUs in bfloat16.")
+    compile: bool = Field(default=False, description="Compile the denoisers with `torch.compile`.")
+    gradient_checkpointing: bool = Field(
+        default=False,
+        description="Compute activations again in the backward pass instead of keeping them. Published: SDXL only.",
+    )
+    log_every: int = Field(default=5, ge=1, description="Steps between rows of `training.parquet`.")
+    checkpoint_every: int = Field(
+        default=50, ge=1, description="Steps between checkpoints, from which a killed run goes on."
+    )
+    kept_checkpoints: int = Field(default=2, ge=1, description="How many of the newest checkpoints are kept.")
+    keep_state: bool = Field(
+        default=False,
+        description="Keep the last checkpoint when the model is done: under `schedule: constant` a run with more "
+        "`steps` goes on from it.",
+    )
+    drift_every: int = Field(default=50, ge=1, description="Steps between measurements of the held-out drift.")
+    heldout_pairs: int = Field(
+        default=256,
+        ge=1,
+        description="Held-out pairs on which the drift is measured: a sample, the same for every model of a pair set.",
+    )
+    sample_every: int = Field(
+        default=0, ge=0, description="Steps between sample images, in `samples/` of the model's folder; 0 for none."
+    )
+    sample_prompts: int = Field(
+        default=4,
+        ge=1,
+        description="Held-out prompts that sample images are drawn for: a sample, the same for every model.",
+    )
+    threads: int = Field(
+        default=1, ge=1, description="CPU threads of a training run; results are bit-equal only for equal numbers."
+    )
 
     def refuse(self, owner: str, *names: str) -> None:
         """Refuse settings that a trainer of its own does not have.
@@ -126,9 +142,45 @@ class TrainingSettings:
         Raises:
             InputError: one of them does not.
         """
-        defaults: dict[str, Any] = {field.name: field.default for field in fields(self)}
         for name in names:
-            if getattr(self, name) != defaults[name]:
+            if getattr(self, name) != type(self).model_fields[name].default:
                 raise InputError(
                     f"training.{name} is {getattr(self, name)!r}, which {owner} does not have; leave it out"
                 )
+
+
+class ObjectiveBlock(Block):
+    """The training loss."""
+
+    name: str = Field(description="Objective.")
+    parameters: dict[str, Any] = Field(default={}, description="Its hyperparameters.")
+    safeguard: dict[str, Any] | None = Field(default=None, description="Settings of the safeguard; null is off.")
+
+
+class TrainSpec(JobSpec):
+    """The job description of ``sdpo train`` for one variant."""
+
+    base: BaseBlock = Field(description="What training starts from.")
+    pairs: str = Field(description="Folder of the pair cache.")
+    variant: Name = Field(description="Name of the variant.")
+    objective: ObjectiveBlock = Field(description="The training loss.")
+    training: TrainingSettings = Field(description="Hyperparameters of the loop.")
+    root: str = Field(description="Folder of the benchmark, `results/<benchmark>`.")
+    seeds: Annotated[list[Seed], Field(min_length=1)] = Field(description="A model is trained for each.")
+
+
+class JointTrainSpec(JobSpec):
+    """The job description of ``sdpo train`` for several variants."""
+
+    together: Annotated[list[TrainSpec], Field(min_length=1)] = Field(description="Descriptions of one variant each.")
+
+
+def parts(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The description of each variant of a job of ``sdpo train``, as it was given.
+
+    Raises:
+        InputError: it is neither a :class:`TrainSpec` nor a :class:`JointTrainSpec`.
+    """
+    together = "together" in spec
+    checked(JointTrainSpec if together else TrainSpec, spec, "sdpo train")
+    return list(spec["together"]) if together else [spec]

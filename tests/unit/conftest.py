@@ -39,11 +39,22 @@ def finished_benchmark(
 
     ``variants`` maps a trained variant to its objective, pair set and baseline; ``prompts`` a set to its texts.
     """
-    models = [ComparedModel("mini/base", "mini", "base", None, False, None, None, None)]
+    models = [ComparedModel(name="mini/base", base="mini", variant="base")]
     for variant, (objective, pairs, baseline) in variants.items():
         for seed in range(seeds):
             name = layout.model_name("mini", variant, seed)
-            models.append(ComparedModel(name, "mini", variant, objective, baseline is not None, seed, pairs, baseline))
+            models.append(
+                ComparedModel(
+                    name=name,
+                    base="mini",
+                    variant=variant,
+                    objective=objective,
+                    safeguard=baseline is not None,
+                    seed=seed,
+                    pairs=pairs,
+                    baseline=baseline,
+                )
+            )
     comparison = Comparison(
         "toy", root, tuple(models), tuple(prompts), dict(scorers), Statistics(resamples=resamples, seed=3)
     )

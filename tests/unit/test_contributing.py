@@ -73,7 +73,7 @@ def test_scorer(dropped_in: ModuleType) -> None:
 @pytest.mark.parametrize("dropped_in", ["evals/prompts/sources/colours.py"], indirect=True)
 def test_prompt_source_without_a_file(dropped_in: ModuleType, tmp_path: Path) -> None:
     out = tmp_path / "set.parquet"
-    evals.prompts.write({"prompt_set": "s", "source": "colours", "limit": 2, "options": {}, "out": out})
+    evals.prompts.write({"prompt_set": "s", "source": "colours", "limit": 2, "options": {}, "out": str(out)})
     assert read_table(out, "prompts")["prompt"].tolist() == ["a red balloon", "a green balloon"]
 
 
@@ -82,7 +82,7 @@ def test_prompt_source(dropped_in: ModuleType, tmp_path: Path) -> None:
     text = "\ufeff- a tree\r\n\r\n# animal\r\n- a cat,\u2028sitting\r\nnot this\r\n"
     (tmp_path / "list.md").write_bytes(text.encode())
     out = tmp_path / "set.parquet"
-    spec = {"prompt_set": "s", "source": "markdown_list", "limit": None, "out": out}
+    spec = {"prompt_set": "s", "source": "markdown_list", "limit": None, "out": str(out)}
     evals.prompts.write({**spec, "options": {"path": str(tmp_path / "list.md")}})
     table = read_table(out, "prompts")
     assert table["prompt"].tolist() == ["a tree", "a cat,\u2028sitting"]

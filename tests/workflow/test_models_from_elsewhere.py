@@ -13,7 +13,7 @@ import torch
 from artifacts.contents import Contents
 from artifacts.job_manifest import missing_from
 from evals.cli import main
-from evals.tables.comparison import Comparison
+from evals.tracking.mlflow import TrackSpec
 from evals.tracking.runs import model_contents
 from pipeline.config import validate
 from pipeline.jobs import Plan
@@ -105,7 +105,7 @@ def test_report_and_tracking_know_that_nothing_was_trained(finished: tuple[Plan,
     assert "none: no model was trained here" in page
     assert "No model was trained here, so there is no drift to show." in page
     monkeypatch.chdir(folder)
-    contents = {content.name: content for content in model_contents(Comparison.from_spec(plan.track_spec()))}
+    contents = {content.name: content for content in model_contents(TrackSpec(**plan.track_spec()).comparison)}
     assert contents["mini/louder+sdpo"].tags["bench.safeguard"] == "on"
     assert contents["mini/louder+sdpo"].tags["bench.baseline"] == "louder"
     assert {name.partition("/")[0] for name, _, _ in contents["other/same"].metrics} == {"oracle"}

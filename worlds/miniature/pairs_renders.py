@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from artifacts.block import Block
 from sdpo.pairs.reading.options import parse
 from worlds.miniature import oracle
 from worlds.miniature.rendering import faulty, to_uint8
@@ -22,10 +23,8 @@ if TYPE_CHECKING:
     from sdpo.pairs import Pair
 
 
-class PairOptions(BaseModel):
+class PairOptions(Block):
     """What both pair sets of the miniature have in common."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     pairs: int = Field(default=2400, ge=1, description="Number of pairs, held-out ones and ties included.")
     heldout: int = Field(

@@ -37,7 +37,7 @@ def generate(spec: Mapping[str, Any]) -> None:
     from worlds.toy_surface.base import SurfaceBase
     from worlds.toy_surface.clouds import CLOUD_POINTS, picture
 
-    torch.set_num_threads(int(spec.get("threads", 1)))
+    torch.set_num_threads(spec.get("threads", 1))
     settings = SamplingSettings(**spec["generation"])
     for key, expected in (("scheduler", "euler"), ("guidance_scale", 1.0), ("dtype", "float32"), ("size", None)):
         if (value := getattr(settings, key)) != expected:

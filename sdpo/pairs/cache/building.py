@@ -17,20 +17,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artifacts.atomic import file_sha256, json_sha256, owned, write_json
+from artifacts.block import checked
 from artifacts.contracts import write_table
 from artifacts.errors import InputError
 from artifacts.hub import local_folder
 from artifacts.image_decoding import described
 from artifacts.progress import progress
 from artifacts.provenance import describe
-from artifacts.validation import parse
 from sdpo.pairs.cache import shard_writing
 from sdpo.pairs.cache.agreement import Listed, listed
 from sdpo.pairs.cache.encoding import PROMPT, unpacked
 from sdpo.pairs.cache.images import PreparedImage, prepared, same_picture
 from sdpo.pairs.cache.pool import Encoders, ImageBatches
 from sdpo.pairs.cache.reading import description, encoder_digests, note_checked
-from sdpo.pairs.cache.settings import EncodingSettings
+from sdpo.pairs.cache.settings import EncodingSettings, PairsSpec
 from sdpo.pairs.cache.shard_writing import NONE, TIE, Row, Shard
 
 if TYPE_CHECKING:
@@ -50,36 +50,36 @@ def build(spec: Mapping[str, Any]) -> None:
     An interrupted build goes on after its last whole shard when it is run again.
 
     Args:
-        spec: ``dataset``, ``source``, ``options``, ``base`` (``name``, ``family``, ``path`` and perhaps ``vae``),
-            ``out``; if wanted ``encoding`` (:class:`EncodingSettings`) and ``processes`` that encode.
+        spec: a :class:`~sdpo.pairs.cache.settings.PairsSpec`.
 
     Raises:
-        InputError: the source has no pair that can be trained on, its images are of different sizes, or there is no
-            space left.
+        InputError: a bad setting; the source has no pair that can be trained on, its images are of different sizes, or
+            there is no space left.
     """
     from sdpo import bases
     from sdpo import pairs as sources
 
     started = time.time()
-    settings = checked_settings(spec)
-    out = Path(spec["out"])
+    job = checked(PairsSpec, spec, "sdpo pairs")
+    settings, out = job.encoding, Path(job.out)
     digests = bases.digests(spec["base"])
-    base_path = local_folder(spec["base"]["path"])
+    base_path = local_folder(job.base.path)
+    # As it was given: an interrupted build is known by it.
     shaping = {key: spec[key] for key in SHAPING if key in spec}
     state = shard_writing.state_folder(out, json_sha256([shaping, list(digests.values())]))
     with owned(state, doing="builds this cache") as waited:
         if not (waited and _made_from(out, shaping, digests)):
-            with shard_writing.tidied(state), Encoders(spec, settings) as encoders:
-                read = sources.read(spec["source"], spec["options"], base_path=base_path)
+            with shard_writing.tidied(state), Encoders(spec["base"], settings, job.processes) as encoders:
+                read = sources.read(job.source, job.options, base_path=base_path)
                 work = _Build(encoders, settings, state)
                 try:
-                    work.go(iter(progress(read, label=f"pair set {spec['dataset']}", unit="pair")))
+                    work.go(iter(progress(read, label=f"pair set {job.dataset}", unit="pair")))
                 except BrokenProcessPool as error:
                     raise InputError(
-                        f"pairs '{spec['dataset']}': a process that encodes has died, perhaps for want of memory; "
+                        f"pairs '{job.dataset}': a process that encodes has died, perhaps for want of memory; "
                         "lower execution.encoding_processes and run it again: finished shards are taken up"
                     ) from error
-                counts = work.counts(spec["dataset"])
+                counts = work.counts(job.dataset)
                 found = {"left_out": work.listed.counts, "decoding": work.met()}
                 provenance = describe(stage="pairs", spec=shaping, inputs=digests, started=started)
                 about = {"counts": counts, **found, "encoding": settings.model_dump(), "provenance": provenance}
@@ -93,21 +93,6 @@ def _made_from(out: Path, shaping: Mapping[str, Any], digests: Mapping[str, str]
         return False
     made = description(out)["provenance"]
     return bool(made["config_sha256"] == json_sha256(shaping) and made["inputs"] == dict(digests))
-
-
-def checked_settings(spec: Mapping[str, Any]) -> EncodingSettings:
-    """The settings of the job description.
-
-    Raises:
-        InputError: one of them is not valid.
-    """
-    return parse(
-        EncodingSettings,
-        spec.get("encoding") or {},
-        f"pairs '{spec['dataset']}'",
-        prefix=("encoding",),
-        remedy="config/README.md lists the settings",
-    )
 
 
 class _Build:

@@ -32,14 +32,15 @@ class Encoders:
     """The base, opened in this process or in ``processes`` others.
 
     Args:
-        spec: ``base``; ``processes``, 1 without it.
+        base: as :func:`sdpo.bases.open_described` takes it.
         settings: how images are encoded, and on what device; processes take turns over the GPUs.
+        processes: that encode.
     """
 
-    def __init__(self, spec: Mapping[str, Any], settings: EncodingSettings) -> None:
+    def __init__(self, base: Mapping[str, Any], settings: EncodingSettings, processes: int = 1) -> None:
         self.settings = settings
-        self._opening = dict(spec["base"]), settings
-        self._processes = int(spec.get("processes", 1))
+        self._opening = dict(base), settings
+        self._processes = processes
         self._pool: ProcessPoolExecutor | None = None
         self._worker: _Worker | None = None
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from artifacts.block import BaseBlock, Block, JobSpec, Name
 
 
-class EncodingSettings(BaseModel):
+class EncodingSettings(Block):
     """How the images of a pair set are prepared and stored."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     resolution: int | None = Field(
         default=None,
@@ -52,3 +52,15 @@ class EncodingSettings(BaseModel):
     shard_pairs: int = Field(
         default=4096, ge=1, description="Pairs a shard; an interrupted build goes on at the shard."
     )
+
+
+class PairsSpec(JobSpec):
+    """The job description of ``sdpo pairs``."""
+
+    dataset: Name = Field(description="Name of the pair set.")
+    source: str = Field(description="Pair source that reads or makes the pairs.")
+    options: dict[str, Any] = Field(default={}, description="The source's own options.")
+    encoding: EncodingSettings = Field(default=EncodingSettings(), description="How images are prepared and stored.")
+    base: BaseBlock = Field(description="What encodes images and prompts.")
+    out: str = Field(description="Folder of the cache.")
+    processes: int = Field(default=1, ge=1, description="Processes that encode.")

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from artifacts import validation
+from artifacts.block import Block
 
 SPLIT = "{split}"
 """What stands for the name of a split in a pattern of file names."""
@@ -42,10 +43,9 @@ def heldout_limit_option(default: int | None) -> Any:
     return Field(default=default, ge=1, description="As `limit`, for held-out pairs.")
 
 
-class SourceOptions(BaseModel):
+class SourceOptions(Block):
     """Where the files are, which pairs are taken, and what is done about broken ones."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     SPLITS_IN_ROWS: ClassVar[bool] = False
     """Whether each row names its split, so that file names need not."""
     FROM_HUB: ClassVar[bool] = False

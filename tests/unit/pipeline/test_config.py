@@ -126,8 +126,8 @@ CASES: dict[str, tuple[Callable[[Config], None], str]] = {
     ),
     "unknown key of a scorer": (
         _set("scorers", "oracle", "dtpye", to="float32"),
-        "scorers.oracle.dtpye: unknown key: expected one of protocol, weights, dtype, implementation, prompt_sets, "
-        "options; did you mean 'dtype'?",
+        "scorers.oracle.dtpye: unknown key: expected one of protocol, weights, dtype, implementation, options, "
+        "prompt_sets; did you mean 'dtype'?",
     ),
     "prompt set of a scorer that is none": (
         _set("scorers", "oracle", "prompt_sets", to=["seen", "onw"]),

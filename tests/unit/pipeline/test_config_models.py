@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from evals.tables.comparison import Comparison
+from evals.tables.comparison import CompareSpec
 from pipeline.config import ConfigError, validate
 from pipeline.jobs import Plan
 
@@ -67,7 +67,7 @@ def test_models_are_drawn_scored_and_compared_but_not_trained(elsewhere: Config)
 
 def test_rows_of_the_table_and_what_each_is_compared_with(elsewhere: Config) -> None:
     elsewhere["models"][1]["source"] = HUB
-    comparison = Comparison.from_spec(Plan(validate(elsewhere, check_files=False)).compare_spec())
+    comparison = CompareSpec(**Plan(validate(elsewhere, check_files=False)).compare_spec()).comparison
     assert [(m.name, m.variant, m.seed, m.trained) for m in comparison.models[-4:]] == [
         ("miniature/released", "released", None, False),
         ("large/base", "large", None, False),

@@ -12,7 +12,7 @@ import yaml
 
 from artifacts.errors import InputError
 from evals.cli import written
-from evals.tables.comparison import Comparison
+from evals.tables.comparison import CompareSpec
 from pipeline.chunks import chunks
 from pipeline.config import validate
 from pipeline.jobs import Plan
@@ -260,7 +260,7 @@ def test_prompts_are_judged_by_the_scorers_that_rate_them_and_no_result_depends_
 
 
 def test_comparison_can_be_read_back_with_the_derived_baseline(config: Config) -> None:
-    comparison = Comparison.from_spec(json.loads(encode(plan(config).compare_spec())))
+    comparison = CompareSpec(**json.loads(encode(plan(config).compare_spec()))).comparison
     assert [m.name for m in comparison.models[:3]] == [
         "miniature/base",
         "miniature/sft/seed0",

@@ -13,7 +13,7 @@ import yaml
 
 from artifacts import layout
 from artifacts.contracts import write_table
-from evals.tables.comparison import Comparison
+from evals.tables.comparison import CompareSpec, Comparison
 from evals.tables.write import Made
 from pipeline.changed import _settings, changed
 from pipeline.cli import main
@@ -27,7 +27,7 @@ def made(config: Config) -> Made:
     """The tables of a config as they are made."""
     plan = Plan(validate(config, check_files=False))
     trained = {name: _settings(plan, name) for name in plan.variants}
-    return Made(Comparison.from_spec(plan.compare_spec()), plan.benchmark.generation.model_dump(), trained)
+    return Made(CompareSpec(**plan.compare_spec()).comparison, plan.benchmark.generation.model_dump(), trained)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from artifacts.atomic import file_sha256
 from artifacts.errors import InputError
-from evals.generation.external_models import ExternalModel, load, locate, weight_files
+from evals.generation.external_models import load, locate, weight_files
+from evals.generation.settings import ExternalModel
 from evals.generation.text_to_image import Pipeline
 
 
@@ -37,7 +38,7 @@ def trained(base: Path) -> dict[str, torch.Tensor]:
 
 
 def opened(pipeline: Pipeline, source: Path | str, **options: Any) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = load(locate(ExternalModel(str(source), **options)), pipeline).state_dict()
+    found: dict[str, torch.Tensor] = load(locate(ExternalModel(source=str(source), **options)), pipeline).state_dict()
     return found
 
 
@@ -172,7 +173,7 @@ def test_own_configuration_of_a_folder_counts_but_for_the_size(
     config = json.loads((tmp_path / "unet/config.json").read_text())
     (tmp_path / "unet/config.json").write_text(json.dumps({**config, "norm_eps": 0.5, "sample_size": 4}))
     pipeline = Pipeline(base)
-    unet = load(locate(ExternalModel(str(tmp_path))), pipeline)
+    unet = load(locate(ExternalModel(source=str(tmp_path))), pipeline)
     assert unet.config.norm_eps == 0.5
     assert pipeline.image_size == [16, 16]
     assert "sample_size is 4, the base's 8; drawn at the base's size" in capsys.readouterr().err
@@ -199,7 +200,7 @@ def test_pipeline_around_a_folder_says_what_its_denoiser_predicts(
     file = tmp_path / "scheduler/scheduler_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
     with pytest.raises(InputError, match=rf"scheduler_config\.json: {message}"):
-        load(locate(ExternalModel(str(tmp_path))), pipeline)
+        load(locate(ExternalModel(source=str(tmp_path))), pipeline)
 
 
 def test_checkpoint_of_another_architecture_is_one_error(base: Path, larger: Path, tmp_path: Path) -> None:
@@ -252,23 +253,23 @@ def test_pickled_code_is_not_run(base: Path, tmp_path: Path, capsys: pytest.Capt
 
 def test_digest_is_checked(base: Path, tmp_path: Path) -> None:
     weights = base / "unet/diffusion_pytorch_model.safetensors"
-    assert locate(ExternalModel(str(base), sha256=file_sha256(weights))) == base / "unet"
+    assert locate(ExternalModel(source=str(base), sha256=file_sha256(weights))) == base / "unet"
     with pytest.raises(InputError, match=rf"{weights}: sha256 is [0-9a-f]+, expected {'0' * 64}"):
-        locate(ExternalModel(str(base), sha256="0" * 64))
+        locate(ExternalModel(source=str(base), sha256="0" * 64))
 
 
 def test_source_that_holds_no_weights(base: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.pth: no such file or folder"):
-        locate(ExternalModel(str(tmp_path / "gone.pth")))
+        locate(ExternalModel(source=str(tmp_path / "gone.pth")))
     (tmp_path / "notes.txt").touch()
     with pytest.raises(InputError, match=r"notes\.txt: not a weight file; expected one of \.safetensors"):
-        locate(ExternalModel(str(tmp_path), "notes.txt"))
+        locate(ExternalModel(source=str(tmp_path), file="notes.txt"))
     with pytest.raises(InputError, match=r"holds neither unet/config\.json nor config\.json nor pytorch_lora"):
-        locate(ExternalModel(str(tmp_path)))
+        locate(ExternalModel(source=str(tmp_path)))
     shutil.copytree(base / "unet", tmp_path / "unet")
     (tmp_path / "unet/diffusion_pytorch_model.safetensors").unlink()
     with pytest.raises(InputError, match=r"unet: cannot be loaded"):
-        load(locate(ExternalModel(str(tmp_path))), Pipeline(base))
+        load(locate(ExternalModel(source=str(tmp_path))), Pipeline(base))
 
 
 def test_hub_without_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -278,9 +279,9 @@ def test_hub_without_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         InputError,
         match=r"abc: not here and cannot be fetched \(.*`hf download owner/name sd/unet\.pth --revision abc`",
     ):
-        locate(ExternalModel("owner/name@abc", "sd/unet.pth"))
+        locate(ExternalModel(source="owner/name@abc", file="sd/unet.pth"))
     with pytest.raises(InputError, match=r"a hub id needs its revision: owner/name@<commit>"):
-        locate(ExternalModel("owner/name"))
+        locate(ExternalModel(source="owner/name"))
 
 
 @pytest.fixture
@@ -314,7 +315,7 @@ def test_sharded_folder_is_read_by_its_index(base: Path, trained: dict[str, torc
     assert weight_files(tmp_path / "unet") == shards
     assert same(opened(pipeline, tmp_path), trained)
     with pytest.raises(InputError, match=rf"its weights are in {len(shards)} files, .* and sha256 is of one"):
-        locate(ExternalModel(str(tmp_path), sha256=file_sha256(shards[0])))
+        locate(ExternalModel(source=str(tmp_path), sha256=file_sha256(shards[0])))
     shutil.copy(shards[1], tmp_path / "kept")
     save_file({**load_file(shards[1]), **load_file(shards[0])}, shards[1])
     with pytest.raises(InputError, match=rf"{shards[1].name}: '.*' is in another shard, too"):
@@ -346,7 +347,7 @@ def test_copy_beside_the_file_is_not_loaded_and_not_digested(
     assert weight_files(tmp_path / "unet") == [whole]
     right = file_sha256(whole)
     with pytest.raises(InputError, match=rf"{WEIGHTS}\.safetensors: sha256 is {right}, expected {'0' * 64}"):
-        locate(ExternalModel(str(tmp_path), sha256="0" * 64))
+        locate(ExternalModel(source=str(tmp_path), sha256="0" * 64))
     whole.unlink()
     with pytest.raises(InputError, match=rf"holds no {WEIGHTS}\.safetensors, only {WEIGHTS}\.{copy}: name it with"):
         weight_files(tmp_path / "unet")
@@ -359,7 +360,7 @@ def test_folder_that_holds_a_denoiser_and_a_lora_is_ambiguous(base: Path, tmp_pa
     shutil.copytree(base / "unet", tmp_path / "unet")
     save_file({"a": torch.ones(1)}, tmp_path / LORA)
     with pytest.raises(InputError, match=rf"holds unet and {LORA}; name the one that is meant with `file`"):
-        locate(ExternalModel(str(tmp_path)))
+        locate(ExternalModel(source=str(tmp_path)))
 
 
 WEIGHTS, UNET, LORA = "diffusion_pytorch_model", "unet/config.json", "pytorch_lora_weights.safetensors"
@@ -394,7 +395,7 @@ def test_hub_gives_one_revision_and_what_is_needed(
     hub: Callable[..., Path], there: list[str], file: str | None, found: str, fetched: str
 ) -> None:
     cache = hub(*there, *COPIES, *REST)
-    assert locate(ExternalModel("owner/name@abc", file)) == cache / found
+    assert locate(ExternalModel(source="owner/name@abc", file=file)) == cache / found
     listed = {path.relative_to(cache).as_posix() for path in cache.rglob("*") if path.is_file()}
     assert {name for name in listed if not name.endswith("config.json")} == {fetched}
 

@@ -43,7 +43,7 @@ def job(base_path: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     def make(**changed: Any) -> dict[str, Any]:
         return {
             "root": str(tmp_path),
-            "base": {"name": "mini", "path": str(base_path)},
+            "base": {"name": "mini", "family": "sd15", "path": str(base_path)},
             "models": ["mini/base", "mini/dmpo/seed0"],
             "prompt_sets": ["seen"],
             "generation": SETTINGS,

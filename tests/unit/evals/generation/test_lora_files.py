@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from artifacts.errors import InputError
-from evals.generation.external_models import ExternalModel, load, locate, weight_files
+from evals.generation.external_models import load, locate, weight_files
+from evals.generation.settings import ExternalModel
 from evals.generation.text_to_image import Pipeline
 
 LAYER = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"
@@ -52,7 +53,7 @@ def kohya(layer: str = FLAT) -> dict[str, torch.Tensor]:
 
 def factor(pipeline: Pipeline, source: Path, layer: str = LAYER, **options: Any) -> float:
     """How often the product of the two matrices was added to the layer; everything else must be the base's."""
-    path = locate(ExternalModel(str(source), **options))
+    path = locate(ExternalModel(source=str(source), **options))
     found = load(path, pipeline).state_dict()
     own = pipeline.unet.state_dict()
     changed = [name for name in own if not torch.equal(found[name], own[name])]
@@ -314,7 +315,7 @@ def test_what_peft_itself_saves(base: Path, pipeline: Pipeline, tmp_path: Path) 
                 parameter.normal_()
     model.save_pretrained(tmp_path)
     expected = model.merge_and_unload().state_dict()
-    found = load(locate(ExternalModel(str(tmp_path))), pipeline).state_dict()
+    found = load(locate(ExternalModel(source=str(tmp_path))), pipeline).state_dict()
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, atol=1e-5, rtol=1e-5)
     assert not torch.allclose(
@@ -369,7 +370,7 @@ def test_lora_that_a_training_here_exported(tiny_sd15: Path, tmp_path: Path) -> 
     from sdpo.training.settings import LoraSettings
 
     denoiser = open_base("sd15", tiny_sd15).load_denoiser()
-    adapters = Adapters(denoiser, LoraSettings(rank=4, alpha=6, targets=("to_k", "to_v")), seed=0)
+    adapters = Adapters(denoiser, LoraSettings(rank=4, alpha=6, targets=["to_k", "to_v"]), seed=0)
     torch.manual_seed(0)
     with torch.no_grad():
         for name, parameter in adapters.named_parameters().items():
@@ -379,6 +380,6 @@ def test_lora_that_a_training_here_exported(tiny_sd15: Path, tmp_path: Path) -> 
     own = {name: value for name, value in load_file(tmp_path / FILE).items() if "attn1.to_k" in name}
     assert len(own) > 1
     adapters.merge()
-    found = load(locate(ExternalModel(str(tmp_path))), Pipeline(tiny_sd15)).state_dict()
+    found = load(locate(ExternalModel(source=str(tmp_path))), Pipeline(tiny_sd15)).state_dict()
     for name, value in denoiser.state_dict().items():
         torch.testing.assert_close(found[name], value, atol=1e-5, rtol=1e-5)

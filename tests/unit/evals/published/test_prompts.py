@@ -134,7 +134,7 @@ def test_counts_and_categories(published: Any, tmp_path: Path) -> None:
 def test_a_set_of_a_benchmark(published: Any, tmp_path: Path) -> None:
     out = tmp_path / "hpd.parquet"
     options = {"cache": str(tmp_path / "cache")}
-    prompt_sets.write({"prompt_set": "hpd", "source": "hpdv2", "limit": 900, "options": options, "out": out})
+    prompt_sets.write({"prompt_set": "hpd", "source": "hpdv2", "limit": 900, "options": options, "out": str(out)})
     table = read_table(out, "prompts")
     assert len(table) == 900
     assert table["prompt_id"].is_unique

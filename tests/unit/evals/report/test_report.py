@@ -25,6 +25,7 @@ from evals.report.figures import draw_drift, draw_win_rates
 from evals.report.grids import SHOWN, Tile, data_uri, open_image, read_grid, spread
 from evals.report.page import read_agreement
 from evals.report.results import Results, groups
+from evals.report.settings import GridSettings
 from evals.report.sources import duration, provenance_file
 from evals.report.summary import Verdict, compared_scores, drift_summaries, signed, verdict
 from evals.tables import write_tables
@@ -32,7 +33,7 @@ from evals.tables.comparison import Comparison
 from evals.tables.numbers import deciding, decimals, p_value
 from evals.tables.rows import DifferenceRow, DriftRow, ScoreRow, WinRateRow, read_rows
 
-GRID = {"prompt_set": "seen", "prompts": 3, "seed": 0}
+GRID = GridSettings(prompt_set="seen", prompts=3, seed=0)
 SECTIONS = ["summary", "scores", "comparisons", "training", "drift", "images", "agreement", "provenance"]
 HOSTILE = '<script>alert(1)</script> & "x"'
 
@@ -232,7 +233,7 @@ def test_compared_pairs_come_with_baselines_first(tiny_benchmark: Comparison) ->
 
 
 def test_what_was_asked_for_has_its_own_name(tiny_benchmark: Comparison) -> None:
-    plain = tuple(replace(m, safeguard=False) for m in tiny_benchmark.models)
+    plain = tuple(m.model_copy(update={"safeguard": False}) for m in tiny_benchmark.models)
     asked = replace(tiny_benchmark, models=plain, comparisons=(("dmpo", "dmpo+sdpo"),))
     write_tables(asked)
     found = groups(asked, Results.read(asked.root))
@@ -327,7 +328,7 @@ def test_stars_follow_the_confidence(tiny_benchmark: Comparison) -> None:
     rows = [replace(r, p_holm=0.07) for r in Results.read(tiny_benchmark.root).win_rates if r.prompt_set == "all"]
     assert b" * -->" not in draw_win_rates({"a": rows}, ["pickscore"], 0.05).light
     assert b" * -->" in draw_win_rates({"a": rows}, ["pickscore"], 0.1).light
-    wide = replace(tiny_benchmark, statistics=replace(tiny_benchmark.statistics, confidence=0.9))
+    wide = replace(tiny_benchmark, statistics=tiny_benchmark.statistics.model_copy(update={"confidence": 0.9}))
     write_tables(wide)
     assert "A star marks p &lt; 0.1 " in page_of(wide)
 
@@ -446,7 +447,7 @@ def test_grid(tiny_benchmark: Comparison) -> None:
 
 def test_bases_share_no_start_noise(tiny_benchmark: Comparison) -> None:
     """Equal seeds, but a latent of another size."""
-    models = tuple(replace(m, base="large") if m.variant == "dmpo" else m for m in tiny_benchmark.models)
+    models = tuple(m.model_copy(update={"base": "large"}) if m.variant == "dmpo" else m for m in tiny_benchmark.models)
     other = replace(tiny_benchmark, models=models)
     grid = read_grid(other, "seen", 2, 0)
     assert grid.same_noise and grid.bases == ("mini", "large")

@@ -43,7 +43,7 @@ def test_one_seed_has_no_interval() -> None:
 
 
 def test_rows_pool_prompt_sets_and_leave_out_what_is_not_compared(tmp_path: Path) -> None:
-    models = tuple(ComparedModel(f"b/dpo/seed{s}", "b", "dpo", "dmpo", False, s, "p", None) for s in range(2))
+    models = tuple(ComparedModel(name=f"b/dpo/seed{s}", base="b", variant="dpo", seed=s) for s in range(2))
     comparison = Comparison("x", tmp_path, models, ("one", "two"), {"oracle": "exact"}, Statistics())
     values = {
         ("dpo", "one", "oracle"): np.array([[0.0], [1.0]]),
@@ -66,7 +66,10 @@ def test_rows_pool_prompt_sets_and_leave_out_what_is_not_compared(tmp_path: Path
 
 
 def test_figures_of_prompt_sets_that_our_scorer_does_not_rate_are_left_out(tmp_path: Path) -> None:
-    models = tuple(ComparedModel(f"b/dpo/seed{s}", "b", "dpo", "dmpo", False, s, "p", None) for s in range(2))
+    models = tuple(
+        ComparedModel(name=f"b/dpo/seed{s}", base="b", variant="dpo", objective="dmpo", seed=s, pairs="p")
+        for s in range(2)
+    )
     rated = {"oracle": ("one",)}
     comparison = Comparison("x", tmp_path, models, ("one", "two"), {"oracle": "e"}, Statistics(), rated=rated)
     values = {("dpo", "one", "oracle"): np.array([[0.0], [1.0]])}

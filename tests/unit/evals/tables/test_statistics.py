@@ -116,7 +116,7 @@ def test_resampled_means_do_not_depend_on_the_chunks(monkeypatch: pytest.MonkeyP
 
 
 def one_model(values: np.ndarray, prompts: Prompts, confidence: float) -> tuple[float, float]:
-    resampling = Resampling(Statistics(confidence, 20000, 7), {"seen": prompts})
+    resampling = Resampling(Statistics(confidence=confidence, resamples=20000, seed=7), {"seen": prompts})
     ((low, high),) = resampling.intervals(values[None], "seen")
     return low, high
 

@@ -120,7 +120,7 @@ def test_start_of_adapters_depends_on_the_seed_alone(tiny_sd15_world: World) -> 
 def test_unknown_target_is_named(tiny_sd15_world: World) -> None:
     denoiser = open_described(tiny_sd15_world[0]).load_denoiser()
     with pytest.raises(InputError, match=r"training.lora.targets: no layer .* named to_z; .*proj_in, to_k, to_q, to_v"):
-        Adapters(denoiser, LoraSettings(targets=("to_q", "to_z")), 0)
+        Adapters(denoiser, LoraSettings(targets=["to_q", "to_z"]), 0)
 
 
 def test_module_that_takes_no_adapters_is_refused() -> None:

@@ -50,8 +50,6 @@ def test_without_a_gpu_everything_is_on_the_cpu(monkeypatch: pytest.MonkeyPatch)
         InputError, match=r"training.device is 'cuda', process 0 .* needs a GPU .* finds 0; .*set .*cpu"
     ):
         find_device("cuda")
-    with pytest.raises(InputError, match="expected one of auto, cpu, cuda"):
-        find_device("tpu")
 
 
 def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,8 +158,3 @@ def test_everything_at_once_goes_through(tiny_world: World, tiny_job: Job) -> No
     assert log["learning_rate"].max() == pytest.approx(4e-4)
     assert (log["grad_norm"] > 0).all()
     assert (log["loss"] != log["loss"].iloc[0]).any()
-
-
-def test_unknown_precision(tiny_sd15_world: World, tiny_job: Job) -> None:
-    with pytest.raises(InputError, match=r"training.precision is 'float16', expected one of float32, bfloat16"):
-        run_of(tiny_sd15_world, tiny_job(tiny_sd15_world, precision="float16"))

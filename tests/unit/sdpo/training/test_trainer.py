@@ -277,11 +277,6 @@ def test_damaged_pair_cache_is_named(job: Job, file: str, pair_cache: Path, tmp_
         train(job(pairs=copy))
 
 
-def test_unknown_optimizer(job: Job) -> None:
-    with pytest.raises(InputError, match=r"training.optimizer is 'sgd', expected one of adamw, adam, adafactor"):
-        train(job(optimizer="sgd"))
-
-
 def test_provenance_names_settings_inputs_seed_and_outputs(job: Job, base_path: Path, pair_cache: Path) -> None:
     chosen = job(seeds=(5,))
     train(chosen)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -81,7 +80,7 @@ def own(objective: objectives.Objective, settings: TrainingSettings = SETTINGS) 
     """Learning rate and clipping of a variant."""
     values = {"linear_dpo": (3e-4, 0.333333), "thermo_dpo": (1e-3, 0.05)}
     rate, limit = values.get(objective.name, (settings.learning_rate, settings.max_grad_norm))
-    return replace(settings, learning_rate=rate, max_grad_norm=limit)
+    return settings.model_copy(update={"learning_rate": rate, "max_grad_norm": limit})
 
 
 def run(chosen: list[objectives.Objective], seeds: list[int], settings: TrainingSettings = SETTINGS) -> StackRun:
@@ -154,7 +153,7 @@ def test_what_else_is_in_the_stack_changes_a_gradient_by_rounding_only() -> None
     (products over 4, 16 and 16 values, back over 3 and 16, 64 points), and an error in a logit is β times that in the
     errors it is made of. Another model's values would show at the size of the shares themselves.
     """
-    free = replace(SETTINGS, max_grad_norm=1e9)
+    free = SETTINGS.model_copy(update={"max_grad_norm": 1e9})
     shift = torch.randn(3, parameter_count(SIZES), generator=torch.Generator().manual_seed(1)) * 0.05
 
     def stepped(chosen: list[objectives.Objective], seeds: list[int]) -> StackRun:
@@ -209,7 +208,7 @@ def test_gradients_of_all_models_at_once_are_those_of_each_alone() -> None:
 def test_a_resumed_run_ends_in_the_same_bits(tmp_path: Path) -> None:
     whole = run(made(), [0, 1])
     whole.go(None)
-    first = run(made(), [0, 1], replace(SETTINGS, steps=4))
+    first = run(made(), [0, 1], SETTINGS.model_copy(update={"steps": 4}))
     first.go(tmp_path)
     (tmp_path / "step-00000004.pt").unlink()
     from sdpo.training import checkpoint
@@ -239,7 +238,7 @@ def test_a_stack_without_losers_trains_on_winners_alone() -> None:
 
 @pytest.mark.parametrize(("name", "value"), [("lora", {"rank": 4}), ("ema_decay", 0.9), ("schedule", "cosine")])
 def test_settings_of_the_common_trainer_that_do_nothing_here_are_refused(name: str, value: Any) -> None:
-    settings = replace(SETTINGS, **{name: value})
+    settings = SETTINGS.model_copy(update={name: value})
     with pytest.raises(
         InputError, match=rf"training.{name} is .* base family 'toy_surface' does not have; leave it out"
     ):

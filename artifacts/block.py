@@ -1,0 +1,58 @@
+"""Blocks of a config and of job descriptions: what they have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from artifacts.validation import NAME_PATTERN, parse
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=80)]
+"""A name that is used as part of a path, on file systems that ignore case too."""
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+
+class Block(BaseModel):
+    """A block: unknown keys are errors, values are not converted, nothing changes after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class BaseBlock(Block):
+    """A pretrained model."""
+
+    name: Name = Field(description="Name in paths and tables.")
+    family: str = Field(description="Base family: the code that loads and runs it.")
+    path: str = Field(
+        description="Folder in diffusers' own layout, relative to where snakemake is started, or a hub id "
+        "`owner/name@revision`.",
+        min_length=1,
+    )
+    vae: str | None = Field(
+        default=None,
+        description="Another autoencoder instead of the base's own, a folder or a hub id; published for SDXL: "
+        "madebyollin/sdxl-vae-fp16-fix.",
+        min_length=1,
+    )
+
+
+class JobSpec(Block):
+    """What the command of a stage is told by ``--spec``."""
+
+    stage_version: int | None = Field(default=None, description="Number of the stage, see `pipeline/stages.py`.")
+
+
+Spec = TypeVar("Spec", bound=JobSpec)
+
+
+def checked(model: type[Spec], spec: Mapping[str, Any], command: str) -> Spec:
+    """A job description as the model of its command.
+
+    Raises:
+        InputError: with all that is wrong with it, in one line.
+    """
+    return parse(model, spec, f"--spec of {command}")

@@ -1,0 +1,25 @@
+"""What the stage ``report`` is told."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from artifacts.block import Block
+from evals.tables.comparison import ComparisonSpec
+
+
+class GridSettings(Block):
+    """The image grid: one model a row, one prompt a column."""
+
+    prompt_set: str = Field(description="Prompt set it shows.")
+    prompts: int = Field(ge=1, description="Columns: so many prompts, spread evenly over the set.")
+    seed: int = Field(description="Training seed whose models it shows.")
+
+
+class ReportSpec(ComparisonSpec):
+    """The job description of ``evals report``."""
+
+    grid: GridSettings = Field(description="The image grid.")
+    scorer_agreement: str | None = Field(
+        default=None, description="JSON file that says how often each scorer agrees with an oracle."
+    )
