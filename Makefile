@@ -34,7 +34,7 @@ toy-surface: demo ## run the toy surface of arXiv 2608.20011 and print its table
 	@echo "Beside the published figures: results/toy-surface/tables/published.md"
 
 toy-surface-quick: CONFIG := config/toy-surface-quick.yaml
-toy-surface-quick: demo ## run two methods of the toy surface for two seeds, in three minutes on two cores
+toy-surface-quick: demo ## run two methods of the toy surface for two seeds, in some minutes on two cores
 	@echo "Beside the published figures: results/toy-surface-quick/tables/published.md"
 
 toy-surface-base: $(STAMP) ## pretrain the toy surface's base from a seed, in place of the shipped one
