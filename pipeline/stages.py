@@ -12,7 +12,7 @@ from typing import Final
 
 VERSIONS: Final = {
     "prompts": 3,
-    "pairs": 5,
+    "pairs": 6,
     "train": 5,
     "generate": 3,
     "collect": 1,

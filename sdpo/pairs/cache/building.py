@@ -26,18 +26,18 @@ from artifacts.progress import progress
 from artifacts.provenance import describe
 from sdpo.pairs.cache import shard_writing
 from sdpo.pairs.cache.agreement import Listed, listed
-from sdpo.pairs.cache.encoding import PROMPT, unpacked
+from sdpo.pairs.cache.gathering import Encoded, StoredImages, StoredLatents
 from sdpo.pairs.cache.images import PreparedImage, prepared, same_picture
 from sdpo.pairs.cache.pool import Encoders, ImageBatches
-from sdpo.pairs.cache.reading import description, encoder_digests, note_checked
+from sdpo.pairs.cache.reading import LAYOUT, description, encoder_digests, note_checked
 from sdpo.pairs.cache.settings import EncodingSettings, PairsSpec
+from sdpo.pairs.cache.shard_reading import Shards
 from sdpo.pairs.cache.shard_writing import NONE, TIE, Row, Shard
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from sdpo.pairs import Pair
-    from sdpo.pairs.cache.encoding import Tensors
 
 SHAPING = ("dataset", "source", "options", "encoding", "base", "stage_version")
 _READ_AHEAD = 64
@@ -225,23 +225,18 @@ class _Build:
 
     def _shapes(self) -> dict[str, Any]:
         """What a reader has to know before it reads: shapes of latents and conditions, without the first dimension."""
-        from safetensors.torch import load_file
+        import torch
 
-        tensors: Tensors = {}
-        # The first shard has the empty prompt, and the first with images perhaps comes later.
-        for shard in (self.shards[0], next(shard for shard in self.shards if shard.images)):
-            tensors |= load_file(self.state / shard.file)
+        shards = Shards(*zip(*((self.state / s.file, len(s.images), len(s.prompts)) for s in self.shards), strict=True))
+        source: Encoded
         if self.settings.store == "images":
-            latents = self.encoders.base.encode_images([unpacked(tensors, 0)])
-            conditions = self.encoders.base.encode_prompts([""])
-            mean, posterior = latents.mean, latents.std is not None
+            source = StoredImages(shards, [""], self.encoders.base)
         else:
-            mean, posterior = tensors["mean"], "std" in tensors
-            conditions = {k.removeprefix(PROMPT): x for k, x in tensors.items() if k.startswith(PROMPT)}
+            source = StoredLatents(shards, shards.conditions())
+        first = torch.zeros(1, dtype=torch.int64)
         return {
-            "latent_shape": list(mean.shape[1:]),
-            "posterior": posterior,
-            "conditions": {name: list(x.shape[1:]) for name, x in conditions.items()},
+            "latent_shape": list(source.images(first, None).latents.mean.shape[1:]),
+            "conditions": {name: list(x.shape[1:]) for name, x in source.prompts(first).items()},
         }
 
     def finish(self, out: Path, about: Mapping[str, Any]) -> None:
@@ -270,7 +265,8 @@ class _Build:
             files = {shard.file: shard.sha256 for shard in self.shards}
             files["index.parquet"] = file_sha256(ready / "index.parquet")
             parts = [{"file": s.file, "images": len(s.images), "prompts": len(s.prompts)} for s in self.shards]
-            write_json(ready / "cache.json", {**about, **shapes, "files": files, "shards": parts})
+            found = {**about, **shapes, "layout": LAYOUT, "files": files, "shards": parts}
+            write_json(ready / "cache.json", found)
         if out.exists():
             shutil.rmtree(out)
         os.replace(ready, out)

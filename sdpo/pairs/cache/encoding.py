@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from artifacts.errors import InputError
-from artifacts.image_decoding import decode
 from sdpo.pairs.cache.images import PreparedImage, mirrored
 
 if TYPE_CHECKING:
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
     from sdpo.pairs.cache.settings import EncodingSettings
 
 Tensors = dict[str, "torch.Tensor"]
+LATENTS, SIZES, PNG, ENDS = "latents", "sizes", "png", "ends"
+"""A shard's tensors."""
 MIRRORED, PROMPT = "mirrored_", "prompt."
 """Prefixes of a shard's tensors: of mirrored images, of prompts."""
 
@@ -26,9 +27,9 @@ def encode_images(base: Base, batch: Sequence[PreparedImage], settings: Encoding
     """Tensors of some images, one row an image.
 
     Returns:
-        ``mean`` and, where the autoencoder has a posterior, ``std``: (N, C, H, W); the same of the mirrored images
-        with the prefix ``mirrored_`` if asked for. ``bytes`` (N,), if images are stored: lengths of their PNG files,
-        and ``png``, the files one after the other.
+        ``latents`` (N, 2, C, H, W), mean and standard deviation of the posterior, or (N, 1, C, H, W) where the
+        autoencoder has none; the same of the mirrored images with the prefix ``mirrored_`` if asked for. If images are
+        stored: ``bytes`` (N,), lengths of their PNG files, and ``png``, the files one after the other.
 
     Raises:
         InputError: the images are of different sizes, or their latents are not finite.
@@ -46,16 +47,16 @@ def encode_images(base: Base, batch: Sequence[PreparedImage], settings: Encoding
     if settings.store == "images":
         files = [png(x.image) for x in batch]
         joined = torch.from_numpy(np.frombuffer(bytearray(b"".join(files)), np.uint8))
-        return {"bytes": torch.tensor([len(file) for file in files]), "png": joined}
+        return {"bytes": torch.tensor([len(file) for file in files]), PNG: joined}
     dtype = getattr(torch, settings.dtype)
     tensors: Tensors = {}
     for prefix in ("", MIRRORED) if settings.flips else ("",):
         latents = base.encode_images([mirrored(x.image) if prefix else x.image for x in batch]).cpu()
-        tensors[f"{prefix}mean"] = latents.mean.to(dtype)
-        if latents.std is not None:
-            tensors[f"{prefix}std"] = latents.std.to(dtype)
+        # One row an image, so that one read has all of it.
+        moments = [x for x in (latents.mean, latents.std) if x is not None]
+        tensors[prefix + LATENTS] = torch.stack(moments, 1).to(dtype)
     fixed = ", or an autoencoder that bears float16 (base.vae: for SDXL madebyollin/sdxl-vae-fp16-fix)"
-    _check_finite(tensors, "an image's latents", [x.sha256 for x in batch], settings, or_else=fixed)
+    _check_finite(tensors, "an image", [x.sha256 for x in batch], settings, or_else=fixed)
     return tensors
 
 
@@ -63,9 +64,9 @@ def sizes(batch: Sequence[PreparedImage], settings: EncodingSettings) -> Tensors
     """``sizes`` (N, 6), int32; ``mirrored_sizes`` too if images may be mirrored."""
     import torch
 
-    tensors = {"sizes": torch.tensor([x.sizes for x in batch], dtype=torch.int32)}
+    tensors = {SIZES: torch.tensor([x.sizes for x in batch], dtype=torch.int32)}
     if settings.flips:
-        tensors[f"{MIRRORED}sizes"] = torch.tensor([x.mirrored_sizes for x in batch], dtype=torch.int32)
+        tensors[MIRRORED + SIZES] = torch.tensor([x.mirrored_sizes for x in batch], dtype=torch.int32)
     return tensors
 
 
@@ -79,7 +80,7 @@ def encode_prompts(base: Base, prompts: Sequence[str], settings: EncodingSetting
 
     dtype = getattr(torch, settings.dtype)
     found = {name: x.cpu().to(dtype) for name, x in base.encode_prompts(prompts).items()}
-    _check_finite(found, "a prompt's embeddings", [repr(text[:80]) for text in prompts], settings)
+    _check_finite(found, "a prompt", [repr(text[:80]) for text in prompts], settings)
     return {f"{PROMPT}{name}": x for name, x in found.items()}
 
 
@@ -106,13 +107,3 @@ def png(image: Image) -> bytes:
     file = io.BytesIO()
     image.save(file, "PNG", pnginfo=texts, compress_level=1)
     return file.getvalue()
-
-
-def unpacked(tensors: Tensors, row: int) -> Image:
-    """The image in a row of a shard that stores images.
-
-    Args:
-        tensors: ``png``, and ``ends`` (N,), where each file ends in it.
-    """
-    start = int(tensors["ends"][row - 1]) if row else 0
-    return decode(tensors["png"][start : int(tensors["ends"][row])].numpy().tobytes()).image

@@ -1,14 +1,14 @@
-"""Pairs of a cache, gathered row by row from memory-mapped shards, so that only what is used is in memory."""
+"""Pairs of a cache, their latents and conditions read row by row, so that only what is used is in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from artifacts.image_decoding import decode
 from sdpo.diffusion.latents import Latents
-from sdpo.pairs.cache.encoding import MIRRORED, PROMPT, Tensors, unpacked
+from sdpo.pairs.cache.encoding import ENDS, LATENTS, PNG, PROMPT, SIZES
 from sdpo.pairs.cache.images import mirrored as mirror_image
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from sdpo.bases import Base
     from sdpo.diffusion.conditions import Conditions
+    from sdpo.pairs.cache.shard_reading import Shards
 
 EMPTY = 0
 """Row of the empty prompt among the prompts of a cache."""
@@ -83,81 +84,16 @@ class Pairs:
         return self.source.prompts(chosen if empty is None else chosen.masked_fill(empty, EMPTY))
 
 
-class Shards:
-    """The shards of a cache, each mapped into memory when it is first used.
-
-    Args:
-        files: in order.
-        images, prompts: how many of each a shard holds.
-    """
-
-    def __init__(self, files: Sequence[Path], images: Sequence[int], prompts: Sequence[int]) -> None:
-        import torch
-
-        self.files = list(files)
-        self._open: dict[int, Tensors] = {}
-        self._starts = {
-            PROMPT: torch.tensor([0, *prompts]).cumsum(0),
-            "": torch.tensor([0, *images]).cumsum(0),
-        }
-
-    def tensors(self, shard: int) -> Tensors:
-        """All tensors of a shard, as views of the mapped file."""
-        from safetensors.torch import load_file
-
-        if shard not in self._open:
-            self._open[shard] = load_file(self.files[shard])
-        return self._open[shard]
-
-    def places(self, rows: torch.Tensor, kind: str = "") -> list[tuple[int, torch.Tensor, torch.Tensor]]:
-        """Shard, positions in ``rows`` and rows in the shard, for every shard that holds any of ``rows`` (N,)."""
-        import torch
-
-        starts = self._starts[kind]
-        if len(self.files) == 1:
-            return [(0, torch.arange(len(rows)), rows)]
-        shards = torch.searchsorted(starts, rows, right=True) - 1
-        found = []
-        for shard in shards.unique().tolist():
-            positions = (shards == shard).nonzero().squeeze(1)
-            found.append((shard, positions, rows[positions] - starts[shard]))
-        return found
-
-    def gathered(self, name: str, rows: torch.Tensor, kind: str = "") -> torch.Tensor:
-        """Rows (N,) of a tensor that is cut over the shards, in memory, (N, …)."""
-        places = self.places(rows, kind)
-        if len(places) == 1:
-            return self.tensors(places[0][0])[name][places[0][2]]
-        out: torch.Tensor | None = None
-        for shard, positions, inner in places:
-            part = self.tensors(shard)[name][inner]
-            out = part.new_empty(len(rows), *part.shape[1:]) if out is None else out
-            out[positions] = part
-        assert out is not None
-        return out
-
-
 class StoredLatents:
     """Latents and conditions as the cache holds them."""
 
-    def __init__(self, shards: Shards, *, posterior: bool, conditions: Sequence[str]) -> None:
-        self.shards, self.posterior, self.conditions = shards, posterior, list(conditions)
-
-    def _either(self, name: str, rows: torch.Tensor, mirrored: torch.Tensor | None) -> torch.Tensor:
-        if mirrored is None or not mirrored.any():
-            return self.shards.gathered(name, rows)
-        if mirrored.all():
-            return self.shards.gathered(MIRRORED + name, rows)
-        plain = self.shards.gathered(name, rows[~mirrored])
-        out = plain.new_empty(len(rows), *plain.shape[1:])
-        out[~mirrored], out[mirrored] = plain, self.shards.gathered(MIRRORED + name, rows[mirrored])
-        return out
+    def __init__(self, shards: Shards, conditions: Sequence[str]) -> None:
+        self.shards, self.conditions = shards, list(conditions)
 
     def images(self, rows: torch.Tensor, mirrored: torch.Tensor | None) -> Side:
         """Posteriors of images, (N,)."""
-        names = ("mean", "std") if self.posterior else ("mean",)
-        latents = Latents(*(self._either(name, rows, mirrored).float() for name in names))
-        return Side(latents, self._either("sizes", rows, mirrored))
+        moments = self.shards.gathered(LATENTS, rows, mirrored=mirrored).float()
+        return Side(Latents(*moments.unbind(1)), self.shards.kept(SIZES, rows, mirrored))
 
     def prompts(self, rows: torch.Tensor) -> Conditions:
         """Conditions of prompts, (N,)."""
@@ -172,18 +108,10 @@ class StoredImages:
 
     def images(self, rows: torch.Tensor, mirrored: torch.Tensor | None) -> Side:
         """Posteriors of images, (N,)."""
-        import torch
-
-        found: dict[int, Any] = {}
-        sizes = torch.empty(len(rows), 6, dtype=torch.int32)
-        turned = [False] * len(rows) if mirrored is None else mirrored.tolist()
-        for shard, positions, inner in self.shards.places(rows):
-            tensors = self.shards.tensors(shard)
-            for position, row in zip(positions.tolist(), inner.tolist(), strict=True):
-                image = unpacked(tensors, row)
-                found[position] = mirror_image(image) if turned[position] else image
-                sizes[position] = tensors[(MIRRORED if turned[position] else "") + "sizes"][row]
-        return Side(self.base.encode_images([found[i] for i in range(len(rows))]).cpu(), sizes)
+        images = [decode(file).image for file in self.shards.pieces(PNG, ENDS, rows)]
+        if mirrored is not None:
+            images = [mirror_image(x) if turned else x for x, turned in zip(images, mirrored.tolist(), strict=True)]
+        return Side(self.base.encode_images(images).cpu(), self.shards.kept(SIZES, rows, mirrored))
 
     def prompts(self, rows: torch.Tensor) -> Conditions:
         """Conditions of prompts, (N,)."""

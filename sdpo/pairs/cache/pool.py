@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from artifacts.errors import InputError
-from sdpo.pairs.cache.encoding import Tensors, encode_images, encode_prompts, sizes
+from sdpo.pairs.cache.encoding import ENDS, Tensors, encode_images, encode_prompts, sizes
 from sdpo.pairs.cache.settings import EncodingSettings
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class ImageBatches:
             self._send()
         tensors = _joined([part.result() for part in self._parts])
         if (lengths := tensors.pop("bytes", None)) is not None:
-            tensors["ends"] = lengths.cumsum(0)
+            tensors[ENDS] = lengths.cumsum(0)
         return tensors
 
 

@@ -13,13 +13,17 @@ from typing import TYPE_CHECKING, Any
 from artifacts.atomic import file_sha256, json_sha256, write_json
 from artifacts.contracts import read_table
 from artifacts.errors import InputError
-from sdpo.pairs.cache.gathering import EMPTY, Encoded, Pairs, Shards, StoredImages, StoredLatents
+from sdpo.pairs.cache.gathering import EMPTY, Encoded, Pairs, StoredImages, StoredLatents
 from sdpo.pairs.cache.settings import EncodingSettings
+from sdpo.pairs.cache.shard_reading import Shards
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from sdpo.bases import Base
+
+LAYOUT = 2
+"""Number of the layout of shards and ``cache.json``."""
 
 
 def description(folder: Path) -> dict[str, Any]:
@@ -34,7 +38,7 @@ def description(folder: Path) -> dict[str, Any]:
         _ = found["files"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder / 'cache.json'}: missing or damaged; {remedy}") from error
-    if "shards" not in found or "encoders" not in found:
+    if found.get("layout") != LAYOUT:
         raise InputError(f"{folder / 'cache.json'}: written by an older release, in another layout; {remedy}")
     return found
 
@@ -141,7 +145,7 @@ def load(folder: Path, split: str, *, base: Base | None = None, check: bool = Tr
     shards = Shards([folder / s["file"] for s in parts], [s["images"] for s in parts], [s["prompts"] for s in parts])
     settings = EncodingSettings.model_validate(about["encoding"])
     if settings.store == "latents":
-        source: Encoded = StoredLatents(shards, posterior=about["posterior"], conditions=list(about["conditions"]))
+        source: Encoded = StoredLatents(shards, list(about["conditions"]))
     else:
         if base is None:
             raise InputError(f"{folder}: holds images instead of latents; open it together with its base")

@@ -107,8 +107,7 @@ def test_posterior_is_kept_once_for_every_image(spec: Spec, given: list[Pair], t
     tensors = load_file(shard)
     # 6 images, 4 prompts and 2 held out in 10 pairs; the empty prompt is the first.
     assert {name: tuple(x.shape) for name, x in tensors.items()} == {
-        "mean": (6, 4, 16, 16),
-        "std": (6, 4, 16, 16),
+        "latents": (6, 2, 4, 16, 16),
         "sizes": (6, 6),
         "prompt.text": (7, 16, 32),
     }
@@ -264,7 +263,7 @@ def test_another_setting_starts_anew(
     capsys.readouterr()
     cache.build(spec(tmp_path / "cache", shard_pairs=3, dtype="float16"))
     assert "goes on after" not in capsys.readouterr().err
-    assert load_file(tmp_path / "cache" / "shard-00000.safetensors")["mean"].dtype == torch.float16
+    assert load_file(tmp_path / "cache" / "shard-00000.safetensors")["latents"].dtype == torch.float16
     # Shards that nothing will take up are removed with the rest.
     assert sorted(path.name for path in tmp_path.iterdir()) == [".cache.checked.json", "cache"]
 
@@ -522,9 +521,7 @@ def test_embeddings_that_overflow_are_named(spec: Spec, given: list[Pair], tiny_
     (name,) = [name for name in weights if name.endswith("final_layer_norm.bias")]
     weights[name] += 1e5
     save_file(weights, file, metadata={"format": "pt"})
-    with pytest.raises(
-        InputError, match=r"text of a prompt's embeddings is not finite: .* encoding.dtype float16; take"
-    ):
+    with pytest.raises(InputError, match=r"text of a prompt is not finite: .* encoding.dtype float16; take"):
         cache.build(spec(tmp_path / "cache", path=base, dtype="float16"))
     cache.build(spec(tmp_path / "cache", path=base))
 
