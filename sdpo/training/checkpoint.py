@@ -3,7 +3,8 @@
 The folder is not a declared output of any rule and its name holds the digest of everything that shaped the
 training, so that a killed job goes on where it was and a changed one starts anew. Beside ``step-….pt`` stands
 ``step-….sha256``, written first: a state without it is not whole. One that cannot be read becomes
-``step-….pt.damaged``, so that it does not count among the newest. The batch of a step that is not finite lies here too.
+``step-….pt.damaged``, so that it does not count among the newest. The log of the run lies here too, and the batch of a
+step that is not finite.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from artifacts import atomic
 from artifacts.atomic import file_sha256, replaced_file, write_text
+from sdpo.training import run_log
 
 if TYPE_CHECKING:
     import torch
@@ -35,6 +37,10 @@ def _saved(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*.pt"))
 
 
+def _stem(step: int) -> str:
+    return f"step-{step:08d}"
+
+
 def _checksum(path: Path) -> Path:
     return path.with_suffix(".sha256")
 
@@ -43,13 +49,18 @@ def save(folder: Path, step: int, state: dict[str, Any], *, kept: int = KEPT) ->
     """Write the state after ``step`` optimizer steps and drop all but the newest ``kept``."""
     import torch
 
-    path = folder / f"step-{step:08d}.pt"
+    path = folder / f"{_stem(step)}.pt"
     with replaced_file(path) as temporary:
         torch.save(state, temporary)
         write_text(_checksum(path), f"{file_sha256(temporary)}\n")
-    # Later states, of a run with more steps, are not this one's.
-    for old in [state for state in _saved(folder) if state.name <= path.name][:-kept]:
+    for old in _saved(folder)[:-kept]:
         _drop(old)
+
+
+def drop_after(folder: Path, step: int) -> None:
+    """Drop the states after more than ``step`` steps, of a run that was to have more."""
+    for later in [path for path in _saved(folder) if path.stem > _stem(step)]:
+        _drop(later)
 
 
 def keep_newest(folder: Path) -> None:
@@ -64,10 +75,12 @@ def _drop(path: Path) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Remove all states; waits for a process that still holds the folder."""
+    """Remove all states, and the log; waits for a process that still holds the folder."""
     with owned(folder):
         for path in [*_saved(folder), *folder.glob("step-*.damaged")]:
             _drop(path)
+        for table in run_log.TABLES:
+            run_log.log_file(folder, table).unlink(missing_ok=True)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -85,8 +98,7 @@ def newest(folder: Path, steps: int | None = None) -> tuple[Path, dict[str, Any]
         folder: of the states.
         steps: those after more steps are passed over.
     """
-    last = None if steps is None else f"step-{steps:08d}.pt"
-    for path in reversed([state for state in _saved(folder) if last is None or state.name <= last]):
+    for path in reversed([state for state in _saved(folder) if steps is None or state.stem <= _stem(steps)]):
         try:
             if file_sha256(path) != _checksum(path).read_text(encoding="utf-8").strip():
                 raise ValueError("its checksum is not the one written")

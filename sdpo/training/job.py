@@ -19,6 +19,7 @@ from sdpo.training import checkpoint, precision, processes
 from sdpo.training.heldout_drift import HeldoutProbe
 from sdpo.training.processes import Processes
 from sdpo.training.run import TrainingRun
+from sdpo.training.run_log import read_rows
 from sdpo.training.sample_images import SampleImages
 from sdpo.training.settings import TrainingSettings, TrainSpec, shaping
 from sdpo.training.time_budget import TimeBudget
@@ -159,7 +160,7 @@ def _export(out: Path, run: TrainingRun, state: Path, provenance: dict[str, Any]
         run.policy.export(folder)
         if run.samples is not None:
             shutil.copytree(state / SAMPLES, folder / SAMPLES)
-        write_table(folder / "training.parquet", pd.DataFrame(run.rows), "training")
-        write_table(folder / "drift.parquet", pd.DataFrame(run.drift), "drift")
+        write_table(folder / "training.parquet", pd.DataFrame(read_rows(state, "training")), "training")
+        write_table(folder / "drift.parquet", pd.DataFrame(read_rows(state, "drift")), "drift")
         weights = {p.relative_to(folder).as_posix(): file_sha256(p) for p in sorted(folder.rglob("*.safetensors"))}
         write_json(folder / "provenance.json", {**provenance, "outputs": weights})

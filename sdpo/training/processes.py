@@ -29,6 +29,11 @@ _PATIENCE = timedelta(minutes=30)
 """What a sum or a message waits for the others: for their steps, a state that is written, a model that is compiled."""
 _LONG_PATIENCE = timedelta(hours=12)
 """What :meth:`Processes.wait` waits: for a cache of hundreds of gigabytes that is checked, a lock, an export."""
+_GRACE = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "900"
+"""The launcher's own setting: seconds that processes have to save and leave when it is asked to end; its default is 30.
+
+The state of a large model takes longer. A scheduler that grants less ends them when its own time is over.
+"""
 _BUCKET = 1 << 25
 """Values that one all-reduce sums."""
 
@@ -148,6 +153,7 @@ def together(arguments: Sequence[str], count: int, *, spec: str = "") -> None:
     if spec == "-":
         raise InputError(f"--spec is -, which {count} processes cannot all read; give inline JSON or a file")
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+    os.environ.setdefault(*_GRACE)
     # In place of this process, so that signals reach the launcher, which passes them on.
     os.execv(sys.executable, [sys.executable, *launcher, "-m", "sdpo.cli", *arguments])
 

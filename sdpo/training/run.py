@@ -1,4 +1,4 @@
-"""One model in training: steps, log, held-out drift, saved state.
+"""One model in training: steps, held-out drift, saved state.
 
 All that is random comes from :mod:`sdpo.training.drawing` by seed and step, so a resumed run is the same run to the
 last bit.
@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import sys
 import time
-from functools import cached_property
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from sdpo.training.drawing import Drawn, draw, prefetched
 from sdpo.training.gradients import PairGradients
 from sdpo.training.policy import Policy
 from sdpo.training.processes import Processes, micro_batches
+from sdpo.training.run_log import Row, RunLog, Table, cut_back
 from sdpo.training.time_budget import StepDropped, StoppedEarly, TimeBudget
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class TrainingRun:
-    """Policy, reference, optimizer, and the log so far.
+    """Policy, reference and optimizer of one model.
 
     Args:
         base: the policy starts from it.
@@ -81,14 +83,6 @@ class TrainingRun:
         self._parts, self._turns = self.processes.share(parts), -(-len(parts) // self.processes.count)
         self.step = 0
         self.resumed_from = 0
-        self.rows: list[dict[str, Any]] = []
-        # Whether the last row, and the last drift, are there only because the run ended after that step.
-        self._ended = (False, False)
-
-    @cached_property
-    def drift(self) -> list[dict[str, float]]:
-        """Held-out drift so far; the base is measured when this is first asked for, unless a saved state has it."""
-        return [self._measured_drift()]
 
     def resume(self, state: dict[str, Any] | None) -> None:
         """Take up a saved state; ``None`` starts from the base."""
@@ -97,67 +91,60 @@ class TrainingRun:
         self.policy.resume(state)
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = self.resumed_from = state["step"]
-        self.rows, self.drift = state["rows"], state["drift"]
-        if self.step < self.settings.steps:
-            row_of_the_end, drift_of_the_end = state.get("ended", (False, False))
-            self.rows = self.rows[:-1] if row_of_the_end else self.rows
-            self.drift = self.drift[:-1] if drift_of_the_end else self.drift
         if self.processes.main:
             print(f"{self.label}: resumed at step {self.step} of {self.settings.steps}", file=sys.stderr)
 
     def state(self) -> dict[str, Any]:
         """Everything that :meth:`resume` needs."""
-        return {
-            **self.policy.state(),
-            "optimizer": self.optimizer.state_dict(),
-            "step": self.step,
-            "rows": self.rows,
-            "drift": self.drift,
-            "ended": self._ended,
-        }
+        return {**self.policy.state(), "optimizer": self.optimizer.state_dict(), "step": self.step}
 
-    def go(self, state_folder: Path, budget: TimeBudget | None = None) -> None:
+    def go(
+        self,
+        state_folder: Path,
+        budget: TimeBudget | None = None,
+        listener: Callable[[int, Row], None] | None = None,
+    ) -> None:
         """Train to the end, logging, measuring drift and saving state on the way.
 
         Args:
-            state_folder: where states lie, and the batch of a step that is not finite.
+            state_folder: where states and log lie, and the batch of a step that is not finite.
             budget: when to leave; never by default.
+            listener: is given every row of the log, as :class:`sdpo.training.run_log.RunLog` says.
 
         Raises:
             InputError: a step is not finite.
             StoppedEarly: the budget is used up; the state is saved.
         """
-        settings, budget, drift = self.settings, budget or TimeBudget(), self.drift
+        settings, budget = self.settings, budget or TimeBudget()
         clock, since, saved = time.perf_counter(), self.step, self.step
         slowest_step = slowest_save = 0.0
         shown = self.label if self.processes.main else None
         steps = range(self.step + 1, settings.steps + 1)
         with (
+            self._opened_log(state_folder, listener) if self.processes.main else nullcontext() as log,
             budget.heeding_sigterm(),
             progress(total=settings.steps, initial=self.step, label=shown, unit="step") as bar,
         ):
+            if not self.step:
+                self._note(log, "drift", self.measured_drift())
             began = time.perf_counter()
             for drawn in prefetched(self.drawn, steps, ahead=self.device != "cpu"):
                 try:
                     row = self.take_step(drawn, state_folder, budget)
                 except StepDropped:
                     if saved < self.step:
-                        self._save(state_folder)
+                        self._save(state_folder, log)
                     raise self._left(budget.reason_to_leave(0.0)) from None
                 last = self.step == settings.steps
-                self._ended = (
-                    last and self.step % settings.log_every != 0,
-                    last and self.step % settings.drift_every != 0,
-                )
-                if self.step % settings.log_every == 0 or last:
+                if self._is_due("training", self.step):
                     elapsed = max(time.perf_counter() - clock, 1e-9)
                     row["samples_per_second"] = (self.step - since) * settings.batch_size / elapsed
                     row["peak_memory_bytes"] = precision.peak_memory_bytes(self.device)
-                    self.rows.append(row)
+                    self._note(log, "training", row)
                     bar.set_postfix(_shown(row), refresh=False)
                     clock, since = time.perf_counter(), self.step
-                if self.step % settings.drift_every == 0 or last:
-                    drift.append(self._measured_drift())
+                if self._is_due("drift", self.step):
+                    self._note(log, "drift", self.measured_drift())
                 if self.samples is not None and (self.step % settings.sample_every == 0 or last):
                     with self.policy.as_exported() as denoiser:
                         self.samples.draw(denoiser, self.step)
@@ -167,7 +154,7 @@ class TrainingRun:
                 leaving = self.processes.any(reason is not None)
                 if self.step % settings.checkpoint_every == 0 or last or leaving:
                     saving = time.perf_counter()
-                    self._save(state_folder)
+                    self._save(state_folder, log)
                     saved = self.step
                     slowest_save = max(slowest_save, time.perf_counter() - saving)
                 bar.update()
@@ -175,19 +162,38 @@ class TrainingRun:
                 if leaving:
                     raise self._left(reason)
 
+    def _opened_log(self, folder: Path, listener: Callable[[int, Row], None] | None) -> RunLog:
+        """The log, cut back to this step; no state may stay that is ahead of it."""
+        checkpoint.drop_after(folder, self.step)
+        # Without a state the drift of the start is measured again.
+        cut_back(folder, self.step or -1, self._is_due)
+        return RunLog(folder, listener)
+
+    def _is_due(self, table: Table, step: int) -> bool:
+        """Whether a table has a row of this step."""
+        every = {"training": self.settings.log_every, "drift": self.settings.drift_every}[table]
+        return step % every == 0 or step == self.settings.steps
+
+    @staticmethod
+    def _note(log: RunLog | None, table: Table, row: Row) -> None:
+        if log is not None:
+            log.add(table, row)
+
     def _left(self, reason: str | None) -> StoppedEarly:
         return StoppedEarly(
             f"{self.label}: left after step {self.step} of {self.settings.steps}, its state saved"
             f"{f': {reason}' if reason else ''}; run it again to go on"
         )
 
-    def _save(self, folder: Path) -> None:
-        if self.processes.main:
+    def _save(self, folder: Path, log: RunLog | None) -> None:
+        if log is not None:
+            log.sync()
             checkpoint.save(folder, self.step, self.state(), kept=self.settings.kept_checkpoints)
         # Until the state is whole, no process may leave.
         self.processes.wait()
 
-    def _measured_drift(self) -> dict[str, float]:
+    def measured_drift(self) -> dict[str, float]:
+        """Held-out drift now: one row of contract ``drift``, the same in every process."""
         with self.policy.as_exported() as denoiser:
             return self.probe.measure(denoiser, self.step)
 

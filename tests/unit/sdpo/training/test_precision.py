@@ -75,7 +75,7 @@ def test_bfloat16_is_in_the_denoiser_alone(tiny_world: World, tiny_job: Job) -> 
     assert all(torch.equal(x, x.bfloat16().float()) for x in predictions if x is not None)
     # Policy and reference round alike, so that they agree to the last bit before the first step.
     assert torch.equal(pair.policy_winner, pair.reference_winner)
-    assert run.drift[0]["winner_drift"] == 0
+    assert run.measured_drift()["winner_drift"] == 0
     exact = run_of(tiny_world, tiny_job(tiny_world)).gradients.predicted(run.drawn(1))
     assert 1e-4 < relative([pair.policy_winner], [exact.policy_winner]) < 3e-2
 
