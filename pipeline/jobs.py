@@ -78,6 +78,10 @@ class Job:
 class Plan(Specs):
     """The jobs of one benchmark, and their files."""
 
+    @cached_property
+    def _code(self) -> registries.Code:
+        return registries.Code()
+
     def manifest(self, stage: str, name: str) -> str:
         """Manifest of a job."""
         return layout.job_manifest(self.root, stage, name).as_posix()
@@ -108,7 +112,7 @@ class Plan(Specs):
                 name,
                 self.prompts_spec(name),
                 sources=option_paths(prompt_set.options),
-                code=registries.code(prompt_sources=[prompt_set.source]),
+                code=self._code(prompt_sources=[prompt_set.source]),
             )
         used = {variant.pairs for variant in self.variants.values()}
         for name, dataset in self.benchmark.pairs.items():
@@ -121,7 +125,7 @@ class Plan(Specs):
                     self.pairs_spec(name),
                     sources=sources,
                     options=processes,
-                    code=registries.code(pair_sources=[dataset.source], families=[family]),
+                    code=self._code(pair_sources=[dataset.source], families=[family]),
                 )
         for variants, seeds in self.training_chunks:
             yield self._cut(
@@ -130,7 +134,7 @@ class Plan(Specs):
                 self.joint_train_spec(variants, seeds),
                 [self.manifest("pairs", name) for name in dict.fromkeys(self.variants[v].pairs for v in variants)],
                 sources=self.base_paths(),
-                code=registries.code(objectives=[self.variants[v].objective for v in variants], families=[family]),
+                code=self._code(objectives=[self.variants[v].objective for v in variants], families=[family]),
                 options={"processes": execution.processes},
                 threads=execution.processes * max(self.training(variant).threads for variant in variants),
             )
@@ -153,7 +157,7 @@ class Plan(Specs):
                 spec,
                 [*trained, *prompts],
                 sources=sources,
-                code=registries.code(generators=[self.bases[models[0].partition("/")[0]].family]),
+                code=self._code(generators=[self.bases[models[0].partition("/")[0]].family]),
                 options=threads,
             )
             shares += job.outputs
@@ -167,7 +171,7 @@ class Plan(Specs):
                 self.score_spec(models, sets, scorers),
                 [self._images(name), *prompts],
                 sources=self.scorer_paths(scorers),
-                code=registries.code(scorers=scorers),
+                code=self._code(scorers=scorers),
                 options=threads,
                 scores=[
                     layout.scores(self.root, scorer, model, prompt_set).as_posix()
@@ -229,7 +233,7 @@ class Plan(Specs):
             ],
             outputs=self.audit_files(),
             sources=self.base_paths(),
-            code=registries.code(
+            code=self._code(
                 objectives=[self.variants[self.audited_variant].objective], families=[self.benchmark.base.family]
             ),
         )

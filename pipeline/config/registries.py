@@ -19,26 +19,39 @@ if TYPE_CHECKING:
     from sdpo.objectives import ObjectiveModule
 
 
-def code(
-    *,
-    objectives: Sequence[str] = (),
-    families: Sequence[str] = (),
-    pair_sources: Sequence[str] = (),
-    prompt_sources: Sequence[str] = (),
-    scorers: Sequence[str] = (),
-    generators: Sequence[str] = (),
-) -> dict[str, str | None]:
-    """Digest of the source of members by kind and name, without those that do not exist."""
-    named = (
-        (sdpo.objectives.REGISTRY, objectives),
-        (sdpo.bases.REGISTRY, families),
-        (sdpo.pairs.REGISTRY, pair_sources),
-        (evals.prompts.REGISTRY, prompt_sources),
-        (evals.scorers.REGISTRY, scorers),
-        (evals.generation.generate.GENERATORS, generators),
-    )
-    found = {f"{registry.kind} {name}": registry.source(name) for registry, names in named for name in names}
-    return {name: digest for name, digest in found.items() if digest is not None}
+class Code:
+    """Sources of members of the registries, each looked at once."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str | None] = {}
+
+    def __call__(
+        self,
+        *,
+        objectives: Sequence[str] = (),
+        families: Sequence[str] = (),
+        pair_sources: Sequence[str] = (),
+        prompt_sources: Sequence[str] = (),
+        scorers: Sequence[str] = (),
+        generators: Sequence[str] = (),
+    ) -> dict[str, str]:
+        """Digest of the source of members by kind and name, without those that do not exist."""
+        named = (
+            (sdpo.objectives.REGISTRY, objectives),
+            (sdpo.bases.REGISTRY, families),
+            (sdpo.pairs.REGISTRY, pair_sources),
+            (evals.prompts.REGISTRY, prompt_sources),
+            (evals.scorers.REGISTRY, scorers),
+            (evals.generation.generate.GENERATORS, generators),
+        )
+        found: dict[str, str] = {}
+        for registry, names in named:
+            for name in names:
+                if (key := f"{registry.kind} {name}") not in self._known:
+                    self._known[key] = registry.source(name)
+                if (digest := self._known[key]) is not None:
+                    found[key] = digest
+        return found
 
 
 def base_families() -> list[str]:
