@@ -24,6 +24,7 @@ from artifacts.hub import local_folder
 from artifacts.image_decoding import described
 from artifacts.progress import progress
 from artifacts.provenance import describe
+from sdpo.pairs import Known
 from sdpo.pairs.cache import shard_writing
 from sdpo.pairs.cache.agreement import Listed, listed
 from sdpo.pairs.cache.gathering import Encoded, StoredImages, StoredLatents
@@ -70,8 +71,8 @@ def build(spec: Mapping[str, Any]) -> None:
     with owned(state, doing="builds this cache") as waited:
         if not (waited and _made_from(out, shaping, digests)):
             with shard_writing.tidied(state), Encoders(spec["base"], settings, job.processes) as encoders:
-                read = sources.read(job.source, job.options, base_path=base_path)
                 work = _Build(encoders, settings, state)
+                read = sources.rest(sources.read(job.source, job.options, base_path=base_path), work.taken_up())
                 try:
                     work.go(iter(progress(read, label=f"pair set {job.dataset}", unit="pair")))
                 except BrokenProcessPool as error:
@@ -101,41 +102,27 @@ class _Build:
     def __init__(self, encoders: Encoders, settings: EncodingSettings, state: Path) -> None:
         self.encoders, self.settings, self.state = encoders, settings, state
         self.shards: list[Shard] = []
-        self.taken_up: set[str] = set()
+        self.finished: set[str] = set()
         self.images: dict[str, int] = {}
         # The empty prompt is one of the prompts, and the first.
         self.prompts: dict[str, int] = {}
 
-    def go(self, pairs: Iterator[Pair]) -> None:
-        """Read to the end, taking up the shards that are there.
-
-        Raises:
-            InputError: the pairs of a shard that is there are not those that the source now gives.
-        """
-        for shard in shard_writing.written(self.state):
-            self._skip(shard, pairs)
-        if self.shards:
-            count = len(self.shards)
+    def taken_up(self) -> Known:
+        """The pairs of the shards that are there."""
+        self.shards = shard_writing.written(self.state)
+        self.finished = {shard.file for shard in self.shards}
+        texts = [prompt for shard in self.shards for prompt in shard.prompts]
+        self.prompts = {prompt: number for number, prompt in enumerate(texts)}
+        self.images = {sha256: n for n, sha256 in enumerate(chain.from_iterable(s.images for s in self.shards))}
+        if count := len(self.shards):
             print(f"{self.state}: goes on after {count} finished shard{'s' * (count > 1)}", file=sys.stderr)
+        rows = chain.from_iterable(shard.rows for shard in self.shards)
+        return Known({row.number: (texts[row.prompt], row.label, row.split) for row in rows}, self.state)
+
+    def go(self, pairs: Iterator[Pair]) -> None:
+        """Encode and write what the source gives after the shards that are there."""
         while (first := next(pairs, None)) is not None:
             self._write(chain([first], islice(pairs, self.settings.shard_pairs - 1)))
-
-    def _skip(self, shard: Shard, pairs: Iterator[Pair]) -> None:
-        """Take up a shard: its pairs are read and decoded again, to see that they are the same, and not encoded."""
-        self.shards.append(shard)
-        self.taken_up.add(shard.file)
-        for sha256 in shard.images:
-            self.images[sha256] = len(self.images)
-        for prompt in shard.prompts:
-            self.prompts[prompt] = len(self.prompts)
-        for row in shard.rows:
-            pair = next(pairs, None)
-            found = pair and (self.prompts.get(pair.prompt), max(pair.label, 1 - pair.label), pair.split)
-            if found != (row.prompt, row.label, row.split):
-                raise InputError(
-                    f"{self.state}: the source no longer gives the pairs that were cached before the interruption; "
-                    f"delete {self.state.parent} and run it again"
-                )
 
     def _write(self, pairs: Iterator[Pair]) -> None:
         """Encode and write one shard."""
@@ -159,7 +146,8 @@ class _Build:
                     images = (NONE, NONE)
                     if pair.label != TIE and not same_picture(*(both := (next(ready), next(ready)))):
                         images = self._number(both[0], fresh, met), self._number(both[1], fresh, met)
-                    rows.append(Row(prompt, *images, max(pair.label, 1 - pair.label), pair.split))
+                    assert pair.number is not None
+                    rows.append(Row(prompt, *images, max(pair.label, 1 - pair.label), pair.split, pair.number))
         texts = list(self.prompts)[known_prompts:]
         tensors = {**fresh.tensors(), **self.encoders.prompts(texts)}
         digests = list(self.images)[known_images:]
@@ -271,4 +259,4 @@ class _Build:
             shutil.rmtree(out)
         os.replace(ready, out)
         # Shards that were taken up lay about for some time; the first reader compares them.
-        note_checked(out, {file: sha256 for file, sha256 in files.items() if file not in self.taken_up})
+        note_checked(out, {file: sha256 for file, sha256 in files.items() if file not in self.finished})

@@ -32,7 +32,7 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @dataclass(frozen=True)
 class Row:
-    """A pair: prompt, winner and loser by number; ``label`` is 1, or 0.5 of a tie.
+    """A pair: prompt, winner and loser by number; ``label`` is 1, or 0.5 of a tie; ``number`` is the source's own.
 
     Images of ties have no number (-1), nor have those of a pair whose winner and loser are the same picture.
     """
@@ -42,6 +42,7 @@ class Row:
     loser: int
     label: float
     split: str
+    number: int
 
 
 @dataclass(frozen=True)

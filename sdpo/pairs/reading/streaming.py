@@ -8,27 +8,23 @@ from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from artifacts.device import usable_cores
 from artifacts.errors import InputError
 from artifacts.image_decoding import BrokenImageError, DecodedImage, decode
 from artifacts.prompt_text import control_token_warning, control_tokens
-from sdpo.pairs import Pair
+from sdpo.pairs import Known, Pair
 from sdpo.pairs.reading.comparison import Comparison, Comparisons, NamedFile
 from sdpo.pairs.reading.options import SourceOptions
 from sdpo.pairs.reading.selection import Part, Selection, in_order, select, usable
-
-if TYPE_CHECKING:
-    pass
 
 SHOWN = 5
 THREADS = min(8, usable_cores())
 """Images decoded at once; Pillow decodes without the interpreter's lock."""
 
 
-def pairs_of(source: str, options: SourceOptions, comparisons: Comparisons) -> Iterator[Pair]:
-    """Yield the pairs of a data set: held-out splits first, then those trained on, each in the set's order.
+def pairs_of(source: str, options: SourceOptions, comparisons: Comparisons) -> PairStream:
+    """The pairs of a data set: held-out splits first, then those trained on, each in the set's order.
 
     Images are RGB and of their own size; a few pairs are decoded ahead, in threads. A summary of what was skipped goes
     to stderr, as does each broken pair.
@@ -39,35 +35,61 @@ def pairs_of(source: str, options: SourceOptions, comparisons: Comparisons) -> I
         comparisons: reads the comparisons of a split.
 
     Raises:
-        InputError: more broken pairs than ``max_broken``, or nothing with a winner to train on or to hold out.
+        InputError: when it is iterated: more broken pairs than ``max_broken``, or nothing with a winner to train on or
+            to hold out.
     """
-    tally = _Tally(source, options.max_broken)
-    selection = select(options, comparisons)
-    splits = [*options.heldout_splits, *options.train_splits]
-    waiting: deque[_Decoding] = deque()
-    with ThreadPoolExecutor(THREADS) as threads:
-        for split, place, comparison in in_order(comparisons, splits):
-            part, why = _choice(selection, split, place, comparison)
-            if why:
-                tally.skipped[why] += 1
-                continue
-            waiting.append(_Decoding(comparison, part, threads))
-            if len(waiting) > 2 * THREADS:
+    return PairStream(source, options, comparisons)
+
+
+class PairStream(Iterator[Pair]):
+    """What :func:`pairs_of` returns."""
+
+    def __init__(self, source: str, options: SourceOptions, comparisons: Comparisons) -> None:
+        self._set = source, options, comparisons
+        self._pairs = self.after(Known({}, Path()))
+
+    def __next__(self) -> Pair:
+        return next(self._pairs)
+
+    def after(self, known: Known) -> Iterator[Pair]:
+        """The pairs after those that are known, whose images are not read; they count in the summary.
+
+        Raises:
+            InputError: as :func:`pairs_of`, or the known pairs are not those of the set.
+        """
+        source, options, comparisons = self._set
+        tally = _Tally(source, options.max_broken)
+        waiting: deque[_Decoding] = deque()
+        number = 0
+        with ThreadPoolExecutor(THREADS) as threads:
+            for part, comparison in _taken(options, comparisons, tally):
+                if number >= known.end:
+                    waiting.append(_Decoding(comparison, part, number, threads))
+                elif number not in known.pairs:
+                    tally.broken(comparison, comparison.broken or "could not be opened before the interruption")
+                elif comparison.broken:
+                    known.refuse()
+                else:
+                    known.check(number, *tally.take(comparison, part), part)
+                number += 1
+                if len(waiting) > 2 * THREADS:
+                    yield from waiting.popleft().pairs(tally)
+            while waiting:
                 yield from waiting.popleft().pairs(tally)
-        while waiting:
-            yield from waiting.popleft().pairs(tally)
-    print(f"pair source '{source}': {tally.summary()}", file=sys.stderr)
-    if warning := control_token_warning(tally.controls, tally.taken.total()):
-        print(f"warning: pair source '{source}': {warning}", file=sys.stderr)
-    wanted = {"train": "to train on"}
-    if options.heldout_splits or options.heldout_share:
-        wanted["heldout"] = "to hold out"
-    for name, what in wanted.items():
-        if not tally.winners[name]:
-            raise InputError(
-                f"pair source '{source}': no pair with a winner {what}: {tally.summary()}; check path, files, the "
-                "splits, heldout_share and the limits"
-            )
+        if number < known.end:
+            known.refuse()
+        tally.finish("heldout" if options.heldout_splits or options.heldout_share else None)
+
+
+def _taken(options: SourceOptions, comparisons: Comparisons, tally: _Tally) -> Iterator[tuple[Part, Comparison]]:
+    """The comparisons that are to become pairs, with their parts; the others are counted."""
+    selection = select(options, comparisons)
+    for split, place, comparison in in_order(comparisons, [*options.heldout_splits, *options.train_splits]):
+        part, why = _choice(selection, split, place, comparison)
+        if why:
+            tally.skipped[why] += 1
+        else:
+            yield part, comparison
 
 
 def _choice(selection: Selection, split: str, place: int, comparison: Comparison) -> tuple[Part, str]:
@@ -88,8 +110,8 @@ def _choice(selection: Selection, split: str, place: int, comparison: Comparison
 class _Decoding:
     """A comparison whose images have been read and are being decoded."""
 
-    def __init__(self, comparison: Comparison, part: Part, threads: Executor) -> None:
-        self.comparison, self.part = comparison, part
+    def __init__(self, comparison: Comparison, part: Part, number: int, threads: Executor) -> None:
+        self.comparison, self.part, self.number = comparison, part, number
         self.fault = comparison.broken
         self._images: list[Future[DecodedImage]] = []
         for number, file in enumerate([] if self.fault else comparison.images):
@@ -111,18 +133,12 @@ class _Decoding:
         if self.fault:
             tally.broken(self.comparison, self.fault)
             return
-        prompt, label = self.comparison.prompt, self.comparison.label
-        assert prompt is not None
-        assert label is not None
-        tally.taken[self.part] += 1
-        tally.winners[self.part] += label != 0.5
-        if control_tokens(prompt):
-            tally.controls.append(prompt)
+        prompt, label = tally.take(self.comparison, self.part)
         first, second = opened
         for one in opened:
             # Else two files with the same picture and another comment would not be the same image.
             one.image.info = {}
-        yield Pair(prompt, (first.image, second.image), label, self.part, (first.met, second.met))
+        yield Pair(prompt, (first.image, second.image), label, self.part, (first.met, second.met), self.number)
 
     def _unreadable(self, number: int, error: Exception) -> str:
         file = self.comparison.images[number]
@@ -146,6 +162,17 @@ class _Tally:
     def rows(self) -> int:
         return self.taken.total() + self.skipped.total() + len(self.faults)
 
+    def take(self, comparison: Comparison, part: Part) -> tuple[str, float]:
+        """Count a pair; its prompt and label."""
+        prompt, label = comparison.prompt, comparison.label
+        assert prompt is not None
+        assert label is not None
+        self.taken[part] += 1
+        self.winners[part] += label != 0.5
+        if control_tokens(prompt):
+            self.controls.append(prompt)
+        return prompt, label
+
     def broken(self, comparison: Comparison, fault: str) -> None:
         self.faults.append(f"{comparison.place}: {fault}")
         if len(self.faults) > self.max_broken:
@@ -165,3 +192,22 @@ class _Tally:
             f"{self.rows} rows, {self.taken['train']} pairs to train on, {self.taken['heldout']} held out"
             f"{'; skipped: ' if skipped else ''}{', '.join(skipped)}"
         )
+
+    def finish(self, held_out: Part | None) -> None:
+        """Say what became of the rows.
+
+        Args:
+            held_out: the part that has to have pairs besides the one to train on, if any.
+
+        Raises:
+            InputError: a part has no pair with a winner.
+        """
+        print(f"pair source '{self.source}': {self.summary()}", file=sys.stderr)
+        if warning := control_token_warning(self.controls, self.taken.total()):
+            print(f"warning: pair source '{self.source}': {warning}", file=sys.stderr)
+        for part, what in (("train", "to train on"), (held_out, "to hold out")):
+            if part is not None and not self.winners[part]:
+                raise InputError(
+                    f"pair source '{self.source}': no pair with a winner {what}: {self.summary()}; check path, files, "
+                    "the splits, heldout_share and the limits"
+                )
