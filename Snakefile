@@ -13,11 +13,15 @@ from pipeline.jobs import Plan
 from pipeline.job_environment import prepare_jobs
 from pipeline.rule_functions import RuleFunctions
 from pipeline.stages import VERSIONS
+from pipeline.termination import SHELL_PREFIX, pass_on_sigterm
 from pipeline.workflow_process import record
 
 min_version("9.27")
 
 prepare_jobs(os.getcwd(), on_cluster=workflow.remote_exec)
+shell.prefix(SHELL_PREFIX)
+if workflow.remote_exec:
+    pass_on_sigterm(runs_command=lambda: workflow.local_exec)
 # Before Snakemake takes its lock, so that no lock is without.
 if workflow.is_main_process:
     record(os.getcwd())
