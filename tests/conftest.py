@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
+import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,11 +14,14 @@ from types import ModuleType
 import pytest
 
 from artifacts import plugins
+from pipeline.job_environment import QUIET
+
+Once = Callable[[str, Callable[[Path], None]], Path]
 
 
-def _tiny_pipelines() -> ModuleType:
+def _beside(name: str) -> ModuleType:
     # Tests are imported by path, not as packages.
-    spec = importlib.util.spec_from_file_location("tiny_pipelines", Path(__file__).with_name("tiny_pipelines.py"))
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -24,9 +30,45 @@ def _tiny_pipelines() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """``once(name, make)``: a folder that the first of the parallel test processes fills that needs it."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+
+    def made(name: str, make: Callable[[Path], None]) -> Path:
+        folder = shared / f"shared-{name}"
+        with (shared / f"shared-{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (folder / "made").exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                make(folder)
+                (folder / "made").touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def warm(once: Once) -> Path:
+    """A folder with ``python``, ``sdpo`` and ``evals``, which need not import what is large (``warm_python.py``)."""
+
+    def start(folder: Path) -> None:
+        of_all_tests = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+        with pytest.MonkeyPatch.context() as patch:
+            # Read when the libraries are imported.
+            for name, value in QUIET.items():
+                patch.setenv(name, value)
+            _beside("warm_python").start(str(folder / "bin"), of_all_tests)
+
+    return once("warm", start) / "bin"
+
+
+@pytest.fixture(scope="session")
 def tiny_pipelines() -> ModuleType:
     """The module ``tests/tiny_pipelines.py``: ``save_sd15`` and ``save_sdxl``, with options."""
-    return _tiny_pipelines()
+    return _beside("tiny_pipelines")
 
 
 @pytest.fixture(scope="session")

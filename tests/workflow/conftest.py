@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import fcntl
 import io
 import json
 import os
@@ -24,6 +23,7 @@ from artifacts.layout import MODEL_FILES, PAIR_FILES
 from pipeline.files import PUBLISHED_FILES, TABLE_FILES
 from sdpo.bases import WEIGHTS
 
+Once = Callable[[str, Callable[[Path], None]], Path]
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
@@ -183,26 +183,29 @@ def job_counts(output: str) -> dict[str, int]:
 
 
 class Benchmark:
-    """A folder in which a small benchmark runs with the real commands, under the default profile."""
+    """A folder in which a small benchmark runs with the real commands, under the default profile.
 
-    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
-        self.folder, self.config = folder, config
+    ``warm`` is a folder with a ``python`` that starts at once, and the commands as that runs them.
+    """
+
+    def __init__(self, folder: Path, config: dict[str, Any], warm: Path) -> None:
+        self.folder, self.config, self.warm = folder, config, warm
 
     @property
     def root(self) -> Path:
         return self.folder / "results" / self.config["benchmark"]
 
-    @property
-    def command(self) -> list[str]:
+    def start(self, python: str | Path = sys.executable) -> subprocess.Popen[bytes]:
+        """Start it in a process group of its own; what it prints goes to the file ``output``.
+
+        Its jobs are run by the commands that lie beside ``python``.
+        """
         (self.folder / "bench.yaml").write_text(yaml.safe_dump(self.config, sort_keys=False))
         snakefile = ("--snakefile", str(ROOT / "Snakefile"), "--directory", str(self.folder))
-        return [sys.executable, "-m", "snakemake", *snakefile, "--configfile", str(self.folder / "bench.yaml")]
-
-    def start(self) -> subprocess.Popen[bytes]:
-        """Start it in a process group of its own; what it prints goes to the file ``output``."""
+        command = [str(python), "-m", "snakemake", *snakefile, "--configfile", str(self.folder / "bench.yaml")]
         with (self.folder / "output").open("wb") as output:
             return subprocess.Popen(
-                self.command,
+                command,
                 cwd=self.folder,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -212,8 +215,8 @@ class Benchmark:
             )
 
     def run(self) -> dict[str, int]:
-        """Run to the end; number of jobs of each rule."""
-        process = self.start()
+        """Run to the end with commands that start at once; number of jobs of each rule."""
+        process = self.start(self.warm / "python")
         assert process.wait(timeout=600) == 0, self.output()
         return job_counts(self.output())
 
@@ -228,23 +231,7 @@ class Benchmark:
         # A lock is the mark of a running workflow, and this one runs nowhere.
         ignore = shutil.ignore_patterns("locks", "log")
         shutil.copytree(self.folder, folder, symlinks=True, ignore=ignore, dirs_exist_ok=True)
-        return Benchmark(folder, copy.deepcopy(self.config))
-
-
-def _once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
-    """A folder made by the first of the parallel test processes that needs it."""
-    shared = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        shared = shared.parent
-    folder = shared / f"shared-{name}"
-    with (shared / f"shared-{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "made").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            make(folder)
-            (folder / "made").touch()
-    return folder
+        return Benchmark(folder, copy.deepcopy(self.config), self.warm)
 
 
 def _make_weights(folder: Path) -> None:
@@ -282,19 +269,19 @@ def _make_weights(folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def weights(once: Once) -> Path:
     """A base and scorers of the miniature's architectures, made in seconds."""
-    return _once(tmp_path_factory, "weights", _make_weights)
+    return once("weights", _make_weights)
 
 
 @pytest.fixture(scope="session")
-def benchmark_in() -> Callable[[Path, dict[str, Any]], Benchmark]:
+def benchmark_in(warm: Path) -> Callable[[Path, dict[str, Any]], Benchmark]:
     """Makes a benchmark in a folder from a config."""
-    return Benchmark
+    return lambda folder, config: Benchmark(folder, config, warm)
 
 
 @pytest.fixture(scope="session")
-def new_benchmark(weights: Path) -> Callable[[Path], Benchmark]:
+def new_benchmark(weights: Path, warm: Path) -> Callable[[Path], Benchmark]:
     """Makes a benchmark that has not run: two variants, two seeds, two prompt sets of six prompts, three scorers."""
 
     def make(folder: Path) -> Benchmark:
@@ -308,14 +295,14 @@ def new_benchmark(weights: Path) -> Callable[[Path], Benchmark]:
                 "base": {"name": "miniature", "family": "miniature", "path": "resources/base"},
                 "pairs": {"renders": {"source": "miniature_renders", "options": {"pairs": 60, "heldout": 16}}},
                 "training": {
-                    "steps": 30,
+                    "steps": 12,
                     "batch_size": 4,
                     "learning_rate": 1e-3,
                     "warmup_steps": 2,
                     "heldout_pairs": 16,
                     "log_every": 3,
                     "checkpoint_every": 2,
-                    "drift_every": 10,
+                    "drift_every": 4,
                 },
                 "variants": [{"name": "dpo", **variant}, {"name": "dpo+sdpo", **variant, "safeguard": {"mu": 0.9}}],
                 "seeds": [0, 1],
@@ -333,13 +320,14 @@ def new_benchmark(weights: Path) -> Callable[[Path], Benchmark]:
                 "report": {"grid": {"prompts": 4}},
                 "execution": {"seeds_per_job": 2, "prompt_sets_per_job": 2, "scorers_per_job": 3},
             },
+            warm,
         )
 
     return make
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, new_benchmark: Callable[[Path], Benchmark]) -> Benchmark:
+def finished(once: Once, new_benchmark: Callable[[Path], Benchmark], warm: Path) -> Benchmark:
     """The benchmark after one undisturbed run; shared, so work on a copy of it."""
 
     def make(folder: Path) -> None:
@@ -348,5 +336,5 @@ def finished(tmp_path_factory: pytest.TempPathFactory, new_benchmark: Callable[[
         (folder / "jobs.json").write_text(json.dumps(jobs))
         (folder / "config.json").write_text(json.dumps(benchmark.config))
 
-    folder = _once(tmp_path_factory, "finished", make)
-    return Benchmark(folder / "run", json.loads((folder / "config.json").read_text()))
+    folder = once("finished", make)
+    return Benchmark(folder / "run", json.loads((folder / "config.json").read_text()), warm)

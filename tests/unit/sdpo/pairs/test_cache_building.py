@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from artifacts.errors import InputError
 from sdpo import pairs
 from sdpo.bases import open_base
 from sdpo.bases.sd15 import StableDiffusion
+from sdpo.cli import main
 from sdpo.pairs import Pair, cache
 from sdpo.pairs.cache import building, reading, shard_writing
 
@@ -319,54 +320,58 @@ def test_processes_make_the_same_files(spec: Spec, monkeypatch: pytest.MonkeyPat
     assert cache.content_sha256(tmp_path / "one") == cache.content_sha256(tmp_path / "two")
 
 
-_FULL_DISK = """
-import json, resource, sys
-from PIL import Image
-from sdpo import pairs
-from sdpo.cli import main
-from sdpo.pairs import Pair
-import numpy as np
-same, limit = map(int, sys.argv[2:])
-def picture(i):
-    return Image.fromarray(np.random.default_rng(i).integers(0, 256, (32, 32, 3), dtype=np.uint8))
-def images(i):
-    first = 0 if i < same else 2 * i
-    return picture(first), picture(first + 1)
-pairs.read = lambda source, options, *, base_path: iter(Pair(str(i % 5), images(i), 1.0, "train") for i in range(40))
-resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-sys.exit(main(["pairs", "--spec", sys.argv[1]]))
-"""
+def forty(same: int) -> list[Pair]:
+    """Pairs, the first ``same`` of which show the same two images."""
+
+    def images(i: int) -> tuple[Image.Image, Image.Image]:
+        first = 0 if i < same else 2 * i
+        return picture(first), picture(first + 1)
+
+    return [Pair(str(i % 5), images(i), 1.0, "train") for i in range(40)]
 
 
-def build_within(job: dict[str, Any], *, same: int = 0, limit: int = -1) -> subprocess.CompletedProcess[str]:
-    """Build a cache of 40 pairs, the first ``same`` of which show the same images, with files of ``limit`` bytes."""
-    command = [sys.executable, "-c", _FULL_DISK, json.dumps(job), str(same), str(limit)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+@contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """No file grows beyond ``size`` bytes; Python ignores the signal that says so, and gets an error as of a disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def assert_one_line(run: subprocess.CompletedProcess[str]) -> None:
-    assert run.returncode != 0
-    (error,) = [line for line in run.stderr.splitlines() if "no space left for the pair cache" in line]
+def assert_no_space(job: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    with full_disk(200_000):
+        assert main(["pairs", "--spec", json.dumps(job)]) != 0
+    printed = capsys.readouterr().err
+    (error,) = [line for line in printed.splitlines() if "no space left for the pair cache" in line]
     assert "GB free" in error
     assert "encoding.dtype" in error
-    assert "Traceback" not in run.stderr
+    assert "Traceback" not in printed
 
 
-def test_full_disk_is_one_line_and_leaves_nothing_half_written(spec: Spec, tmp_path: Path) -> None:
-    assert_one_line(build_within(spec(tmp_path / "cache", shard_pairs=20), limit=200_000))
+def test_full_disk_is_one_line_and_leaves_nothing_half_written(
+    spec: Spec, given: list[Pair], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given[:] = forty(same=0)
+    assert_no_space(spec(tmp_path / "cache", shard_pairs=20), capsys)
     assert list(tmp_path.rglob("*")) == []
 
 
-def test_disk_that_fills_up_on_the_way_costs_the_shard_that_was_being_written(spec: Spec, tmp_path: Path) -> None:
+def test_disk_that_fills_up_on_the_way_costs_the_shard_that_was_being_written(
+    spec: Spec, given: list[Pair], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The first shard has two images and the second forty, which are too many for the limit."""
+    given[:] = forty(same=20)
     job = spec(tmp_path / "cache", shard_pairs=20)
-    assert_one_line(build_within(job, same=20, limit=200_000))
+    assert_no_space(job, capsys)
     left = sorted(path.name for path in tmp_path.rglob("*") if path.is_file())
     assert left == ["lock", "shard-00000.json", "shard-00000.safetensors"]
-    resumed = build_within(job, same=20)
-    assert resumed.returncode == 0, resumed.stderr
-    assert "goes on after" in resumed.stderr
-    assert build_within(spec(tmp_path / "whole", shard_pairs=20), same=20).returncode == 0
+    cache.build(job)
+    assert "goes on after" in capsys.readouterr().err
+    cache.build(spec(tmp_path / "whole", shard_pairs=20))
     assert cache.content_sha256(tmp_path / "cache") == cache.content_sha256(tmp_path / "whole")
 
 

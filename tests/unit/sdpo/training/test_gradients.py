@@ -132,9 +132,9 @@ def worker(rank: int, rendezvous: str, out: str) -> None:
     dist.destroy_process_group()
 
 
-def test_two_processes_give_the_gradient_of_one(tmp_path: Path) -> None:
+def test_two_processes_give_the_gradient_of_one(warm: Path, tmp_path: Path) -> None:
     rendezvous, out = tmp_path / "rendezvous", tmp_path / "out.json"
-    commands = [[sys.executable, __file__, str(rank), str(rendezvous), str(out)] for rank in (0, 1)]
+    commands = [[warm / "python", __file__, str(rank), str(rendezvous), str(out)] for rank in (0, 1)]
     processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
     errors = [process.communicate(timeout=120)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], errors

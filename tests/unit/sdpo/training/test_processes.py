@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,9 +29,9 @@ ROOT = Path(__file__).parents[4]
 
 
 def in_two_processes(
-    job: dict[str, Any], *options: str, program: Sequence[str] = ("-m", "sdpo.cli")
+    warm: Path, job: dict[str, Any], *options: str, program: Sequence[str] = ("-m", "sdpo.cli")
 ) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *program, "train", "--processes", "2", *options, "--spec", json.dumps(job)]
+    command = [str(warm / "python"), *program, "train", "--processes", "2", *options, "--spec", json.dumps(job)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, cwd=ROOT)
 
@@ -45,7 +44,9 @@ def weights(job: dict[str, Any]) -> torch.Tensor:
     return torch.cat([x.flatten() for x in load_file(model(job) / "unet/diffusion_pytorch_model.safetensors").values()])
 
 
-def test_two_processes_train_the_model_that_one_trains(tiny_sd15_world: World, tiny_job: Job, tmp_path: Path) -> None:
+def test_two_processes_train_the_model_that_one_trains(
+    warm: Path, tiny_sd15_world: World, tiny_job: Job, tmp_path: Path
+) -> None:
     """For every granularity; the small batch of each process leaves rounding as the only difference."""
     variants = {
         "plain": {"safeguard": None},
@@ -61,7 +62,7 @@ def test_two_processes_train_the_model_that_one_trains(tiny_sd15_world: World, t
         return [{**job, "variant": name} for job, name in zip(made, variants, strict=True)]
 
     manifest = tmp_path / "jobs/train/plain.json"
-    done = in_two_processes({"together": jobs("two")}, "--manifest", str(manifest))
+    done = in_two_processes(warm, {"together": jobs("two")}, "--manifest", str(manifest))
     assert done.returncode == 0, done.stderr
     assert len(json.loads(manifest.read_text())["files"]) == len(variants) * 4
     assert done.stderr.count("plain seed 0: 3/3") == 1
@@ -84,18 +85,18 @@ def test_two_processes_train_the_model_that_one_trains(tiny_sd15_world: World, t
         assert json.loads((model(two) / "provenance.json").read_text())["processes"] == 2
 
 
-def test_one_process_or_two_go_on_where_two_were_stopped(tiny_sd15_world: World, tiny_job: Job) -> None:
+def test_one_process_or_two_go_on_where_two_were_stopped(warm: Path, tiny_sd15_world: World, tiny_job: Job) -> None:
     """Of two, both take up the state; one that did not would be steps behind."""
     settings = {"steps": 3, "learning_rate": 1e-3, "warmup_steps": 0, "ema_decay": 0.9}
     one, two, whole = (tiny_job(tiny_sd15_world, root=root, **settings) for root in ("one", "two", "whole"))
     # No time at all: they leave after the first step, both of them.
-    done = in_two_processes(one, "--minutes", "0.0001")
+    done = in_two_processes(warm, one, "--minutes", "0.0001")
     assert done.returncode != 0
     assert "variant seed 0: left after step 1 of 3, its state saved: 0.0 of 0.0001 minutes are left" in done.stderr
     (state,) = Path(one["root"], "checkpoints").rglob("step-*.pt")
     assert checkpoint.read(state)["step"] == 1
     shutil.copytree(one["root"], two["root"])
-    done = in_two_processes(two)
+    done = in_two_processes(warm, two)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("variant seed 0: resumed at step 1 of 3") == 1
     train(one)
@@ -130,7 +131,9 @@ if os.environ["RANK"] == "1":
 """
 
 
-def in_two_changed_processes(job: dict[str, Any], change: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def in_two_changed_processes(
+    warm: Path, job: dict[str, Any], change: str, folder: Path
+) -> subprocess.CompletedProcess[str]:
     """As :func:`in_two_processes`, with Python code that runs first in each."""
     script = folder / "changed.py"
     names = (
@@ -140,21 +143,23 @@ def in_two_changed_processes(job: dict[str, Any], change: str, folder: Path) -> 
     )
     script.write_text(f"{names}{change}\nsys.exit(cli.main(sys.argv[1:]))\n")
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script))
-    return in_two_processes(job, program=launcher)
+    return in_two_processes(warm, job, program=launcher)
 
 
-def test_failure_of_one_process_ends_all_and_is_said(tiny_sd15_world: World, tiny_job: Job, tmp_path: Path) -> None:
-    done = in_two_changed_processes(tiny_job(tiny_sd15_world), FAILING, tmp_path)
+def test_failure_of_one_process_ends_all_and_is_said(
+    warm: Path, tiny_sd15_world: World, tiny_job: Job, tmp_path: Path
+) -> None:
+    done = in_two_changed_processes(warm, tiny_job(tiny_sd15_world), FAILING, tmp_path)
     assert done.returncode != 0
     assert done.stderr.count("error: pair 7 is damaged") == 1
 
 
 def test_all_drop_the_step_within_which_one_is_asked_to_end(
-    tiny_sd15_world: World, tiny_job: Job, tmp_path: Path
+    warm: Path, tiny_sd15_world: World, tiny_job: Job, tmp_path: Path
 ) -> None:
     """Of three micro-batches one process has one and the other two; it is asked in its first of the second step."""
     job = tiny_job(tiny_sd15_world, batch_size=3, micro_batch_size=1, checkpoint_every=100, safeguard={"mu": 0.5})
-    done = in_two_changed_processes(job, ASKED, tmp_path)
+    done = in_two_changed_processes(warm, job, ASKED, tmp_path)
     assert done.returncode != 0
     assert done.stderr.count("variant seed 0: left after step 1 of 4, its state saved") == 2
     assert [path.name for path in Path(job["root"]).rglob("step-*.pt")] == ["step-00000001.pt"]

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -78,12 +77,12 @@ def test_every_kind_of_state_is_resumed_to_the_same_bits(
     assert_same(whole, broken)
 
 
-def test_killed_again_and_again(tiny_sd15_world: World, tiny_job: Job) -> None:
+def test_killed_again_and_again(warm: Path, tiny_sd15_world: World, tiny_job: Job) -> None:
     """SIGKILL at moments nobody chose: in a step, in a checkpoint, in the export, in the next process's start."""
     settings = {"steps": 30, "checkpoint_every": 1, "drift_every": 10, "lora": {"rank": 2}, "ema_decay": 0.9}
     whole, broken = (tiny_job(tiny_sd15_world, root=root, **settings) for root in ("whole", "broken"))
     train(whole)
-    command = [sys.executable, "-m", "sdpo.cli", "train", "--spec", json.dumps(broken)]
+    command = [str(warm / "python"), "-m", "sdpo.cli", "train", "--spec", json.dumps(broken)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     states = Path(broken["root"], "checkpoints")
     kills = 0
@@ -261,14 +260,14 @@ sdpo.training.job.train(spec)
 
 @pytest.mark.parametrize("where", ["save", "export"])
 def test_what_a_kill_while_it_is_written_leaves_is_removed_by_the_next_start(
-    tiny_sd15_world: World, tiny_job: Job, where: str
+    warm: Path, tiny_sd15_world: World, tiny_job: Job, where: str
 ) -> None:
     """A state is up to 41 GB, a model 10: left over at every preemption, they fill a disk."""
     settings = {"steps": 5, "checkpoint_every": 3}
     whole, broken = (tiny_job(tiny_sd15_world, root=root, **settings) for root in ("whole", "broken"))
     train(whole)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", DIES, json.dumps(broken), where], env=environment)
+    done = subprocess.run([warm / "python", "-c", DIES, json.dumps(broken), where], env=environment)
     assert done.returncode == -signal.SIGKILL
     left = list(Path(broken["root"]).rglob(".*.partial"))
     assert [path.name.rpartition(".partial")[0][:5] for path in left] == [".step" if where == "save" else ".seed"]
