@@ -106,7 +106,12 @@ def environment() -> dict[str, Any]:
     return {
         "packages": package_versions(),
         "python": platform.python_version(),
-        "hardware": {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count()},
+        "hardware": {
+            "host": platform.node(),
+            "machine": platform.machine(),
+            "system": platform.system(),
+            "cores": os.cpu_count(),
+        },
     }
 
 

@@ -69,6 +69,17 @@ def _show(arguments: argparse.Namespace) -> None:
         )
 
 
+def _trace(arguments: argparse.Namespace) -> None:
+    from pipeline.trace import trace
+
+    text, intact = trace(
+        Path(arguments.table), model=arguments.model, prompt_set=arguments.prompt_set, scorer=arguments.scorer
+    )
+    print(text)
+    if not intact:
+        raise InputError(f"{arguments.table}: not all of the files behind it are as they were; run snakemake again")
+
+
 def _write(folder: str) -> Callable[[argparse.Namespace], None]:
     def write(arguments: argparse.Namespace) -> None:
         from artifacts.atomic import write_text
@@ -133,6 +144,12 @@ def _parser() -> argparse.ArgumentParser:
 
     show = add("show", "print the main table and where the report is", _show)
     show.add_argument("config", nargs="?", default=DEFAULT_CONFIG, metavar="CONFIG", help=config_help)
+
+    trace = add("trace", "print the files behind a table: digests, commits, machines, jobs", _trace)
+    trace.add_argument("table", metavar="FILE", help="a table, e.g. results/miniature/tables/main.md")
+    trace.add_argument("--model", help="only what is behind this model, e.g. miniature/dmpo/seed0, file by file")
+    trace.add_argument("--prompt-set", help="only this prompt set, file by file")
+    trace.add_argument("--scorer", help="only this scorer, file by file")
 
     for name, folder, summary in (
         ("schemas", "workflow/schemas", "write the JSON schemas of config and files"),
