@@ -8,13 +8,18 @@ import select
 import sys
 from collections.abc import Callable
 
+_LESS_MEMORY = (
+    "take less at once: training.micro_batch_size or gradient_checkpointing, generation.batch_size, "
+    "execution.scorers_per_job, or fewer --scorers"
+)
+
 
 class InputError(ValueError):
     """Something the caller gave is wrong; the message is one line that names it and the remedy."""
 
 
 def run_command(main: Callable[[], int | None]) -> int:
-    """Run a command-line entry point: an :class:`InputError` becomes one line and exit status 2.
+    """Run a command-line entry point: an :class:`InputError`, or too little GPU memory, is one line and exit status 2.
 
     Otherwise the status is what ``main`` returns, 0 for ``None``. Ctrl-C is one line and 130; where the reader of the
     output has left, as ``head`` does, it is 141 and no line: what shells make of the two signals. Every other exception
@@ -28,6 +33,12 @@ def run_command(main: Callable[[], int | None]) -> int:
         sys.stdout.flush()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        # By its name, since nothing here imports torch.
+        if type(error).__name__ != "OutOfMemoryError":
+            raise
+        print(f"error: {str(error).splitlines()[0].rstrip('. ')}; {_LESS_MEMORY}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where it can", file=sys.stderr)

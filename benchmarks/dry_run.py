@@ -27,7 +27,7 @@ from pipeline.config import load
 from pipeline.jobs import Plan
 
 ROOT = Path(__file__).resolve().parents[1]
-PROMPTS = {"papv2": 500, "hpdv2": 3200, "partiprompts": 1632, "papv2-again": 500}
+PROMPTS = {"papv2": 487, "hpdv2": 3200, "partiprompts": 1632, "papv2-again": 487}
 """Prompt sets of the benchmark, and how many prompts each has."""
 
 

@@ -26,7 +26,7 @@ PAIRS_A_SECOND = {"sd15": 28.2, "sdxl": 4.53}
 """Of one H100."""
 IMAGE_SECONDS = {"sd15": 1.6, "sdxl": 5.5}
 """Of one A100, by the sources of docs/generation.md."""
-PROMPTS = {"papv2": 500, "hpdv2": 3200, "partiprompts": 1632}
+PROMPTS = {"papv2": 487, "hpdv2": 3200, "partiprompts": 1632}
 ENCODING_HOURS = {"sd15": 26.0, "sdxl": 115.0}
 """Of one H100 in float32 without TF32 for Pick-a-Pic with mirrored images, computed from operations."""
 STARTING, SCORING = 4 / 60, 20 / 60

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 ENCODED_AT_ONCE = 256
 """Prompts a pass of the text encoder; an eighth of it where all hidden states are kept."""
 
-DECODED_PIXELS = 1 << 22
-"""Pixels a pass of the autoencoder in float32: 16 images of 512 x 512, 4 of 1024 x 1024, about 15 GB."""
+DECODED_PIXELS = 1 << 20
+"""Pixels a pass of the autoencoder in float32: 4 images of 512 x 512, 1 of 1024 x 1024, about 4 GB."""
 
 
 class Pipeline:
@@ -229,7 +229,7 @@ class Pipeline:
         return self._placed(load_part(UNet2DConditionModel, model / "unet", torch_dtype=self.dtype))
 
     def encode_prompts(self, prompts: list[str]) -> Conditions:
-        """Conditions of N prompts, padded and cut to the tokenizers' lengths, on the pipeline's device.
+        """Conditions of N prompts, padded and cut to the tokenizers' lengths; on the CPU, since many take gigabytes.
 
         One encoder gives its last hidden state after the final norm. Of two, the state before the last layer is
         taken from both, without the norm, and the projected embedding from the second (SDXL, 2307.01952, §2).
@@ -245,12 +245,12 @@ class Pipeline:
                 for tokenizer, encoder in zip(self.tokenizers, self.text_encoders, strict=True):
                     tokens = token_ids(tokenizer, encoder, prompts[start : start + size]).to(self.device)
                     if not self.two_encoders:
-                        side_by_side.append(encoder(tokens).last_hidden_state)
+                        side_by_side.append(encoder(tokens).last_hidden_state.cpu())
                         continue
                     encoded = encoder(tokens, output_hidden_states=True)
-                    side_by_side.append(encoded.hidden_states[-2])
+                    side_by_side.append(encoded.hidden_states[-2].cpu())
                 if self.two_encoders:
-                    pooled.append(encoded.text_embeds)
+                    pooled.append(encoded.text_embeds.cpu())
                 parts.append(side_by_side)
             embeddings = torch.cat([torch.cat(piece, dim=-1) for piece in parts])
         return Conditions(embeddings, torch.cat(pooled) if pooled else None, self._time_ids(len(prompts)))
@@ -276,7 +276,7 @@ class Pipeline:
         if not self.two_encoders:
             return None
         size = self.image_size
-        return torch.tensor([*size, 0, 0, *size], dtype=torch.float32, device=self.device).repeat(count, 1)
+        return torch.tensor([*size, 0, 0, *size], dtype=torch.float32).repeat(count, 1)
 
     @property
     def vae_config(self) -> dict[str, Any]:

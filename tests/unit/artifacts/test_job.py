@@ -84,6 +84,20 @@ def test_defect_keeps_its_traceback() -> None:
         run_command(fails)
 
 
+def test_too_little_gpu_memory_is_one_line_with_a_remedy(capsys: pytest.CaptureFixture[str]) -> None:
+    import torch
+
+    def fails() -> None:
+        raise torch.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has a total capacity of 15 GiB."
+        )
+
+    assert run_command(fails) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: CUDA out of memory. Tried to allocate 2.00 GiB; take less at once: ")
+    assert said.count("\n") == 1
+
+
 CLOSED = (
     "import sys; from artifacts.errors import run_command; sys.exit(run_command(lambda: [print(x) for x in {}] and 0))"
 )
