@@ -4,13 +4,17 @@
 import os
 import sys
 
+from snakemake.logging import logger
 from snakemake.utils import min_version
 
 from artifacts.errors import InputError
 from pipeline.cli import DEFAULT_CONFIG
+from pipeline.cluster_start import check_start
 from pipeline.config import load
+from pipeline.failure_lines import shorten_failures
 from pipeline.jobs import Plan
 from pipeline.job_environment import prepare_jobs
+from pipeline.job_resources import job_resources
 from pipeline.rule_functions import RuleFunctions
 from pipeline.stages import VERSIONS
 from pipeline.termination import SHELL_PREFIX, pass_on_sigterm
@@ -25,6 +29,7 @@ if workflow.remote_exec:
 # Before Snakemake takes its lock, so that no lock is without.
 if workflow.is_main_process:
     record(os.getcwd())
+    shorten_failures(logger)
 
 configs = workflow.overwrite_configfiles or [DEFAULT_CONFIG]
 if len(configs) > 1 or workflow.config_settings.config:
@@ -68,6 +73,15 @@ onstart:
         sys.exit(
             f"{missing_files}\n\n{len(missing_files.splitlines())} error(s) in the config; nothing was run"
         )
+    if workflow.executor_plugin.name == "slurm":
+        try:
+            check_start(
+                os.getcwd(),
+                [job for job in workflow.dag.needrun_jobs() if not job.is_local],
+                workflow.executor_settings,
+            )
+        except InputError as error:
+            sys.exit(f"error: {error}; nothing was run")
 
 
 # Called after a failure and after Ctrl-C, below all that Snakemake says of rules.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from artifacts.errors import InputError
+from pipeline import slurm
 from pipeline.job_environment import OWNER, owner
 from pipeline.workflow_process import recorded
 
@@ -15,14 +16,17 @@ if TYPE_CHECKING:
     import psutil
 
 LOCKS = Path(".snakemake") / "locks"
+SLURM_LOGS = Path(".snakemake") / "slurm_logs"
+"""Made by Snakemake's Slurm executor: without it no job has been submitted from a folder."""
 
 GRACE_SECONDS = 10.0
 
 
 def unlock(folder: str | Path) -> list[str]:
-    """Remove a stale lock and stop jobs whose workflow is gone; a running workflow is left alone.
+    """Remove a stale lock and stop jobs whose workflow is gone, on Slurm too; a running workflow is left alone.
 
     A workflow that was killed with ``kill -9`` could not do either. Its jobs would go on beside those of the next run.
+    Jobs on Slurm get the time that they need to save their state.
     A lock is left where it is unless the workflow that held it is known to have run on this machine and to be gone.
 
     Returns:
@@ -54,6 +58,7 @@ def unlock(folder: str | Path) -> list[str]:
             f"{locks}: nothing says which workflow holds it, perhaps one on another machine; delete it if none runs"
         )
     done = [f"stopped a job of a killed workflow (process {pid})" for pid in _stop_orphans(folder)]
+    done += _cancel_on_slurm(folder)
     if locked:
         shutil.rmtree(locks)
         done.append("removed the lock of a killed workflow")
@@ -83,6 +88,15 @@ def _stop_orphans(folder: Path) -> list[int]:
     for process in alive:
         _signal(process, force=True)
     return [process.pid for process in orphans]
+
+
+def _cancel_on_slurm(folder: Path) -> list[str]:
+    if not (folder / SLURM_LOGS).is_dir():
+        return []
+    try:
+        return [f"cancelled {job} of a killed workflow" for job in slurm.cancel(folder)]
+    except slurm.NoAnswer as error:
+        return [f"jobs on Slurm, if there are any, were left alone: {error}"]
 
 
 def _signal(process: psutil.Process, *, force: bool) -> None:

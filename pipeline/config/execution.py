@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from artifacts.block import Block
+from pipeline.config.slurm import Slurm
 
 SHARING = ("seeds_per_job", "prompt_sets_per_job", "scorers_per_job")
 """Keys that decide how much one job does; 1 where jobs have a GPU each.
@@ -69,9 +70,22 @@ class Execution(Block):
         description="Time limit of a job on a cluster in minutes. A training saves its state and leaves before it is "
         "reached.",
     )
+    max_memory_mb: int | None = Field(
+        default=None,
+        ge=1,
+        description="A job that failed asks for `memory_mb` times the number of the attempt, up to this; a training "
+        "does not. Left out, all attempts ask for the same.",
+    )
+    max_runtime_minutes: int | None = Field(
+        default=None,
+        ge=1,
+        description="A job that failed asks for `runtime_minutes` times the number of the attempt, up to this. A "
+        "training does not: it goes on in the next attempt. Left out, all attempts ask for the same.",
+    )
     gpu: int = Field(
         default=0, ge=0, description="GPUs of each process of a job that encodes, trains, draws or scores."
     )
+    slurm: Slurm = Field(default_factory=Slurm, description="Where on a Slurm cluster the jobs run.")
 
     @model_validator(mode="before")
     @classmethod

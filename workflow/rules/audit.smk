@@ -14,9 +14,7 @@ if PLAN.audited_variant is not None:
             "../../environment.yml"
         threads: PLAN.training(PLAN.audited_variant).threads
         resources:
-            mem_mb=EXECUTION.memory_mb,
-            runtime=EXECUTION.runtime_minutes,
-            gpu=EXECUTION.gpu,
+            **job_resources(EXECUTION, gpus=EXECUTION.gpu),
         params:
             spec=RULES.spec("audit", "audit"),
             sources=RULES.sources("audit", "audit"),

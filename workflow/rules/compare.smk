@@ -15,8 +15,7 @@ rule compare:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=EXECUTION.memory_mb,
-        runtime=EXECUTION.runtime_minutes,
+        **job_resources(EXECUTION),
     params:
         spec=RULES.spec("compare", "tables"),
         sources=RULES.sources("compare", "tables"),

@@ -21,9 +21,7 @@ rule generate:
         "../../environment.yml"
     threads: EXECUTION.threads
     resources:
-        mem_mb=EXECUTION.memory_mb,
-        runtime=EXECUTION.runtime_minutes,
-        gpu=EXECUTION.gpu,
+        **job_resources(EXECUTION, gpus=EXECUTION.gpu),
     params:
         spec=RULES.spec("generate"),
         sources=RULES.sources("generate"),
@@ -46,8 +44,7 @@ rule collect:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=EXECUTION.memory_mb,
-        runtime=EXECUTION.runtime_minutes,
+        **job_resources(EXECUTION),
     params:
         spec=RULES.spec("collect"),
     message:

@@ -26,6 +26,7 @@ rule miniature_base:
         "../../environment.yml"
     threads: 2
     resources:
+        **EXECUTION.slurm.resources(gpus=0),
         mem_mb=3000,
         runtime=60,
     params:
@@ -50,6 +51,7 @@ rule miniature_scorer_data:
         "../../environment.yml"
     threads: 2
     resources:
+        **EXECUTION.slurm.resources(gpus=0),
         mem_mb=3000,
         runtime=60,
     params:
@@ -77,6 +79,7 @@ rule miniature_scorers:
     # The longest, which two cores nearly halve.
     threads: lambda wildcards: 2 if wildcards.group == "blip" else 1
     resources:
+        **EXECUTION.slurm.resources(gpus=0),
         mem_mb=3000,
         runtime=60,
     params:
@@ -134,6 +137,7 @@ rule miniature_quality:
         "../../environment.yml"
     threads: 1
     resources:
+        **EXECUTION.slurm.resources(gpus=0),
         mem_mb=3000,
         runtime=60,
     params:

@@ -11,9 +11,7 @@ rule pairs:
         "../../environment.yml"
     threads: max(EXECUTION.threads, EXECUTION.encoding_processes)
     resources:
-        mem_mb=EXECUTION.memory_mb,
-        runtime=EXECUTION.runtime_minutes,
-        gpu=EXECUTION.gpu * EXECUTION.encoding_processes,
+        **job_resources(EXECUTION, gpus=EXECUTION.gpu * EXECUTION.encoding_processes),
         processes=EXECUTION.encoding_processes,
     params:
         spec=RULES.spec("pairs"),

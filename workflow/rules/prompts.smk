@@ -17,8 +17,7 @@ rule prompts:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=EXECUTION.memory_mb,
-        runtime=EXECUTION.runtime_minutes,
+        **job_resources(EXECUTION),
     params:
         spec=RULES.whole_spec("prompts"),
         shape=RULES.shape("prompts"),

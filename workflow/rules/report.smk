@@ -15,8 +15,7 @@ rule report:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=EXECUTION.memory_mb,
-        runtime=EXECUTION.runtime_minutes,
+        **job_resources(EXECUTION),
     params:
         spec=RULES.spec("report", "page"),
         sources=RULES.sources("report", "page"),

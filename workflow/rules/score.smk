@@ -12,9 +12,7 @@ rule score:
         "../../environment.yml"
     threads: EXECUTION.threads
     resources:
-        mem_mb=EXECUTION.memory_mb,
-        runtime=EXECUTION.runtime_minutes,
-        gpu=EXECUTION.gpu,
+        **job_resources(EXECUTION, gpus=EXECUTION.gpu),
     params:
         spec=RULES.whole_spec("score"),
         shape=RULES.shape("score"),

@@ -16,8 +16,7 @@ rule track:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=EXECUTION.memory_mb,
-        runtime=EXECUTION.runtime_minutes,
+        **job_resources(EXECUTION),
     params:
         spec=RULES.spec("track", "mlflow"),
     message:

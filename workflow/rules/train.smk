@@ -12,9 +12,9 @@ rule train:
         "../../environment.yml"
     threads: RULES.training_threads
     resources:
-        mem_mb=EXECUTION.memory_mb,
-        runtime=EXECUTION.runtime_minutes,
-        gpu=EXECUTION.gpu * EXECUTION.processes,
+        **job_resources(
+            EXECUTION, gpus=EXECUTION.gpu * EXECUTION.processes, resumes=True
+        ),
         processes=EXECUTION.processes,
     params:
         spec=RULES.whole_spec("train"),

@@ -1,0 +1,62 @@
+"""One line for a job that has failed, in place of Snakemake's block with the job's whole spec."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+_LONGEST = 300
+
+
+def shorten_failures(logger: logging.Logger) -> None:
+    """Let Snakemake's logger say of a failed job in one line which it is, where its log is, and what that says last."""
+    logger.addFilter(_shorten)
+
+
+def _shorten(record: logging.LogRecord) -> bool:
+    values: Any = record
+    if getattr(getattr(record, "event", None), "name", None) == "JOB_ERROR":
+        record.msg = failure_line(values.rule_name, values.rule_msg, values.log, values.aux.get("external_jobid"))
+        values.event = None
+    return True
+
+
+def failure_line(rule: str, message: str | None, logs: Sequence[str], slurm_job: str | None = None) -> str:
+    """The line.
+
+    Args:
+        rule: of the job.
+        message: of the executor, if it has one.
+        logs: of the rule, and of the executor behind it.
+        slurm_job: Slurm's number of it, if it was submitted.
+    """
+    if message and "sbatch failed" in message:
+        # The executor quotes what sbatch says, and then its own call of some thousand characters.
+        said = message.partition("The error message was '")[2].partition("'.\n")[0]
+        return f"error: {rule}: not submitted: {_one_line(said)}"
+    if message and not slurm_job:
+        return f"error: {rule}: {_one_line(message.partition('For further error details')[0])}"
+    state = re.search(r"SLURM status is: '(\w+)'", message or "")
+    where = f" (Slurm job {slurm_job}{f', {state[1]}' if state else ''})" if slurm_job else ""
+    for log in logs:
+        if last := _last_line(Path(log)):
+            return f"error: {rule} failed{where}: {log} ends with: {last}"
+    return f"error: {rule} failed{where}: its log {logs[0] if logs else ''} is empty"
+
+
+def _last_line(log: Path) -> str:
+    try:
+        text = log.read_bytes()[-65536:].decode(errors="replace")
+    except OSError:
+        return ""
+    # A line of progress is written over and over.
+    lines = [line.strip() for line in re.split(r"[\r\n]", text) if line.strip()]
+    return _one_line(lines[-1]) if lines else ""
+
+
+def _one_line(text: str) -> str:
+    line = "; ".join(part.strip() for part in text.splitlines() if part.strip())
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
