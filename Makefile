@@ -17,8 +17,8 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
 .DEFAULT_GOAL := help
-.PHONY: help demo toy-surface toy-surface-quick toy-surface-base test test-rounding audit mlflow miniature install-miniature lint generated lock clean \
-	distclean
+.PHONY: help demo toy-surface toy-surface-quick toy-surface-base test test-rounding test-cluster audit mlflow miniature \
+	install-miniature lint generated lock clean distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-18s %s\n", $$1, $$2 }'
@@ -53,6 +53,10 @@ NUMERIC_PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --quiet -m "not s
 test-rounding: $(STAMP) ## run the numeric tests as other processors round: plain and AVX2 kernels, and any other order of sums
 	@ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(NUMERIC_PYTEST)
 	@ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 PYTHONPATH=tests $(NUMERIC_PYTEST) -p other_rounding
+
+test-cluster: $(STAMP) ## run the workflow on a private Slurm, as root, and let things go wrong; Slurm is installed if apt can
+	@if reason=$$(tests/cluster/install.sh); then $(BIN)/python -m pytest tests/cluster; \
+		else echo "skipped: $$reason"; fi
 
 audit: $(STAMP) ## measure what the safeguard's bound is worth on the base and the models that the config names
 	@$(BIN)/sdpo-bench unlock

@@ -15,6 +15,7 @@ from pipeline.failure_lines import shorten_failures
 from pipeline.jobs import Plan
 from pipeline.job_environment import prepare_jobs
 from pipeline.job_resources import job_resources
+from pipeline.results_folder import check_writable
 from pipeline.rule_functions import RuleFunctions
 from pipeline.stages import VERSIONS
 from pipeline.termination import SHELL_PREFIX, pass_on_sigterm
@@ -44,6 +45,10 @@ except InputError as error:
     sys.exit(
         f"{error}\n\n{len(str(error).splitlines())} error(s) in the config; nothing was run"
     )
+try:
+    check_writable(PLAN.root)
+except InputError as error:
+    sys.exit(f"error: {error}; nothing was run")
 # Whether this is a dry run is not known yet. One does without weights, as --lint does, and so does the target
 # `miniature`, which makes them; a spawned job's were checked by the main process.
 missing_files = ""
