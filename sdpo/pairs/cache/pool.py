@@ -141,8 +141,8 @@ class _Worker:
             if not torch.cuda.is_available():
                 raise InputError("encoding.device is 'cuda', and there is no GPU here; set it to cpu")
             device = f"cuda:{number % torch.cuda.device_count()}"
-        # float32 is float32 here, whatever a training allows itself; convolutions have TF32 by default.
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        # Whatever a training allows itself; convolutions have TF32 by default.
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = settings.encoder_tf32
         self.settings = settings
         self.base = bases.open_described(base, device=device, encoder_dtype=settings.encoder_dtype)
 

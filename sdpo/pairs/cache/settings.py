@@ -46,6 +46,11 @@ class EncodingSettings(Block):
     encoder_dtype: Literal["float32", "bfloat16", "float16"] = Field(
         default="float32", description="Precision in which autoencoder and text encoders compute."
     )
+    encoder_tf32: bool = Field(
+        default=False,
+        description="Let a GPU round the factors of their float32 products to TF32, which is several times faster. "
+        "What it does to the latents was not measured here.",
+    )
     device: Literal["cpu", "cuda"] = Field(
         default="cpu", description="What encodes; on `cuda` the processes take turns over the GPUs."
     )

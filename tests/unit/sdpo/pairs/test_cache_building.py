@@ -504,15 +504,16 @@ def test_files_are_read_once_and_again_when_they_change(
         assert sorted(read) == files
 
 
-def test_encoders_do_not_compute_in_tf32(spec: Spec, given: list[Pair], tmp_path: Path) -> None:
+@pytest.mark.parametrize("asked", [False, True])
+def test_encoders_compute_in_tf32_only_if_asked(spec: Spec, given: list[Pair], tmp_path: Path, asked: bool) -> None:
     """Convolutions on a GPU do by default, and float32 is what was asked for."""
     switches = (torch.backends.cudnn, torch.backends.cuda.matmul)
     before = [switch.allow_tf32 for switch in switches]
     try:
         for switch in switches:
-            switch.allow_tf32 = True
-        cache.build(spec(tmp_path / "cache"))
-        assert [switch.allow_tf32 for switch in switches] == [False, False]
+            switch.allow_tf32 = not asked
+        cache.build(spec(tmp_path / "cache", encoder_tf32=asked))
+        assert [switch.allow_tf32 for switch in switches] == [asked, asked]
     finally:
         for switch, value in zip(switches, before, strict=True):
             switch.allow_tf32 = value
