@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -92,6 +92,42 @@ def test_what_is_gone_or_another_runs_again(
     monkeypatch.chdir(tmp_path)
     change, planned = CASES[case]
     change()
+    assert workflow.planned() == planned
+
+
+EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], dict[str, int]]] = {
+    "a new variant": (
+        lambda config: config["variants"].append({"name": "sft", "objective": "sft", "pairs": "renders"}),
+        {"train": 1, "generate": 3, "score": 3, **TABLES},
+    ),
+    "a new scorer": (lambda config: config["scorers"].update(jpeg_size={}), {"score": 4 * 3, **TABLES}),
+    "a new prompt set": (
+        lambda config: config["prompt_sets"].update(relations={"source": "miniature_relations"}),
+        {"prompts": 1, "generate": 4, "score": 4, **TABLES},
+    ),
+    "a new seed": (
+        lambda config: config["seeds"].append(2),
+        {"train": 2, "generate": 2 * 3, "score": 2 * 3, **TABLES},
+    ),
+    "another μ of one variant": (
+        lambda config: config["variants"][1]["safeguard"].update(mu=0.5),
+        {"train": 1, "generate": 3, "score": 3, **TABLES},
+    ),
+    "a longer training of one variant": (
+        lambda config: config["variants"][1].update(training={"steps": 9000}),
+        {"train": 1, "generate": 3, "score": 3, **TABLES},
+    ),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_edited_config_runs_what_is_new_in_it(
+    finished_workflow: Workflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, edit: str
+) -> None:
+    workflow = finished_workflow.copied(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    change, planned = EDITS[edit]
+    change(workflow.config)
     assert workflow.planned() == planned
 
 
