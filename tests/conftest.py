@@ -17,6 +17,17 @@ from artifacts import plugins
 from pipeline.job_environment import QUIET
 
 Once = Callable[[str, Callable[[Path], None]], Path]
+SLOW = {"warm", "weights", "workflow", "finished_workflow", "planned_jobs"}
+SLOW |= {"pair_cache", "tiny_world", "tiny_sd15_world", "tiny_benchmark"}
+"""Fixtures that train, encode pairs, start commands, or are there to have a whole report written."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need a slow fixture, however indirectly, before ``-m`` chooses."""
+    for item in items:
+        if isinstance(item, pytest.Function) and not SLOW.isdisjoint(item.fixturenames):
+            item.add_marker("slow")
 
 
 def _beside(name: str) -> ModuleType:

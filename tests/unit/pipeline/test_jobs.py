@@ -297,6 +297,7 @@ def test_baseline_differs_by_name_and_safeguard_alone(
 def test_specs_fit_on_a_command_line(config: Config) -> None:
     config["variants"] = [{**copy.deepcopy(config["variants"][1]), "name": f"dmpo-{i:03d}"} for i in range(30)]
     config["seeds"] = list(range(10))
+    config["execution"] |= {"seeds_per_job": 10, "prompt_sets_per_job": 2, "scorers_per_job": 2}
     longest = max(len(job.command) for job in plan(config).jobs())
     # Linux refuses single arguments of 128 KiB.
     assert longest < 100_000

@@ -59,49 +59,51 @@ def drawn_by(config: Config, model: str) -> set[tuple[str, str]]:
     return {("generate", f"miniature/{model}/{name}") for name in config["prompt_sets"]}
 
 
-@pytest.mark.parametrize(
-    ("file", "stages"),
-    [
-        (f"{BASE}/unet/diffusion_pytorch_model.safetensors", {"pairs", "train", "generate"}),
-        (f"{BASE}/vae/config.json", {"pairs", "train", "generate"}),
-        (f"{SCORER}/model.safetensors", {"score"}),
-        (f"{SCORER}/head.pth", {"score"}),
-        (f"{SCORER}/fetched.json", {"score"}),
-        (f"{SCORER}/open_clip_config.json", {"score"}),
-        (f"{SCORER}/med_config.json", {"score"}),
-        (f"{SCORER}/clip/config.json", {"score"}),
-        (f"{SCORER}/vocab.txt", {"score"}),
-        (f"{MODEL}/unet/diffusion_pytorch_model.safetensors", "folder"),
-        (f"{MODEL}/unet/diffusion_pytorch_model.bin", "folder"),
-        (f"{MODEL}/unet/config.json", "folder"),
-        ("lora/pytorch_lora_weights.safetensors", "lora"),
-        ("lora/adapter_config.json", "lora"),
-        ("unet.pth", "single"),
-        ("prompts.txt", {"prompts"}),
-        ("figures.csv", {"compare"}),
-        ("agreement.json", {"report"}),
-    ],
-)
-def test_a_file_that_is_replaced_is_another_parameter_of_its_jobs(
-    here: Config, file: str, stages: set[str] | str
-) -> None:
+REPLACED: dict[str, set[str] | str] = {
+    f"{BASE}/unet/diffusion_pytorch_model.safetensors": {"pairs", "train", "generate"},
+    f"{BASE}/vae/config.json": {"pairs", "train", "generate"},
+    f"{SCORER}/model.safetensors": {"score"},
+    f"{SCORER}/head.pth": {"score"},
+    f"{SCORER}/fetched.json": {"score"},
+    f"{SCORER}/open_clip_config.json": {"score"},
+    f"{SCORER}/med_config.json": {"score"},
+    f"{SCORER}/clip/config.json": {"score"},
+    f"{SCORER}/vocab.txt": {"score"},
+    f"{MODEL}/unet/diffusion_pytorch_model.safetensors": "folder",
+    f"{MODEL}/unet/diffusion_pytorch_model.bin": "folder",
+    f"{MODEL}/unet/config.json": "folder",
+    "lora/pytorch_lora_weights.safetensors": "lora",
+    "lora/adapter_config.json": "lora",
+    "unet.pth": "single",
+    "prompts.txt": {"prompts"},
+    "figures.csv": {"compare"},
+    "agreement.json": {"report"},
+}
+"""Files by the stages whose jobs they belong to, or the model."""
+
+
+def test_a_file_that_is_replaced_is_another_parameter_of_its_jobs(here: Config) -> None:
     before = sources(here)
-    os.utime(file)
+    for file in REPLACED:
+        os.utime(file)
     assert sources(here) == before
-    path = Path(file)
-    status = path.stat()
-    # Of the same size, and no newer than before.
-    path.write_text(path.read_text().swapcase())
-    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns - 1))
-    changed = {key for key, value in sources(here).items() if value != before[key]}
-    if isinstance(stages, str):
-        assert changed == drawn_by(here, stages)
-    else:
-        assert {stage for stage, _ in changed} == stages
-    if stages == {"score"}:
-        assert all(name.endswith("pickscore") for _, name in changed)
-    if stages == {"prompts"}:
-        assert changed == {("prompts", "own")}
+    for file, stages in REPLACED.items():
+        path = Path(file)
+        status = path.stat()
+        # Of the same size, and no newer than before.
+        path.write_text(path.read_text().swapcase())
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns - 1))
+        after = sources(here)
+        changed = {key for key, value in after.items() if value != before[key]}
+        before = after
+        if isinstance(stages, str):
+            assert changed == drawn_by(here, stages), file
+        else:
+            assert {stage for stage, _ in changed} == stages, file
+        if stages == {"score"}:
+            assert all(name.endswith("pickscore") for _, name in changed), file
+        if stages == {"prompts"}:
+            assert changed == {("prompts", "own")}
 
 
 def test_what_is_missing_and_then_there_is_a_change(here: Config) -> None:

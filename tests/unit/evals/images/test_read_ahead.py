@@ -43,6 +43,7 @@ def test_an_error_comes_up_where_its_list_would() -> None:
         next(lists)
 
 
+@pytest.mark.slow
 def test_the_command_makes_torchs_threads_sleep_before_torch_is_loaded(tmp_path: Path) -> None:
     """libgomp reads the policy once, when torch loads it."""
     (tmp_path / "images").mkdir()

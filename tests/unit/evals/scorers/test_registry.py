@@ -37,6 +37,7 @@ def test_listing_and_validating_imports_no_heavy_package() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_loading_a_scorer_imports_no_diffusers(
     pickscore_folder: Path, open_clip_folder: Path, imagereward_folder: Path, aesthetic_folder: Path
 ) -> None:

@@ -98,7 +98,14 @@ def test_fingerprints_tell_trainings_apart(data: ScorerData, tmp_path: Path) -> 
         found = sorted(path.name for path in (tmp_path / folder).iterdir())
         return {name: scorers.create(name, weights=tmp_path / folder / name).fingerprint for name in found}
 
-    brief = {"captioned": 20, "contrastive_steps": 2, "preference_steps": 2, "reward_steps": 2, "head_steps": 2}
+    brief = {
+        "captioned": 20,
+        "renders": 20,
+        "contrastive_steps": 2,
+        "preference_steps": 2,
+        "reward_steps": 2,
+        "head_steps": 2,
+    }
     shortest = ScorerRecipe(**brief, batch_size=8)
     other = ScorerRecipe(1, **brief, batch_size=8)
     first = prints("first", shortest, ["imagereward", "clip"])
