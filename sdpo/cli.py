@@ -10,6 +10,7 @@ standard input. ``snakemake -np`` prints the commands of a benchmark; ``sdpo-ben
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -46,11 +47,16 @@ def _pairs(chosen: argparse.Namespace, arguments: Sequence[str]) -> None:
 
 
 def _train(chosen: argparse.Namespace, arguments: Sequence[str]) -> int:
-    from sdpo.training import processes, train_together
+    from sdpo.training import launch, processes, train_together
     from sdpo.training.settings import parts
     from sdpo.training.time_budget import EXIT_STATUS, StoppedEarly, TimeBudget, process_start
 
-    processes.together(arguments, chosen.processes, spec=chosen.spec)
+    index = 0 if chosen.print_launch and chosen.machine is None else chosen.machine
+    where = launch.machines(chosen.machines, chosen.meeting, index, os.environ)
+    if chosen.print_launch:
+        print(launch.shown([word for word in arguments if word != "--print-launch"], chosen.processes, where))
+        return 0
+    launch.together(arguments, chosen.processes, where, spec=chosen.spec)
     spec = read_spec(chosen.spec)
     status = 0
     try:
@@ -139,6 +145,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name == "train":
             command.add_argument(
                 "--processes", type=int, default=1, metavar="N", help="processes that train each model together (1)"
+            )
+            command.add_argument(
+                "--machines", type=int, default=1, metavar="N", help="machines that share them; start it on each (1)"
+            )
+            command.add_argument("--meeting", metavar="HOST:PORT", help="on the first machine (default: Slurm says)")
+            command.add_argument("--machine", type=int, metavar="I", help="this one, from 0 (default: Slurm says)")
+            command.add_argument(
+                "--print-launch", action="store_true", help="only print what would be started on each machine"
             )
             command.add_argument(
                 "--minutes", type=float, metavar="M", help="save the state and leave before so much time has passed"

@@ -29,11 +29,6 @@ _PATIENCE = timedelta(minutes=30)
 """What a sum or a message waits for the others: for their steps, a state that is written, a model that is compiled."""
 _LONG_PATIENCE = timedelta(hours=12)
 """What :meth:`Processes.wait` waits: for a cache of hundreds of gigabytes that is checked, a lock, an export."""
-_GRACE = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "900"
-"""The launcher's own setting: seconds that processes have to save and leave when it is asked to end; its default is 30.
-
-The state of a large model takes longer. A scheduler that grants less ends them when its own time is over.
-"""
 _BUCKET = 1 << 25
 """Values that one all-reduce sums."""
 
@@ -131,40 +126,13 @@ def _host_group(patience: timedelta) -> Any:
     return dist.new_group(backend="gloo", timeout=patience)
 
 
-def together(arguments: Sequence[str], count: int, *, spec: str = "") -> None:
-    """Become the launcher of ``count`` processes of this machine that run ``sdpo`` with these arguments.
-
-    Returns at once if this process is to do the work: it is the only one, or was itself started as one of several.
-    The launcher is torch's own, which ``accelerate launch`` uses for GPUs; on the CPU the latter needs MPI. Its exit
-    status is 0, or 1 if one of the processes failed, whatever its own.
-
-    Args:
-        arguments: of the command line.
-        count: processes.
-        spec: where the job description comes from.
-
-    Raises:
-        InputError: less than one process, or a job description that only one of them could read.
-    """
-    if count < 1:
-        raise InputError(f"--processes is {count}, expected at least 1")
-    if count == 1 or _started_with_others():
-        return
-    if spec == "-":
-        raise InputError(f"--spec is -, which {count} processes cannot all read; give inline JSON or a file")
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
-    os.environ.setdefault(*_GRACE)
-    # In place of this process, so that signals reach the launcher, which passes them on.
-    os.execv(sys.executable, [sys.executable, *launcher, "-m", "sdpo.cli", *arguments])
-
-
 def join(device: str) -> Processes:
     """This process among those it was started with; alone where it was started by itself.
 
     Args:
         device: ``training.device``; ``cpu`` keeps processes off the GPUs.
     """
-    if not _started_with_others():
+    if not started_with_others():
         return Processes()
     import torch
     from accelerate import PartialState
@@ -176,7 +144,8 @@ def join(device: str) -> Processes:
     return Processes(state.process_index, state.num_processes, state.local_process_index)
 
 
-def _started_with_others() -> bool:
+def started_with_others() -> bool:
+    """Whether a launcher has started this process as one of several."""
     # A scheduler or a container may have set it to 1 for everything that it starts.
     return int(os.environ.get("WORLD_SIZE") or 1) > 1
 

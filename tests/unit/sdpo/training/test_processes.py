@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from safetensors.torch import load_file
 
 from artifacts import layout
 from artifacts.errors import InputError
-from sdpo import cli, objectives
+from sdpo import objectives
 from sdpo.training import checkpoint, processes
 from sdpo.training.job import TrainingSettings, train
 from sdpo.training.processes import Processes, micro_batches
@@ -83,6 +85,26 @@ def test_two_processes_train_the_model_that_one_trains(
         moved = (weights(one) - start).norm()
         assert float((weights(two) - weights(one)).norm() / moved) < 0.02
         assert json.loads((model(two) / "provenance.json").read_text())["processes"] == 2
+
+
+def test_two_machines_train_the_model_that_two_processes_train(
+    warm: Path, tiny_sd15_world: World, tiny_job: Job
+) -> None:
+    """Two launchers that meet on loopback, each with one process, as on two hosts."""
+    settings = {"safeguard": {"mu": 0.5, "granularity": "global"}, "steps": 2, "learning_rate": 1e-3, "warmup_steps": 0}
+    one, two = (tiny_job(tiny_sd15_world, root=root, **settings) for root in ("one", "two"))
+    done = in_two_processes(warm, one)
+    assert done.returncode == 0, done.stderr
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = ("--machines", "2", "--meeting", f"127.0.0.1:{port}", "--machine")
+    with ThreadPoolExecutor(2) as hosts:
+        both = list(hosts.map(lambda index: in_two_processes(warm, two, *options, index), ("0", "1")))
+    assert [done.returncode for done in both] == [0, 0], both[0].stderr + both[1].stderr
+    assert torch.equal(weights(one), weights(two))
+    # The first of all processes writes and shows progress.
+    assert ["variant seed 0: 2/2" in done.stderr for done in both] == [True, False]
 
 
 def test_one_process_or_two_go_on_where_two_were_stopped(warm: Path, tiny_sd15_world: World, tiny_job: Job) -> None:
@@ -203,39 +225,8 @@ def test_processes_that_would_wait_for_each_other_within_the_loss_are_refused(jo
     assert len(micro_batches(settings, objectives.create("diffusion_dpo", beta=1.0), 2)) == 3
 
 
-def test_command_becomes_a_launcher_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[list[str]] = []
-    monkeypatch.setattr(os, "execv", lambda program, words: started.append(words))
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
-    processes.together(["train", "--processes", "1"], 1)
-    assert started == []
-    processes.together(["train", "--processes", "3", "--spec", "{}"], 3)
-    assert started[0][1:] == [
-        *("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=3"),
-        *("-m", "sdpo.cli", "train", "--processes", "3", "--spec", "{}"),
-    ]
-    monkeypatch.setenv("WORLD_SIZE", "3")
-    processes.together(["train", "--processes", "3"], 3)
-    assert len(started) == 1
-    # Inherited from a scheduler that started one task.
-    monkeypatch.setenv("WORLD_SIZE", "1")
-    processes.together(["train", "--processes", "3"], 3)
-    assert len(started) == 2
-
-
-def test_no_process_at_all(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["train", "--processes", "0", "--spec", "{}"]) == 2
-    assert "--processes is 0, expected at least 1" in capsys.readouterr().err
-
-
-def test_standard_input_is_for_one_process(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
-    assert cli.main(["train", "--processes", "2", "--spec", "-"]) == 2
-    assert "--spec is -, which 2 processes cannot all read; give inline JSON or a file" in capsys.readouterr().err
-
-
 def test_family_with_a_training_of_its_own_is_one_process(monkeypatch: pytest.MonkeyPatch, job: Job) -> None:
-    from sdpo.training import processes, train_together
+    from sdpo.training import train_together
 
     monkeypatch.setattr(processes, "join", lambda device: Processes(0, 2))
     spec = {**job(), "base": {"name": "s", "family": "toy_surface", "path": "nowhere"}}
