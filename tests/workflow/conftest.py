@@ -196,10 +196,9 @@ class Benchmark:
         return self.folder / "results" / self.config["benchmark"]
 
     def start(self, python: str | Path = sys.executable) -> subprocess.Popen[bytes]:
-        """Start it in a process group of its own; what it prints goes to the file ``output``.
-
-        Its jobs are run by the commands that lie beside ``python``.
-        """
+        """Start it in a process group of its own, with the commands of ``warm``; it prints to the file ``output``."""
+        # As in an environment that is active, so that the workflow does not put another one in front.
+        paths = [str(self.warm), str(Path(sys.executable).parent), os.environ["PATH"]]
         (self.folder / "bench.yaml").write_text(yaml.safe_dump(self.config, sort_keys=False))
         snakefile = ("--snakefile", str(ROOT / "Snakefile"), "--directory", str(self.folder))
         command = [str(python), "-m", "snakemake", *snakefile, "--configfile", str(self.folder / "bench.yaml")]
@@ -207,6 +206,7 @@ class Benchmark:
             return subprocess.Popen(
                 command,
                 cwd=self.folder,
+                env={**os.environ, "PATH": os.pathsep.join(paths)},
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -215,7 +215,7 @@ class Benchmark:
             )
 
     def run(self) -> dict[str, int]:
-        """Run to the end with commands that start at once; number of jobs of each rule."""
+        """Run to the end, Snakemake by ``warm`` too; number of jobs of each rule."""
         process = self.start(self.warm / "python")
         assert process.wait(timeout=600) == 0, self.output()
         return job_counts(self.output())

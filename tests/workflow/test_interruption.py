@@ -40,8 +40,8 @@ def jobs(process: subprocess.Popen[bytes], *words: str) -> list[psutil.Process]:
             line = child.cmdline()
         except psutil.Error:
             continue
-        # Interpreter, script, stage, --spec.
-        if [Path(word).name for word in line[1:3]] == list(words):
+        names = [Path(word).name for word in line]
+        if any(names[i : i + len(words)] == list(words) for i in range(len(names))):
             found.append(child)
     return found
 
