@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -196,34 +197,34 @@ def accumulate_gradients(
             out.loss * share, [pair.policy_winner, pair.policy_loser], allow_unused=True
         )
         if winner_grad is not None:
-            _add(parameters, _pulled(pair.policy_winner, winner_grad, parameters))
+            torch.autograd.backward(pair.policy_winner, winner_grad, inputs=parameters)
         if loser_grad is None:
             continue
         if exempt is not None and bool(exempt.any()):
             free = exempt.reshape(-1, *[1] * (loser_grad.ndim - 1))
-            _add(parameters, _pulled(pair.policy_loser, loser_grad * free, parameters, again=True))
+            torch.autograd.backward(pair.policy_loser, loser_grad * free, retain_graph=True, inputs=parameters)
             loser_grad = loser_grad * ~free
-        for i, grad in enumerate(_pulled(pair.policy_loser, loser_grad, parameters)):
-            if grad is not None:
-                before = losers[i]
-                losers[i] = grad if before is None else before + grad
+        with _exchanged(parameters, losers):
+            torch.autograd.backward(pair.policy_loser, loser_grad, inputs=parameters)
     if total is None:
         raise InputError("no micro-batch: expected at least one")
     scale = objective.scale_of(total.all_reduced(group))
-    _add(parameters, [None if grad is None else scale.to(grad) * grad for grad in losers])
+    for parameter, grad in zip(parameters, losers, strict=True):
+        if grad is not None:
+            grad *= scale.to(grad)
+            parameter.grad = grad if parameter.grad is None else parameter.grad.add_(grad)
     return outputs, scale
 
 
-def _pulled(
-    prediction: torch.Tensor, grad: torch.Tensor, parameters: Sequence[torch.Tensor], *, again: bool = False
-) -> tuple[torch.Tensor | None, ...]:
-    """The gradient at the prediction, carried back to the parameters; ``again``: the graph is needed once more."""
-    import torch
-
-    return torch.autograd.grad(prediction, parameters, grad, retain_graph=again, allow_unused=True)
-
-
-def _add(parameters: Sequence[torch.Tensor], grads: Sequence[torch.Tensor | None]) -> None:
-    for parameter, grad in zip(parameters, grads, strict=True):
-        if grad is not None:
-            parameter.grad = grad if parameter.grad is None else parameter.grad + grad
+@contextmanager
+def _exchanged(parameters: Sequence[torch.Tensor], held: list[torch.Tensor | None]) -> Iterator[None]:
+    """Within, what is added to ``.grad`` is added to what is held, in place; two sets of gradients are all there is."""
+    own = [parameter.grad for parameter in parameters]
+    for parameter, grad in zip(parameters, held, strict=True):
+        parameter.grad = grad
+    try:
+        yield
+    finally:
+        held[:] = [parameter.grad for parameter in parameters]
+        for parameter, grad in zip(parameters, own, strict=True):
+            parameter.grad = grad

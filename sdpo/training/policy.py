@@ -43,7 +43,7 @@ class Policy:
         self._own_reference: torch.nn.Module | None = None
         if settings.lora is None:
             self._own_reference = base.load_denoiser().eval().requires_grad_(False)
-            precision.prepared(self._own_reference, settings, trains=False)
+            precision.prepared(self._own_reference, settings, trains=False, fixed=reference_decay == 1.0)
         else:
             from sdpo.training.lora import Adapters
 

@@ -85,13 +85,17 @@ class Precision:
             predicted = base.predict(denoiser, noisy, timesteps, conditions)
         return predicted.float()
 
-    def prepared(self, denoiser: torch.nn.Module, settings: TrainingSettings, *, trains: bool) -> torch.nn.Module:
+    def prepared(
+        self, denoiser: torch.nn.Module, settings: TrainingSettings, *, trains: bool, fixed: bool = False
+    ) -> torch.nn.Module:
         """The denoiser in its memory layout, compiled if asked for; the same module.
 
         Args:
             denoiser: of the policy or of the reference.
             settings: ``compile`` and, for what trains, ``gradient_checkpointing``.
             trains: whether it is the policy.
+            fixed: whether its weights never change; those that every pass would round are then kept rounded, in half
+                the memory and to the same predictions.
 
         Raises:
             InputError: the denoiser has no gradient checkpointing.
@@ -108,10 +112,21 @@ class Precision:
                     "leave it out"
                 )
             enable()
+        if fixed and self.precision == "bfloat16":
+            _round_as_autocast_does(denoiser)
         if settings.compile:
             # In place, so that names of weights stay as they are.
             denoiser.compile()
         return denoiser
+
+
+def _round_as_autocast_does(denoiser: torch.nn.Module) -> None:
+    """Round what autocast rounds before each product: weights and biases of linear layers and convolutions."""
+    import torch
+
+    for module in denoiser.modules():
+        if isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
+            module.to(torch.bfloat16)
 
 
 def create(settings: TrainingSettings, device: str) -> Precision:

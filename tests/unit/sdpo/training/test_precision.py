@@ -10,7 +10,7 @@ import torch
 
 from artifacts import layout
 from artifacts.errors import InputError
-from sdpo.bases import open_described
+from sdpo.bases import open_base, open_described
 from sdpo.objectives import create
 from sdpo.pairs import cache
 from sdpo.training import precision
@@ -60,6 +60,25 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
     assert find_device("cpu", local_index=1) == "cpu"
     with pytest.raises(InputError, match=r"process 2 .* finds 2; lower execution.processes"):
         find_device("auto", local_index=2)
+
+
+@pytest.mark.parametrize("family", ["sd15", "sdxl"])
+def test_a_reference_that_stays_is_kept_as_autocast_rounds_it(
+    family: str, tiny_sd15: Path, tiny_sdxl: Path, job: Job
+) -> None:
+    """To the bit the same predictions, and half of the memory."""
+    base = open_base(family, {"sd15": tiny_sd15, "sdxl": tiny_sdxl}[family])
+    settings = TrainingSettings(**{**job()["training"], "precision": "bfloat16"})
+    computing = precision.create(settings, "cpu")
+    exact, kept = (base.load_denoiser() for _ in range(2))
+    computing.prepared(kept, settings, trains=False, fixed=True)
+    conditions = {**base.encode_prompts(["a cat", "a dog"]), **base.image_conditions(torch.full((2, 6), 32))}
+    noisy = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        first, second = (computing.predict(base, x, noisy, torch.tensor([3, 900]), conditions) for x in (exact, kept))
+    assert torch.equal(first, second)
+    sizes = [sum(p.numel() * p.element_size() for p in x.parameters()) for x in (exact, kept)]
+    assert sizes[1] / sizes[0] == pytest.approx(0.5, abs=0.02)
 
 
 def test_bfloat16_is_in_the_denoiser_alone(tiny_world: World, tiny_job: Job) -> None:
