@@ -69,6 +69,12 @@ class ClusterBenchmark:
     def root(self) -> Path:
         return self.folder / "results/small"
 
+    def copied(self, folder: Path) -> ClusterBenchmark:
+        """The same benchmark with all its results in another folder."""
+        ignore = shutil.ignore_patterns("locks", "log")
+        shutil.copytree(self.folder, folder, symlinks=True, ignore=ignore, dirs_exist_ok=True)
+        return ClusterBenchmark(folder, self.slurm, self.config)
+
     def start(self, *arguments: str, profile: str = "slurm", output: str = "output") -> subprocess.Popen[bytes]:
         """Start it; what it prints goes to a file of the folder."""
         (self.folder / "bench.yaml").write_text(yaml.safe_dump(self.config, sort_keys=False))
@@ -148,25 +154,25 @@ def new_benchmark(tmp_path: Path, slurm: Any) -> ClusterBenchmark:
     return ClusterBenchmark(tmp_path, slurm, CONFIG)
 
 
-def _slow(folder: Path, finished: ClusterBenchmark) -> ClusterBenchmark:
-    for name in ("pairs", "prompts", "jobs/pairs", "jobs/prompts"):
-        shutil.copytree(finished.root / name, folder / "results/small" / name)
-    shutil.copytree(finished.folder / ".snakemake/metadata", folder / ".snakemake/metadata")
-    benchmark = ClusterBenchmark(folder, finished.slurm, CONFIG)
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory: pytest.TempPathFactory, slurm: Any) -> ClusterBenchmark:
+    """The benchmark as far as its pairs. A step of its training takes about a second, and none saves a state."""
+    benchmark = ClusterBenchmark(tmp_path_factory.mktemp("pairs"), slurm, CONFIG)
     benchmark.config["training"] |= {"steps": 20, "batch_size": 96, "micro_batch_size": 8}
+    benchmark.wait(benchmark.start("results/small/jobs/pairs/renders.json", profile="default"))
     return benchmark
 
 
 @pytest.fixture
-def slow_training(tmp_path: Path, finished_locally: ClusterBenchmark) -> ClusterBenchmark:
-    """Prompts and pairs are there, and training `dpo/0` takes about a second a step, and saves no state on the way."""
-    return _slow(tmp_path, finished_locally)
+def slow_training(tmp_path: Path, pairs: ClusterBenchmark) -> ClusterBenchmark:
+    """A copy of it, to be trained."""
+    return pairs.copied(tmp_path)
 
 
 @pytest.fixture(scope="session")
-def undisturbed_weights(tmp_path_factory: pytest.TempPathFactory, finished_locally: ClusterBenchmark) -> bytes:
-    """Weights of the slow training that nothing has interrupted, and that ran without Slurm."""
-    benchmark = _slow(tmp_path_factory.mktemp("undisturbed"), finished_locally)
+def undisturbed_weights(tmp_path_factory: pytest.TempPathFactory, pairs: ClusterBenchmark) -> bytes:
+    """Its weights after a training that nothing has interrupted, and that ran without Slurm."""
+    benchmark = pairs.copied(tmp_path_factory.mktemp("undisturbed"))
     benchmark.wait(benchmark.start("results/small/jobs/train/dpo/0.json", profile="default"))
     return benchmark.weights()
 
