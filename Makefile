@@ -43,8 +43,8 @@ toy-surface-base: $(STAMP) ## pretrain the toy surface's base from a seed, in pl
 # A process that runs out of tests takes over half of what the other still has to do.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
-check: lint ## check the code and run the fast tests: under two minutes on two cores, with mypy's cache
-	@$(PYTEST) --quiet -m "not slow"
+check: lint ## check the code and run the fast tests
+	@$(PYTEST) --quiet -m "not slow" tests/unit
 
 test: lint ## check the code and run all tests
 	@$(PYTEST)
@@ -54,7 +54,7 @@ NUMERIC := tests/parity $(addprefix tests/unit/sdpo/,test_safeguard.py objective
 	diffusion bases/test_diffusers_bases.py) $(addprefix tests/unit/evals/,generation/test_sampling.py \
 	generation/test_text_to_image.py scoring/test_seen_images.py tables/test_statistics.py \
 	$(addprefix scorers/test_,aesthetic.py imagereward.py open_clip.py pickscore.py))
-NUMERIC_PYTEST := $(PYTEST) --quiet -m "not slow" $(NUMERIC)
+NUMERIC_PYTEST := $(PYTEST) --quiet $(NUMERIC)
 
 test-rounding: $(STAMP) ## run the numeric tests as other processors round: plain and AVX2 kernels, and any other order of sums
 	@ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(NUMERIC_PYTEST)

@@ -18,8 +18,8 @@ from pipeline.job_environment import QUIET
 
 Once = Callable[[str, Callable[[Path], None]], Path]
 SLOW = {"warm", "weights", "workflow", "finished_workflow", "planned_jobs"}
-SLOW |= {"pair_cache", "tiny_world", "tiny_sd15_world", "tiny_benchmark"}
-"""Fixtures that train, encode pairs, start commands, or are there to have a whole report written."""
+SLOW |= {"base_path", "tiny_sd15", "tiny_sdxl", "pair_cache", "tiny_benchmark"}
+"""Fixtures that start commands, are a base, which trains, encodes or draws, or have a whole report written."""
 
 
 @pytest.hookimpl(tryfirst=True)

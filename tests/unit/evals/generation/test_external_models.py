@@ -17,6 +17,8 @@ from evals.generation.external_models import load, locate, weight_files
 from evals.generation.settings import ExternalModel
 from evals.generation.text_to_image import Pipeline
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def base(save_tiny_base: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:

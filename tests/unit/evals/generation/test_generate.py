@@ -23,6 +23,8 @@ from evals.generation.generate import collect_shards, generate, share
 from evals.generation.sampling import SamplingSettings, noise_seed
 from evals.generation.text_to_image import Pipeline
 
+pytestmark = pytest.mark.slow
+
 SEEN = {"seen-00000": "a small red circle on a blue background", "seen-00001": "", "seen-00002": "a cat"}
 SETTINGS = {"scheduler": "ddim", "steps": 2, "guidance_scale": 4.0, "seed": 5, "batch_size": 2}
 

@@ -16,6 +16,8 @@ from evals.generation.external_models import load, locate, weight_files
 from evals.generation.settings import ExternalModel
 from evals.generation.text_to_image import Pipeline
 
+pytestmark = pytest.mark.slow
+
 LAYER = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"
 FLAT = f"lora_unet_{LAYER.replace('.', '_')}"
 PEFT = f"base_model.model.{LAYER}"

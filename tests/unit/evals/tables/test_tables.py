@@ -28,6 +28,8 @@ from evals.tables.main_table import row_order
 from evals.tables.matrices import ScoreMatrices
 from evals.tables.statistics import sign_test
 
+pytestmark = pytest.mark.slow
+
 Scores = Callable[[str, int | None, str, str], np.ndarray]
 
 
@@ -469,7 +471,6 @@ def in_memory(world: World, comparison: Comparison, scores: Scores) -> ScoreMatr
     return ScoreMatrices(models, units, values, {})
 
 
-@pytest.mark.slow
 def test_what_the_tables_decide_of_nothing_is_chance(tmp_path: Path) -> None:
     """Three seeds of three times the prompts' standard error, and no true effect by any of 400 scorers."""
     world = World(tmp_path, {"seen": 100}, {f"scorer{i}": "x" for i in range(400)})

@@ -18,6 +18,8 @@ from sdpo.objective_check.properties import CHECKS, Draw, gradients, leaves, pai
 from sdpo.objectives import Objective, PairPrediction, create, load, names
 from sdpo.training.gradients import accumulate_gradients
 
+pytestmark = pytest.mark.slow
+
 # Whatever is there, and hyperparameters away from their defaults.
 CASES = [(name, case) for name in names() for case in cases(load(name).Parameters)]
 CASES += [

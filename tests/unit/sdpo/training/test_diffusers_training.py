@@ -27,6 +27,8 @@ from sdpo.pairs import Pair, cache
 from sdpo.training.drawing import draw
 from sdpo.training.job import train
 
+pytestmark = pytest.mark.slow
+
 FAMILIES = ("sd15", "sdxl")
 PARAMETERS: dict[str, dict[str, Any]] = {
     "anchored_dpo": {"beta": 2000.0, "anchor": "winner"},
