@@ -57,8 +57,9 @@ def unlock(folder: str | Path) -> list[str]:
         raise InputError(
             f"{locks}: nothing says which workflow holds it, perhaps one on another machine; delete it if none runs"
         )
-    done = [f"stopped a job of a killed workflow (process {pid})" for pid in _stop_orphans(folder)]
-    done += _cancel_on_slurm(folder)
+    # First, since where Slurm's node is this machine, its jobs are processes here too, which would get less time.
+    done = _cancel_on_slurm(folder)
+    done += [f"stopped a job of a killed workflow (process {pid})" for pid in _stop_orphans(folder)]
     if locked:
         shutil.rmtree(locks)
         done.append("removed the lock of a killed workflow")
