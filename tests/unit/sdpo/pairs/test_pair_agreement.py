@@ -22,11 +22,11 @@ TEXTS = ["", "h", " H\t", "other"]
 
 
 def won(winner: int, loser: int, prompt: int = 1, split: str = "train") -> Row:
-    return Row(prompt, winner, loser, 1.0, split)
+    return Row(prompt, winner, loser, 1.0, split, number=0)
 
 
 def tied(prompt: int = 1, split: str = "train") -> Row:
-    return Row(prompt, -1, -1, 0.5, split)
+    return Row(prompt, -1, -1, 0.5, split, number=0)
 
 
 def test_the_majority_stays_and_a_draw_is_a_tie() -> None:
