@@ -83,6 +83,7 @@ def _names() -> str:
         "`base.family`": registries.base_families(),
         "`pairs.<name>.source`": registries.pair_sources(),
         "`variants[].objective`": registries.objectives(),
+        "`training.loggers`": registries.loggers(),
         "`prompt_sets.<name>.source`": registries.prompt_sources(),
         "`generation.protocol`": registries.generation_protocols(),
         "`generation.scheduler`": registries.schedulers(),

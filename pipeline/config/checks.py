@@ -72,6 +72,10 @@ def _broken(data: Raw) -> Iterator[Problem]:
     used.append(
         (("base", "family"), raw.block(data, "base").get("family"), registries.base_families, registries.family)
     )
+    for owner, block in [((), data), *((("variants", i), v) for i, v in raw.listed(data, "variants"))]:
+        listed = raw.block(block, "training").get("loggers")
+        for i, name in enumerate(listed if isinstance(listed, list) else []):
+            used.append(((*owner, "training", "loggers", i), name, registries.loggers, registries.logger))
     for path, name, names, load in used:
         if isinstance(name, str) and name in names():
             try:

@@ -14,6 +14,7 @@ import evals.scorers
 import sdpo.bases
 import sdpo.objectives
 import sdpo.pairs
+import sdpo.training.loggers
 
 if TYPE_CHECKING:
     from sdpo.objectives import ObjectiveModule
@@ -82,6 +83,16 @@ def prompt_sources() -> list[str]:
 def objectives() -> list[str]:
     """Names of all objectives."""
     return sdpo.objectives.names()
+
+
+def loggers() -> list[str]:
+    """Names of all loggers."""
+    return sdpo.training.loggers.names()
+
+
+def logger(name: str) -> ModuleType:
+    """Module of a logger."""
+    return sdpo.training.loggers.REGISTRY.load(name)
 
 
 def scorers() -> list[str]:

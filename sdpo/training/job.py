@@ -15,7 +15,7 @@ from artifacts.block import checked
 from artifacts.contracts import write_table
 from artifacts.device import device_name
 from artifacts.provenance import describe
-from sdpo.training import checkpoint, precision, processes
+from sdpo.training import checkpoint, loggers, precision, processes
 from sdpo.training.heldout_drift import HeldoutProbe
 from sdpo.training.processes import Processes
 from sdpo.training.run import TrainingRun
@@ -125,7 +125,11 @@ def train_variant(spec: Mapping[str, Any], budget: TimeBudget | None = None) -> 
                 samples=samples,
             )
             run.resume(_newest(states[-1], own, settings.steps))
-            run.go(states[-1], budget)
+            described = loggers.LoggedRun(Path(job.root).name, name, digest, run.step, states[-1], about)
+            # A run that only writes its model again has no rows.
+            chosen = settings.loggers if own.main and run.step < settings.steps else []
+            with loggers.opened(chosen, described) as listener:
+                run.go(states[-1], budget, listener)
             if own.main:
                 provenance = describe(
                     stage="train",

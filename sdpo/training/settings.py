@@ -9,10 +9,12 @@ from pydantic import Field
 
 from artifacts.block import BaseBlock, Block, JobSpec, Name, Seed, checked
 from artifacts.errors import InputError
+from artifacts.validation import known
+from sdpo.training.loggers import names as logger_names
 
 RUN = (
     *("log_every", "drift_every", "sample_every", "sample_prompts"),
-    *("checkpoint_every", "kept_checkpoints", "keep_state"),
+    *("checkpoint_every", "kept_checkpoints", "keep_state", "loggers"),
     *("device", "threads", "gradient_checkpointing"),
 )
 """Settings on which no weight depends, but for the rounding of another device or number of threads.
@@ -127,6 +129,11 @@ class TrainingSettings(Block):
         default=4,
         ge=1,
         description="Held-out prompts that sample images are drawn for: a sample, the same for every model.",
+    )
+    loggers: list[Annotated[str, known("logger", logger_names)]] = Field(
+        default=[],
+        description="Where the rows of the log go too while a training goes on: `mlflow` to the server that the "
+        "environment variable MLFLOW_TRACKING_URI names, or a plug-in's.",
     )
     threads: int = Field(
         default=1, ge=1, description="CPU threads of a training run; results are bit-equal only for equal numbers."

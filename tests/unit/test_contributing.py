@@ -22,6 +22,7 @@ from artifacts.errors import InputError
 from evals.scoring.scorer_check import Subject
 from evals.scoring.scorer_check import failures as scorer_failures
 from sdpo.objective_check.command import failures as objective_failures
+from sdpo.training.loggers import LoggedRun
 
 PAGE = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 EXAMPLES = dict(re.findall(r"`(\S+?\.py)`:?\n\n```python\n(.*?)```", PAGE, flags=re.S))
@@ -39,7 +40,10 @@ def dropped_in(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pyte
 
 def test_there_is_one_example_of_each_kind() -> None:
     kinds = {str(Path(file).parent) for file in EXAMPLES}
-    assert kinds == {"sdpo/objectives", "evals/scorers", "sdpo/bases", "evals/prompts/sources", "sdpo/pairs/sources"}
+    assert kinds == {
+        *("sdpo/objectives", "sdpo/bases", "sdpo/pairs/sources", "sdpo/training/loggers"),
+        *("evals/scorers", "evals/prompts/sources"),
+    }
 
 
 @pytest.mark.parametrize("dropped_in", ["sdpo/objectives/hinge.py"], indirect=True)
@@ -128,3 +132,23 @@ def test_pair_source(dropped_in: ModuleType, request: pytest.FixtureRequest, tmp
     (tmp_path / "pairs.jsonl").write_text(json.dumps({**row, "images": ["red.png", "no.png"]}), encoding="utf-8")
     with pytest.raises(InputError, match=r"pairs\.jsonl, line 1: "):
         list(sdpo.pairs.read(name, options, base_path=tmp_path))
+
+
+@pytest.mark.parametrize("dropped_in", ["sdpo/training/loggers/tensorboard.py"], indirect=True)
+def test_logger(dropped_in: ModuleType, tmp_path: Path) -> None:
+    """The second process goes on from step 2: what the first had logged after it is passed over."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    for step, losses in ((0, (0.5, 0.25, 0.125)), (2, (0.0625,))):
+        run = LoggedRun("toy", "mini/dmpo/seed0", "d" * 64, step, tmp_path, {})
+        logger = dropped_in.REGISTRY.load("tensorboard").create(run)
+        for i, loss in enumerate(losses):
+            logger.log(step + 1 + i, {"training/loss": loss, "training/margin": None})
+        logger.close(finished=True)
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert events.Tags()["scalars"] == ["training/loss"]
+    assert [(event.step, event.value) for event in events.Scalars("training/loss")] == [
+        (1, 0.5),
+        (2, 0.25),
+        (3, 0.0625),
+    ]

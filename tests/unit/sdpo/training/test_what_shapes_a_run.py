@@ -28,6 +28,7 @@ OTHER: dict[str, Any] = {
     "checkpoint_every": 100,
     "kept_checkpoints": 5,
     "keep_state": True,
+    "loggers": ["mlflow"],
     "device": "cpu",
     "threads": 2,
     "gradient_checkpointing": True,
