@@ -9,12 +9,13 @@ step that is not finite.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from artifacts import atomic
 from artifacts.atomic import file_sha256, replaced_file, write_text
@@ -51,10 +52,25 @@ def save(folder: Path, step: int, state: dict[str, Any], *, kept: int = KEPT) ->
 
     path = folder / f"{_stem(step)}.pt"
     with replaced_file(path) as temporary:
-        torch.save(state, temporary)
-        write_text(_checksum(path), f"{file_sha256(temporary)}\n")
+        with temporary.open("wb") as file:
+            torch.save(state, hashed := _Hashed(file))
+        write_text(_checksum(path), f"{hashed.sha256.hexdigest()}\n")
     for old in _saved(folder)[:-kept]:
         _drop(old)
+
+
+class _Hashed:
+    """A file that is hashed as it is written from front to back, as torch writes: gigabytes need not be read again."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self.sha256 = file, hashlib.sha256()
+
+    def write(self, data: bytes | memoryview) -> int:
+        self.sha256.update(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 def drop_after(folder: Path, step: int) -> None:

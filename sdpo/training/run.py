@@ -22,6 +22,7 @@ from sdpo.training.gradients import PairGradients
 from sdpo.training.policy import Policy
 from sdpo.training.processes import Processes, micro_batches
 from sdpo.training.run_log import Row, RunLog, Table, cut_back
+from sdpo.training.state_writing import StateWriter
 from sdpo.training.time_budget import StepDropped, StoppedEarly, TimeBudget
 
 if TYPE_CHECKING:
@@ -117,11 +118,12 @@ class TrainingRun:
         """
         settings, budget = self.settings, budget or TimeBudget()
         clock, since, saved = time.perf_counter(), self.step, self.step
-        slowest_step = slowest_save = 0.0
+        slowest_step = 0.0
         shown = self.label if self.processes.main else None
         steps = range(self.step + 1, settings.steps + 1)
         with (
             self._opened_log(state_folder, listener) if self.processes.main else nullcontext() as log,
+            StateWriter() as writer,
             budget.heeding_sigterm(),
             progress(total=settings.steps, initial=self.step, label=shown, unit="step") as bar,
         ):
@@ -133,7 +135,8 @@ class TrainingRun:
                     row = self.take_step(drawn, state_folder, budget)
                 except StepDropped:
                     if saved < self.step:
-                        self._save(state_folder, log)
+                        self._save(state_folder, writer, log)
+                    self._settle(writer)
                     raise self._left(budget.reason_to_leave(0.0)) from None
                 last = self.step == settings.steps
                 if self._is_due("training", self.step):
@@ -149,16 +152,16 @@ class TrainingRun:
                     with self.policy.as_exported() as denoiser:
                         self.samples.draw(denoiser, self.step)
                 slowest_step = max(slowest_step, time.perf_counter() - began)
-                reason = None if last else budget.reason_to_leave(slowest_step + 2 * slowest_save)
+                reason = None if last else budget.reason_to_leave(slowest_step + 2 * writer.longest)
                 # Where one process has to leave, all do, after the same step.
                 leaving = self.processes.any(reason is not None)
                 if self.step % settings.checkpoint_every == 0 or last or leaving:
-                    saving = time.perf_counter()
-                    self._save(state_folder, log)
+                    self._save(state_folder, writer, log)
                     saved = self.step
-                    slowest_save = max(slowest_save, time.perf_counter() - saving)
                 bar.update()
                 began = time.perf_counter()
+                if last or leaving:
+                    self._settle(writer)
                 if leaving:
                     raise self._left(reason)
 
@@ -185,11 +188,14 @@ class TrainingRun:
             f"{f': {reason}' if reason else ''}; run it again to go on"
         )
 
-    def _save(self, folder: Path, log: RunLog | None) -> None:
+    def _save(self, folder: Path, writer: StateWriter, log: RunLog | None) -> None:
         if log is not None:
             log.sync()
-            checkpoint.save(folder, self.step, self.state(), kept=self.settings.kept_checkpoints)
-        # Until the state is whole, no process may leave.
+            writer.write(folder, self.step, self.state(), kept=self.settings.kept_checkpoints)
+
+    def _settle(self, writer: StateWriter) -> None:
+        """Until the last state is whole, no process may leave."""
+        writer.finish()
         self.processes.wait()
 
     def measured_drift(self) -> dict[str, float]:
