@@ -1,7 +1,8 @@
 """Where each file of a benchmark lies: the only place that spells these paths.
 
 ``root`` is ``results/<benchmark>``. A model's name is ``<base>/<variant>/seed<k>``, or ``<base>/base`` for the
-untrained base, or ``<base>/<name>`` for one from elsewhere, and is used as a path.
+untrained base, or ``<base>/<name>`` for one from elsewhere, and is used as a path. A variant at a step of its training,
+``<variant>@<step>``, stands in the place of a variant.
 """
 
 from __future__ import annotations
@@ -17,6 +18,11 @@ MODEL_FILES = ("provenance.json", "training.parquet", "drift.parquet")
 def model_name(base: str, variant: str, seed: int) -> str:
     """Name of a trained model."""
     return f"{base}/{variant}/seed{seed}"
+
+
+def at_step(variant: str, step: int) -> str:
+    """A variant after so many steps of its training, in models' names and in tables; no variant's name has an ``@``."""
+    return f"{variant}@{step}"
 
 
 def base_model_name(base: str) -> str:

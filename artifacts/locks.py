@@ -79,6 +79,18 @@ def opened(path: Path) -> IO[bytes]:
     return open(path, "ab", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o666))
 
 
+def is_held(path: Path) -> bool | None:
+    """Whether a process holds a lock file now; ``None`` where that cannot be told. Nothing is written or waited for."""
+    try:
+        with path.open("r+b") as file:
+            free = locked(file)
+            return None if free is None else not free
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return None
+
+
 @contextmanager
 def held(path: Path, *, doing: str, busy: str | None = None) -> Iterator[bool]:
     """Hold a lock file alone.

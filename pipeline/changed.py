@@ -29,7 +29,7 @@ def changed(plan: Plan, made: Made) -> list[str]:
         ("models", _elsewhere(was), _elsewhere(now)),
     ):
         keys += _differing(key, before, after)
-    trained = {name: _settings(plan, name) for name in plan.variants}
+    trained = {row: _settings(plan, name, step) for row, (name, step) in plan.compared_variants.items()}
     # What was trained before these were recorded is not known.
     keys += [key for key in _differing("variants", made.trained, trained) if made.trained]
     return [*keys, *_limits(plan)]
@@ -61,8 +61,8 @@ def _elsewhere(comparison: Comparison) -> dict[str, Any]:
     return {model.variant: model.model_dump() for model in comparison.models if model.seed is None}
 
 
-def _settings(plan: Plan, variant: str) -> dict[str, Any]:
-    """What :func:`evals.tables.trainings.trainings` records of a variant, as the config has it."""
+def _settings(plan: Plan, variant: str, step: int | None) -> dict[str, Any]:
+    """What :func:`evals.tables.trainings.trainings` records of a variant at a step, as the config has it."""
     from evals.tables.trainings import SETTINGS
 
     own, training = plan.variants[variant], plan.training(variant).model_dump()
@@ -72,6 +72,7 @@ def _settings(plan: Plan, variant: str) -> dict[str, Any]:
         "safeguard": {} if own.safeguard is None else own.safeguard.model_dump(mode="json"),
         "pairs": own.pairs,
         **{name: training[name] for name in SETTINGS},
+        **({} if step is None else {"steps": step}),
     }
 
 

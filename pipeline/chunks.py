@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
+from artifacts import layout
 from pipeline.variant_settings import VariantSettings
 
 T = TypeVar("T")
@@ -103,9 +104,19 @@ class Chunks(VariantSettings):
         found = [DrawnModels("base", (self.base_model,))]
         found += [DrawnModels(name, (name,)) for name in self.external_models]
         for variants, seeds in self.training_chunks:
-            name = label(variants, seeds)
-            found.append(DrawnModels(name, tuple(self.models_of(variants, seeds)), trained_by=name))
+            trained_by = label(variants, seeds)
+            for drawn in (*self._exported(variants), variants):
+                models = tuple(self.models_of(drawn, seeds))
+                found.append(DrawnModels(label(drawn, seeds), models, trained_by=trained_by))
         return found
+
+    def _exported(self, variants: Sequence[str]) -> list[tuple[str, ...]]:
+        """Those of the variants that are exported at a step, for each step: a step that is added leaves the others."""
+        steps = {variant: self.training(variant).exports for variant in variants}
+        return [
+            tuple(layout.at_step(variant, step) for variant in variants if step in steps[variant])
+            for step in sorted({step for exports in steps.values() for step in exports})
+        ]
 
 
 def label(*parts: str | Sequence[object]) -> str:

@@ -51,6 +51,14 @@ def _spec(arguments: argparse.Namespace) -> None:
     print(job.command if arguments.commands else encode(job.spec))
 
 
+def _status(arguments: argparse.Namespace) -> None:
+    from pipeline.config import load
+    from pipeline.jobs import Plan
+    from pipeline.status import report
+
+    print(report(Plan(load(arguments.config, check_files=False))))
+
+
 def _show(arguments: argparse.Namespace) -> None:
     from evals.tables import made_with, print_table
     from pipeline.changed import changed
@@ -141,6 +149,9 @@ def _parser() -> argparse.ArgumentParser:
     spec.add_argument("--stage", help="only jobs of this stage, e.g. train")
     spec.add_argument("--job", help="print the spec of the job of this name")
     spec.add_argument("--commands", action="store_true", help="print commands that can be run by hand")
+
+    status = add("status", "print how far each training is, and how much there is of what follows", _status)
+    status.add_argument("config", nargs="?", default=DEFAULT_CONFIG, metavar="CONFIG", help=config_help)
 
     show = add("show", "print the main table and where the report is", _show)
     show.add_argument("config", nargs="?", default=DEFAULT_CONFIG, metavar="CONFIG", help=config_help)

@@ -38,7 +38,8 @@ class Job:
         code: digest of the source of each member of a registry that it uses, by kind and name.
         options: settings that no result depends on.
         threads: of a training job, in all its processes.
-        scores: files that a scoring must have written, whatever its scorers were limited to when it ran.
+        wanted: files that it must have written, whatever it was told when it ran: scores of prompt sets that scorers
+            were limited to, models of steps that were not exported.
     """
 
     stage: str
@@ -50,7 +51,7 @@ class Job:
     code: Mapping[str, str | None] = field(default_factory=dict)
     options: Mapping[str, int] = field(default_factory=dict)
     threads: int = 1
-    scores: Sequence[str] = ()
+    wanted: Sequence[str] = ()
 
     @property
     def shape(self) -> Spec:
@@ -137,6 +138,12 @@ class Plan(Specs):
                 code=self._code(objectives=[self.variants[v].objective for v in variants], families=[family]),
                 options={"processes": execution.processes},
                 threads=execution.processes * max(self.training(variant).threads for variant in variants),
+                wanted=[
+                    (layout.model(self.root, model) / "provenance.json").as_posix()
+                    for row, (variant, _) in self.compared_variants.items()
+                    for model in self.models(row, seeds)
+                    if variant in variants
+                ],
             )
         for models in self.drawn:
             for sets in self.prompt_set_chunks:
@@ -173,7 +180,7 @@ class Plan(Specs):
                 sources=self.scorer_paths(scorers),
                 code=self._code(scorers=scorers),
                 options=threads,
-                scores=[
+                wanted=[
                     layout.scores(self.root, scorer, model, prompt_set).as_posix()
                     for scorer in scorers
                     for model in models

@@ -93,7 +93,7 @@ class RuleFunctions:
             return True
         if job.manifest is None:
             return False
-        lines = missing_from(job.manifest, self._contents, job.scores)
+        lines = missing_from(job.manifest, self._contents, job.wanted)
         if lines and job not in self._announced:
             self._announced.append(job)
             more = f", and {len(lines) - 1} more" if len(lines) > 1 else ""

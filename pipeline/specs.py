@@ -183,16 +183,21 @@ class Specs(Chunks):
         """All models in table order, the base first."""
         base = self.benchmark.base.name
         rows = [ComparedModel(name=self.base_model, base=base, variant="base")]
-        for name, variant in self.variants.items():
-            baseline = self.baseline(name)
+        for row, (name, step) in self.compared_variants.items():
+            variant, baseline = self.variants[name], self.baseline(name)
+            if baseline is not None and step is not None:
+                # Only at the same step does it differ by nothing but the safeguard.
+                at_step = layout.at_step(baseline, step)
+                baseline = at_step if at_step in self.compared_variants else None
             rows += [
                 ComparedModel(
-                    name=layout.model_name(base, name, seed),
+                    name=layout.model_name(base, row, seed),
                     base=base,
-                    variant=name,
+                    variant=row,
                     objective=variant.objective,
                     safeguard=variant.safeguard is not None,
                     seed=seed,
+                    step=step,
                     pairs=variant.pairs,
                     baseline=baseline,
                 )

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from artifacts import layout
 from artifacts.validation import parse
 from pipeline.config import registries
 from pipeline.config.training import Training, merged_training
 from pipeline.config.variants import Variant, baselines
 from pipeline.files import Files
+from sdpo.training.settings import without_run_settings
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,15 @@ class VariantSettings(Files):
     def variants(self) -> dict[str, Variant]:
         """Variants by name, in the config's order."""
         return {variant.name: variant for variant in self.benchmark.variants}
+
+    @cached_property
+    def compared_variants(self) -> dict[str, tuple[str, int | None]]:
+        """Rows of the tables that are trained, in order: the variant of each, and its step if that is not the last."""
+        found: dict[str, tuple[str, int | None]] = {}
+        for name in self.variants:
+            found |= {layout.at_step(name, step): (name, step) for step in self.training(name).exports}
+            found[name] = name, None
+        return found
 
     def training(self, variant: str) -> Training:
         """The variant's hyperparameters after merging with the defaults."""
@@ -44,7 +55,7 @@ class VariantSettings(Files):
                 "objective": v.objective,
                 "parameters": self.parameters(name),
                 "pairs": v.pairs,
-                "training": self.training(name),
+                "training": without_run_settings(self.training(name).model_dump()),
             }
             for name, v in self.variants.items()
         ]

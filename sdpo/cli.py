@@ -30,11 +30,20 @@ def written(stage: str, spec: Mapping[str, Any]) -> list[Path]:
         cache = Path(spec["out"])
         return [cache, *(cache / name for name in layout.PAIR_FILES)]
     return [
-        layout.model(part["root"], layout.model_name(part["base"]["name"], part["variant"], seed)) / name
+        layout.model(part["root"], layout.model_name(part["base"]["name"], variant, seed)) / name
         for part in spec.get("together", [spec])
+        for variant in written_variants(part)
         for seed in part["seeds"]
         for name in (*layout.MODEL_FILES, weights_file(part["base"]["family"]))
     ]
+
+
+def written_variants(spec: Mapping[str, Any]) -> list[str]:
+    """A variant, and the steps of it that are models of their own."""
+    from sdpo.training.settings import TrainingSettings
+
+    exports = TrainingSettings.model_validate(spec["training"]).exports
+    return [*(layout.at_step(spec["variant"], step) for step in exports), spec["variant"]]
 
 
 def _pairs(chosen: argparse.Namespace, arguments: Sequence[str]) -> None:

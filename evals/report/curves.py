@@ -54,7 +54,7 @@ class Group:
 
 
 def drift_groups(comparison: Comparison) -> tuple[Group, ...]:
-    """Curves of every trained variant, grouped, in the order of the main table.
+    """Curves of every trained variant to the end of its training, grouped, in the order of the main table.
 
     Drift is read from ``drift.parquet`` (held-out pairs), λ from ``training.parquet`` (training batches).
 
@@ -63,7 +63,7 @@ def drift_groups(comparison: Comparison) -> tuple[Group, ...]:
     """
     groups: dict[tuple[str, str, str], list[Line]] = {}
     for variant in row_order(comparison):
-        models = [model for model in comparison.of_variant(variant) if model.trained]
+        models = [model for model in comparison.of_variant(variant) if model.trained and model.step is None]
         if not models:
             continue
         folders = [layout.model(comparison.root, model.name) for model in models]

@@ -30,6 +30,7 @@ class ComparedModel(Block):
     objective: str | None = None
     safeguard: bool = False
     seed: int | None = Field(default=None, description="Null for all that was not trained here.")
+    step: int | None = Field(default=None, description="Step of its training, if that is not the last.")
     pairs: str | None = None
     baseline: str | None = Field(default=None, description="The variant that differs only by having no safeguard.")
 

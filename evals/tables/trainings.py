@@ -45,6 +45,7 @@ def trainings(comparison: Comparison) -> dict[str, dict[str, Any]]:
             "safeguard": dict(_mapping(objective.get("safeguard"))),
             "pairs": model.pairs,
             **{name: training[name] for name in SETTINGS if name in training},
+            **({} if model.step is None else {"steps": model.step}),
         }
     return found
 

@@ -62,7 +62,7 @@ class Benchmark(Block):
     comparisons: list[Annotated[list[str], Field(min_length=2, max_length=2)]] = Field(
         default=[],
         description="Pairs of variants or models that the tables compare besides each with its base and its baseline, "
-        "`[[new, old], [new+sdpo, old+sdpo]]`; `base` is the untrained base.",
+        "`[[new, old], [new+sdpo, old+sdpo]]`; `base` is the untrained base, `new@500` a step of `training.export_at`.",
     )
     statistics: Statistics = Field(default_factory=Statistics, description="Settings of the intervals.")
     published: Published | None = Field(default=None, description="Published figures to set beside ours.")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
+from artifacts import layout
 from artifacts.errors import InputError
 from artifacts.hub import is_local
 from artifacts.validation import MISSING, Problem, check, one_of, unknown
@@ -20,6 +21,7 @@ from pipeline.config.scorer_checks import CHECKS as SCORERS
 from pipeline.config.training import Training
 from pipeline.config.variants import baselines
 from sdpo.training.processes import expected_instead
+from sdpo.training.settings import without_run_settings
 
 SOURCES: tuple[tuple[str, Callable[[], list[str]], Callable[[str], ModuleType]], ...] = (
     ("pairs", registries.pair_sources, registries.pair_source),
@@ -39,6 +41,7 @@ def cross_checks(data: Raw) -> Iterator[Problem]:
         *ELSEWHERE,
         _variants,
         _warmup,
+        _exports,
         _micro_batches,
         _baselines,
         _seeds,
@@ -156,6 +159,21 @@ def _warmup(data: Raw) -> Iterator[Problem]:
             yield Problem((*path, "warmup_steps"), warmup, f"expected at most the number of steps, which is {steps}")
 
 
+def _exports(data: Raw) -> Iterator[Problem]:
+    """Steps that are exported and not before the last, after merging each variant with the defaults."""
+    places: list[tuple[tuple[str | int, ...], Raw]] = [(("training",), {})]
+    for index, variant in raw.listed(data, "variants"):
+        if {"steps", "export_at"} & set(raw.block(variant, "training")):
+            places.append((("variants", index, "training"), variant))
+    for path, variant in places:
+        merged = _training(data, variant)
+        listed, steps = merged["export_at"], merged["steps"]
+        for index, step in enumerate(listed if isinstance(listed, list) else []):
+            if isinstance(step, int) and isinstance(steps, int) and step >= steps:
+                expected = f"expected less than the number of steps, {steps}, whose model is written in any case"
+                yield Problem((*path, "export_at", index), step, expected)
+
+
 def _micro_batches(data: Raw) -> Iterator[Problem]:
     """Processes of a training that cannot share its micro-batches."""
     processes = raw.block(data, "execution").get("processes", 1)
@@ -218,7 +236,7 @@ def _settings(data: Raw, variant: Raw) -> dict[str, Any]:
         "objective": name,
         "parameters": parameters,
         "pairs": variant.get("pairs"),
-        "training": _training(data, variant),
+        "training": without_run_settings(_training(data, variant)),
     }
 
 
@@ -297,7 +315,12 @@ def _audit(data: Raw) -> Iterator[Problem]:
 
 def _comparisons(data: Raw) -> Iterator[Problem]:
     """Pairs that the tables are asked for: two different rows each, and each pair once."""
-    rows = [RESERVED_VARIANT, *(v["name"] for _, v in raw.listed(data, "variants") if isinstance(v.get("name"), str))]
+    rows = [RESERVED_VARIANT]
+    for _, variant in raw.listed(data, "variants"):
+        if isinstance(name := variant.get("name"), str):
+            exported = _training(data, variant)["export_at"]
+            rows += [layout.at_step(name, step) for step in exported] if isinstance(exported, list) else []
+            rows.append(name)
     for key in ("other_bases", "models"):
         rows += [block["name"] for _, block in raw.listed(data, key) if isinstance(block.get("name"), str)]
     listed = data.get("comparisons")

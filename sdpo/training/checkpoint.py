@@ -38,6 +38,11 @@ def _saved(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*.pt"))
 
 
+def newest_file(folder: Path) -> Path | None:
+    """The newest state's file, whatever is in it."""
+    return max(_saved(folder), default=None)
+
+
 def _stem(step: int) -> str:
     return f"step-{step:08d}"
 

@@ -48,6 +48,7 @@ class TrainingRun:
         device: ``cpu`` or ``cuda:0``.
         processes: those that train this model together.
         samples: draws images on the way.
+        stop: step at which it ends; the last of the settings by default, which shape the learning rate in any case.
 
     Raises:
         InputError: bad settings.
@@ -66,6 +67,7 @@ class TrainingRun:
         device: str = "cpu",
         processes: Processes | None = None,
         samples: SampleImages | None = None,
+        stop: int | None = None,
     ) -> None:
         self.base, self.settings, self.pairs, self.probe = base, settings, pairs, probe
         self.seed, self.label, self.device, self.samples = seed, label, device, samples
@@ -82,6 +84,7 @@ class TrainingRun:
         )
         parts = micro_batches(settings, objective, self.processes.count)
         self._parts, self._turns = self.processes.share(parts), -(-len(parts) // self.processes.count)
+        self.stop = settings.steps if stop is None else stop
         self.step = 0
         self.resumed_from = 0
 
@@ -93,7 +96,7 @@ class TrainingRun:
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = self.resumed_from = state["step"]
         if self.processes.main:
-            print(f"{self.label}: resumed at step {self.step} of {self.settings.steps}", file=sys.stderr)
+            print(f"{self.label}: resumed at step {self.step} of {self.stop}", file=sys.stderr)
 
     def state(self) -> dict[str, Any]:
         """Everything that :meth:`resume` needs."""
@@ -104,13 +107,16 @@ class TrainingRun:
         state_folder: Path,
         budget: TimeBudget | None = None,
         listener: Callable[[int, Row], None] | None = None,
+        export: Callable[[int], None] | None = None,
     ) -> None:
-        """Train to the end, logging, measuring drift and saving state on the way.
+        """Train to the end, logging, measuring drift, saving state and exporting on the way.
 
         Args:
             state_folder: where states and log lie, and the batch of a step that is not finite.
             budget: when to leave; never by default.
             listener: is given every row of the log, as :class:`sdpo.training.run_log.RunLog` says.
+            export: writes the model of a step, those of the settings' ``exports`` that come before the end; called in
+                the main process.
 
         Raises:
             InputError: a step is not finite.
@@ -120,12 +126,12 @@ class TrainingRun:
         clock, since, saved = time.perf_counter(), self.step, self.step
         slowest_step = 0.0
         shown = self.label if self.processes.main else None
-        steps = range(self.step + 1, settings.steps + 1)
+        steps = range(self.step + 1, self.stop + 1)
         with (
             self._opened_log(state_folder, listener) if self.processes.main else nullcontext() as log,
             StateWriter() as writer,
             budget.heeding_sigterm(),
-            progress(total=settings.steps, initial=self.step, label=shown, unit="step") as bar,
+            progress(total=self.stop, initial=self.step, label=shown, unit="step") as bar,
         ):
             if not self.step:
                 self._note(log, "drift", self.measured_drift())
@@ -138,7 +144,7 @@ class TrainingRun:
                         self._save(state_folder, writer, log)
                     self._settle(writer)
                     raise self._left(budget.reason_to_leave(0.0)) from None
-                last = self.step == settings.steps
+                last = self.step == self.stop
                 if self._is_due("training", self.step):
                     elapsed = max(time.perf_counter() - clock, 1e-9)
                     row["samples_per_second"] = (self.step - since) * settings.batch_size / elapsed
@@ -148,9 +154,16 @@ class TrainingRun:
                     clock, since = time.perf_counter(), self.step
                 if self._is_due("drift", self.step):
                     self._note(log, "drift", self.measured_drift())
-                if self.samples is not None and (self.step % settings.sample_every == 0 or last):
+                if self.samples is not None and (
+                    self.step % settings.sample_every == 0 or self._is_exported(self.step)
+                ):
                     with self.policy.as_exported() as denoiser:
                         self.samples.draw(denoiser, self.step)
+                if export is not None and self.step in settings.exports and not last:
+                    # Before the state: who goes on from that has passed this step.
+                    if self.processes.main:
+                        export(self.step)
+                    self.processes.wait()
                 slowest_step = max(slowest_step, time.perf_counter() - began)
                 reason = None if last else budget.reason_to_leave(slowest_step + 2 * writer.longest)
                 # Where one process has to leave, all do, after the same step.
@@ -175,7 +188,10 @@ class TrainingRun:
     def _is_due(self, table: Table, step: int) -> bool:
         """Whether a table has a row of this step."""
         every = {"training": self.settings.log_every, "drift": self.settings.drift_every}[table]
-        return step % every == 0 or step == self.settings.steps
+        return step % every == 0 or self._is_exported(step)
+
+    def _is_exported(self, step: int) -> bool:
+        return step == self.stop or step in self.settings.exports
 
     @staticmethod
     def _note(log: RunLog | None, table: Table, row: Row) -> None:
@@ -184,7 +200,7 @@ class TrainingRun:
 
     def _left(self, reason: str | None) -> StoppedEarly:
         return StoppedEarly(
-            f"{self.label}: left after step {self.step} of {self.settings.steps}, its state saved"
+            f"{self.label}: left after step {self.step} of {self.stop}, its state saved"
             f"{f': {reason}' if reason else ''}; run it again to go on"
         )
 

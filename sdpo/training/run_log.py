@@ -18,6 +18,8 @@ from typing import Any, Literal
 Table = Literal["training", "drift"]
 TABLES: tuple[Table, ...] = ("training", "drift")
 Row = Mapping[str, Any]
+_LONGEST = 1 << 16
+"""Bytes in which the last two lines of a file lie."""
 
 
 def log_file(folder: Path, table: Table) -> Path:
@@ -34,6 +36,18 @@ def read_rows(folder: Path, table: Table, *, until: int | None = None) -> list[d
         until: rows of later steps are left out.
     """
     return [row for _, row in _whole_lines(log_file(folder, table)) if until is None or row["step"] <= until]
+
+
+def last_row(folder: Path, table: Table) -> dict[str, Any] | None:
+    """The last whole row of one table, found from the end of the file."""
+    try:
+        with log_file(folder, table).open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _LONGEST))
+            lines = file.read().splitlines(keepends=True)
+    except FileNotFoundError:
+        return None
+    found = [row for line in lines[-2:] if (row := _row(line)) is not None]
+    return found[-1] if found else None
 
 
 def cut_back(folder: Path, step: int, keeps: Callable[[Table, int], bool]) -> None:
@@ -62,16 +76,21 @@ def _whole_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
     found: list[tuple[int, dict[str, Any]]] = []
     end = 0
     for line in path.read_bytes().splitlines(keepends=True) if path.exists() else []:
-        try:
-            row = json.loads(line)
-            row["step"]
-        except (ValueError, KeyError, TypeError):
-            break
-        if not line.endswith(b"\n"):
+        if (row := _row(line)) is None:
             break
         end += len(line)
         found.append((end, row))
     return found
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    """A line's row; ``None`` if it is not whole."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    whole = line.endswith(b"\n") and isinstance(row, dict) and isinstance(row.get("step"), int)
+    return row if whole else None
 
 
 class RunLog(AbstractContextManager["RunLog"]):

@@ -7,6 +7,7 @@ terms of α and σ, so that it serves every base. Numbers are never taken from t
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,4 +108,14 @@ class SampleImages:
         for number, image in enumerate(self.base.decode_latents(latents)):
             file = io.BytesIO()
             image.save(file, "PNG")
-            write_bytes(self.folder / f"step-{step:08d}" / f"{number:02d}.png", file.getvalue())
+            write_bytes(self.folder / _folder(step) / f"{number:02d}.png", file.getvalue())
+
+    def copy(self, target: Path, *, until: int) -> None:
+        """Copy the images of all steps up to one."""
+        for drawn in sorted(self.folder.glob("step-*")):
+            if drawn.name <= _folder(until):
+                shutil.copytree(drawn, target / drawn.name)
+
+
+def _folder(step: int) -> str:
+    return f"step-{step:08d}"

@@ -14,7 +14,7 @@ from sdpo.training.loggers import names as logger_names
 
 RUN = (
     *("log_every", "drift_every", "sample_every", "sample_prompts"),
-    *("checkpoint_every", "kept_checkpoints", "keep_state", "loggers"),
+    *("checkpoint_every", "kept_checkpoints", "keep_state", "loggers", "export_at"),
     *("device", "threads", "gradient_checkpointing"),
 )
 """Settings on which no weight depends, but for the rounding of another device or number of threads.
@@ -116,6 +116,11 @@ class TrainingSettings(Block):
         description="Keep the last checkpoint when the model is done: under `schedule: constant` a run with more "
         "`steps` goes on from it.",
     )
+    export_at: list[Annotated[int, Field(ge=1)]] = Field(
+        default=[],
+        description="Steps before the last whose models are written, drawn, scored and compared too, as "
+        "`<variant>@<step>`.",
+    )
     drift_every: int = Field(default=50, ge=1, description="Steps between measurements of the held-out drift.")
     heldout_pairs: int = Field(
         default=256,
@@ -138,6 +143,11 @@ class TrainingSettings(Block):
     threads: int = Field(
         default=1, ge=1, description="CPU threads of a training run; results are bit-equal only for equal numbers."
     )
+
+    @property
+    def exports(self) -> list[int]:
+        """Steps of :attr:`export_at` before the last, each once, in order."""
+        return sorted({step for step in self.export_at if step < self.steps})
 
     def refuse(self, owner: str, *names: str) -> None:
         """Refuse settings that a trainer of its own does not have.

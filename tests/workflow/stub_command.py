@@ -29,7 +29,12 @@ def outputs(stage: str, spec: dict) -> list[Path]:
     if stage == "train":
         parts = spec.get("together", [spec])
         root = Path(parts[0]["root"])
-        models = [layout.model_name(part["base"]["name"], part["variant"], s) for part in parts for s in part["seeds"]]
+        models = [
+            layout.model_name(part["base"]["name"], variant, seed)
+            for part in parts
+            for variant in (*(f"{part['variant']}@{step}" for step in part["training"]["export_at"]), part["variant"])
+            for seed in part["seeds"]
+        ]
         return [layout.model(root, model) / name for model in models for name in names["train"]]
     if stage in ("generate", "collect"):
         folder = partial(layout.image_shard, shard=spec["shard"]) if "shard" in spec else layout.images

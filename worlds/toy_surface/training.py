@@ -20,7 +20,7 @@ from worlds.toy_surface.stack_run import OWN_SETTINGS, StackRun
 
 NOT_HERE = (
     *("lora", "ema_decay", "precision", "channels_last", "compile", "gradient_checkpointing", "sample_every"),
-    *("keep_state", "loggers"),
+    *("keep_state", "loggers", "export_at"),
     *("schedule", "scale_learning_rate"),
 )
 """Settings of the common trainer that these models have no use for."""

@@ -10,6 +10,7 @@ import yaml
 
 from pipeline.config import ConfigError, load, validate
 from pipeline.files import Files
+from pipeline.jobs import Plan
 
 pytestmark = pytest.mark.usefixtures("few_names")
 
@@ -121,8 +122,8 @@ CASES: dict[str, tuple[Callable[[Config], None], str]] = {
         "variants[1].training.learning_rates (variant 'dmpo'): unknown key: expected one of steps, batch_size, "
         "micro_batch_size, learning_rate, scale_learning_rate, schedule, warmup_steps, optimizer, weight_decay, "
         "max_grad_norm, empty_prompt_share, lora, ema_decay, device, precision, tf32, channels_last, compile, "
-        "gradient_checkpointing, log_every, checkpoint_every, kept_checkpoints, keep_state, drift_every, "
-        "heldout_pairs, sample_every, sample_prompts, threads; did you mean 'learning_rate'?",
+        "gradient_checkpointing, log_every, checkpoint_every, kept_checkpoints, keep_state, export_at, drift_every, "
+        "heldout_pairs, sample_every, sample_prompts, loggers, threads; did you mean 'learning_rate'?",
     ),
     "unknown key of a scorer": (
         _set("scorers", "oracle", "dtpye", to="float32"),
@@ -273,6 +274,20 @@ CASES: dict[str, tuple[Callable[[Config], None], str]] = {
         _set("variants", 1, "training", to={"warmup_steps": 5}),
         "variants[1].training.warmup_steps = 5 (variant 'dmpo'): expected at most the number of steps, which is 4",
     ),
+    "a step to export that is the last": (
+        _all(_set("training", "export_at", to=[1, 3]), _set("variants", 1, "training", to={"export_at": [2, 4]})),
+        "variants[1].training.export_at[1] = 4 (variant 'dmpo'): expected less than the number of steps, 4, whose "
+        "model is written in any case",
+    ),
+    "a step to compare that is not exported": (
+        _all(_set("variants", 1, "training", to={"export_at": [3]}), _set("comparisons", to=[["dmpo@2", "dmpo@3"]])),
+        'comparisons[0][0] = "dmpo@2": unknown variant or model: expected one of base, sft, dmpo@3, dmpo, dmpo+sdpo; '
+        "did you mean 'dmpo@3'?",
+    ),
+    "unknown logger": (
+        _set("variants", 1, "training", to={"loggers": ["tensorbord"]}),
+        "variants[1].training.loggers[0] = \"tensorbord\" (variant 'dmpo'): unknown logger: expected mlflow",
+    ),
     "more processes than micro-batches": (
         _all(
             _set("training", "micro_batch_size", to=8),
@@ -352,6 +367,14 @@ def test_all_errors_at_once(config: Config) -> None:
     expected = {CASES[case][1].replace("(variant 'dmpo')", "(variant 'sft')") for case in singles}
     assert set(lines) == expected
     assert len(lines) == len(singles)
+
+
+def test_what_no_weight_depends_on_makes_no_other_baseline(config: Config) -> None:
+    config["variants"][2]["training"] = {"export_at": [2], "log_every": 1, "loggers": ["mlflow"]}
+    plan = Plan(validate(config, check_files=False))
+    assert plan.baseline("dmpo+sdpo") == "dmpo"
+    config["variants"][2]["training"] = {"batch_size": 8}
+    assert Plan(validate(config, check_files=False)).baseline("dmpo+sdpo") is None
 
 
 def test_an_ambiguous_baseline_is_asked_for(config: Config) -> None:

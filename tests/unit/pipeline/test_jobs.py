@@ -18,6 +18,7 @@ from pipeline.config import validate
 from pipeline.jobs import Plan
 from pipeline.specs import encode
 from pipeline.stages import VERSIONS
+from sdpo.cli import written as written_by_training
 
 pytestmark = pytest.mark.usefixtures("few_names")
 
@@ -240,12 +241,12 @@ def test_a_job_is_the_same_whatever_its_scorers_are_limited_to(config: Config) -
     assert job.spec["rated"] == {"oracle": ["own"]}
     assert "rated" not in job.shape
     scores = "results/tiny/scores"
-    assert job.scores == [
+    assert job.wanted == [
         f"{scores}/oracle/miniature/base/own.parquet",
         f"{scores}/pickscore/miniature/base/seen.parquet",
         f"{scores}/pickscore/miniature/base/own.parquet",
     ]
-    assert [path.as_posix() for path in written("score", job.spec)] == sorted(job.scores, key=lambda p: "/own." in p)
+    assert [path.as_posix() for path in written("score", job.spec)] == sorted(job.wanted, key=lambda p: "/own." in p)
 
 
 def test_prompts_are_judged_by_the_scorers_that_rate_them_and_no_result_depends_on_it(config: Config) -> None:
@@ -392,3 +393,52 @@ def test_seeds_prompt_sets_and_scorers_share_jobs_unless_jobs_have_a_gpu(config:
     assert (counts["train"], counts["generate"], counts["score"]) == (6, 14, 28)
     config["execution"] = {"gpu": 1, "scorers_per_job": 2}
     assert Counter(job.stage for job in plan(config).jobs())["score"] == 14
+
+
+def test_a_step_that_is_exported_is_a_model_of_its_own(config: Config) -> None:
+    """Drawn, scored and compared by jobs of its own, and trained by the job of the variant, which stays the same."""
+    before = shapes(config)
+    config["variants"][2]["training"] = {"export_at": [3, 2]}
+    after = shapes(config)
+    names = [f"dmpo+sdpo@{step}/{seed}/{prompts}" for step in (2, 3) for seed in (0, 1) for prompts in ("seen", "own")]
+    added = {("generate", name) for name in names}
+    added |= {("score", f"{name}/{scorer}") for name in names for scorer in ("oracle", "pickscore")}
+    assert set(after) - set(before) == added
+    assert changed(before, after) - added == TABLES
+    job = plan(config).job("train", "dmpo+sdpo/1")
+    folder = "results/tiny/models/miniature/dmpo+sdpo"
+    assert job.wanted == [f"{folder}{at}/seed1/provenance.json" for at in ("@2", "@3", "")]
+    assert set(job.wanted) <= {path.as_posix() for path in written_by_training("train", job.spec)}
+    drawn = plan(config).job("generate", "dmpo+sdpo@2/1/seen")
+    assert drawn.spec["models"] == ["miniature/dmpo+sdpo@2/seed1"]
+    assert "results/tiny/jobs/train/dmpo+sdpo/1.json" in drawn.inputs
+
+
+def test_exported_steps_are_compared_with_the_baseline_at_their_step(config: Config) -> None:
+    config["training"]["export_at"] = [2]
+    config["variants"][2]["training"] = {"export_at": [2, 3]}
+    config["comparisons"] = [["dmpo+sdpo@3", "dmpo+sdpo@2"]]
+    comparison = CompareSpec.model_validate(plan(config).compare_spec()).comparison
+    rows = {m.variant: (m.step, m.baseline) for m in comparison.models if m.trained}
+    assert rows == {
+        "sft@2": (2, None),
+        "sft": (None, None),
+        "dmpo@2": (2, None),
+        "dmpo": (None, None),
+        "dmpo+sdpo@2": (2, "dmpo@2"),
+        "dmpo+sdpo@3": (3, None),
+        "dmpo+sdpo": (None, "dmpo"),
+    }
+    assert list(rows) == [name for name in comparison.variants if name != "base"]
+    assert ("dmpo+sdpo@3", "dmpo+sdpo@2", "asked") in comparison.pairs
+
+
+def test_steps_of_variants_that_share_a_job_are_drawn_together(config: Config) -> None:
+    config["execution"] = {"variants_per_job": 3, "seeds_per_job": 2, "prompt_sets_per_job": 2, "scorers_per_job": 2}
+    config["training"]["export_at"] = [2]
+    config["variants"][0]["training"] = {"export_at": [3]}
+    names = [job.name for job in plan(config).jobs() if job.stage == "generate"]
+    assert names == [
+        *("base/seen~own", "dmpo@2~dmpo+sdpo@2/0-1/seen~own", "sft@3/0-1/seen~own"),
+        "sft~dmpo+sdpo/0-1/seen~own",
+    ]

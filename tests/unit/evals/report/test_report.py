@@ -32,6 +32,7 @@ from evals.tables import write_tables
 from evals.tables.comparison import Comparison
 from evals.tables.numbers import deciding, decimals, p_value
 from evals.tables.rows import DifferenceRow, DriftRow, ScoreRow, WinRateRow, read_rows
+from evals.tables.trainings import trainings
 
 GRID = GridSettings(prompt_set="seen", prompts=3, seed=0)
 SECTIONS = ["summary", "scores", "comparisons", "training", "drift", "images", "agreement", "provenance"]
@@ -418,6 +419,16 @@ def test_groups_put_the_safeguard_beside_its_baseline(tiny_benchmark: Comparison
     assert (plain.winner_drift.low[-1], plain.winner_drift.high[-1]) == pytest.approx((0.010, 0.012))
     assert plain.safe_scale is not None and set(plain.safe_scale.mean) == {1.0}
     assert guarded.safe_scale is not None and max(guarded.safe_scale.high) < 1.0
+
+
+def test_a_step_on_the_way_has_no_curve_of_its_own(tiny_benchmark: Comparison) -> None:
+    """It would be the beginning of its training's, drawn twice. What is said of its training has its own steps."""
+    models = tuple(m.model_copy(update={"step": 7}) if m.variant == "dmpo" else m for m in tiny_benchmark.models)
+    comparison = replace(tiny_benchmark, models=models)
+    (group,) = drift_groups(comparison)
+    assert [line.variant for line in group.lines] == ["dmpo+sdpo"]
+    found = trainings(comparison)
+    assert (found["dmpo"]["steps"], "steps" in found["dmpo+sdpo"]) == (7, False)
 
 
 def test_objective_without_loser_has_no_safe_scale(tiny_benchmark: Comparison) -> None:

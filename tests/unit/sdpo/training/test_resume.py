@@ -241,9 +241,9 @@ import artifacts.atomic
 spec, where = json.loads(sys.argv[1]), sys.argv[2]
 save, export = torch.save, artifacts.atomic.write_json
 
-def dying_save(state, path):
-    save(state, path)
-    if where == "save" and "step-00000003" in str(path):
+def dying_save(state, file):
+    save(state, file)
+    if where == "save" and state["step"] == 3:
         os.kill(os.getpid(), 9)
 
 def dying_export(path, value):
@@ -253,7 +253,7 @@ def dying_export(path, value):
 
 torch.save = dying_save
 import sdpo.training.job
-sdpo.training.job.write_json = dying_export
+sdpo.training.variant_training.write_json = dying_export
 sdpo.training.job.train(spec)
 """
 

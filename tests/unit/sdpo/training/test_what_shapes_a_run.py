@@ -29,6 +29,7 @@ OTHER: dict[str, Any] = {
     "kept_checkpoints": 5,
     "keep_state": True,
     "loggers": ["mlflow"],
+    "export_at": [1],
     "device": "cpu",
     "threads": 2,
     "gradient_checkpointing": True,
