@@ -129,7 +129,8 @@ class VariantTraining:
             # A run that only writes its model again has no rows.
             chosen = self.settings.loggers if own.main and run.step < run.stop else []
             benchmark = Path(self.job.root).name
-            described = loggers.LoggedRun(benchmark, name, self._digest(seed), run.step, states, self.about)
+            identity = json_sha256([benchmark, name, self._digest(seed)])
+            described = loggers.LoggedRun(benchmark, name, identity, run.step, states, self.about)
             with loggers.opened(chosen, described) as listener:
                 run.go(states, budget, listener, export if stop is None else None)
             if own.main:

@@ -35,7 +35,7 @@ class LoggedRun:
     Attributes:
         benchmark: its name.
         model: name of the model, ``<base>/<variant>/seed<k>``.
-        digest: of all that shapes the run; a run that goes on has that of before.
+        digest: of benchmark, model, and all that shapes the run; a run that goes on has that of before.
         step: from which it goes on, 0 at the start; rows of later steps may have been logged before.
         folder: of the run's states. Files that a logger writes there, in a folder of its own, stay.
         spec: base, objective and training as the job description has them.

@@ -441,21 +441,21 @@ def test_finished_variants_of_a_killed_job_are_not_trained_again(job: Job, monke
     """Of two variants with two seeds each, the job dies in the last model; each step of each model is taken once."""
     together = [{**job(seeds=(0, 1), learning_rate=rate), "variant": f"rate{rate}"} for rate in (1e-4, 2e-4)]
     taken: Counter[tuple[str, int]] = Counter()
-    step, save = TrainingRun.take_step, checkpoint.save
+    step = TrainingRun.take_step
 
     def counted(run: TrainingRun, *arguments: Any) -> dict[str, Any]:
         taken[run.label, run.step + 1] += 1
         return step(run, *arguments)
 
-    def die_in_the_last_model(folder: Path, at: int, state: dict[str, Any], **options: Any) -> None:
-        save(folder, at, state, **options)
-        if at == 4 and "rate0.0002/seed1" in str(folder):
+    def die_in_the_last_model(run: TrainingRun, *arguments: Any) -> dict[str, Any]:
+        if run.label == "rate0.0002 seed 1" and run.step == 4:
             raise KeyboardInterrupt
+        return counted(run, *arguments)
 
-    monkeypatch.setattr(TrainingRun, "take_step", counted)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(checkpoint, "save", die_in_the_last_model)
+        patch.setattr(TrainingRun, "take_step", die_in_the_last_model)
         train_together(together)
+    monkeypatch.setattr(TrainingRun, "take_step", counted)
     shutil.rmtree(Path(together[0]["root"], "models"))
     train_together(together)
     models = [f"rate{rate} seed {seed}" for rate in (1e-4, 2e-4) for seed in (0, 1)]
