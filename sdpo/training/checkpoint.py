@@ -15,7 +15,7 @@ import pickle
 import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from artifacts import atomic
 from artifacts.atomic import file_sha256, replaced_file, write_text
@@ -58,7 +58,9 @@ def save(folder: Path, step: int, state: dict[str, Any], *, kept: int = KEPT) ->
     path = folder / f"{_stem(step)}.pt"
     with replaced_file(path) as temporary:
         with temporary.open("wb") as file:
-            torch.save(state, hashed := _Hashed(file))
+            hashed = _Hashed(file)
+            # Of a file it uses these two methods.
+            torch.save(state, cast("IO[bytes]", hashed))
         write_text(_checksum(path), f"{hashed.sha256.hexdigest()}\n")
     for old in _saved(folder)[:-kept]:
         _drop(old)

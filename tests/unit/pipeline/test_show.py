@@ -26,7 +26,7 @@ Config = dict[str, Any]
 def made(config: Config) -> Made:
     """The tables of a config as they are made."""
     plan = Plan(validate(config, check_files=False))
-    trained = {name: _settings(plan, name) for name in plan.variants}
+    trained = {row: _settings(plan, name, step) for row, (name, step) in plan.compared_variants.items()}
     return Made(CompareSpec(**plan.compare_spec()).comparison, plan.benchmark.generation.model_dump(), trained)
 
 
