@@ -81,7 +81,7 @@ def listed(plan: Plan) -> Counter[str]:
     """Files by folder, when all jobs are done."""
     files: Counter[str] = Counter()
     for job in plan.jobs():
-        outputs = [*job.outputs, *job.scores]
+        outputs = [*job.outputs, *job.wanted]
         if job.manifest:
             # Log and resources of each job lie beside those of its stage.
             files.update({f"{plan.root}/logs/{job.stage}": 1, f"{plan.root}/benchmarks/{job.stage}": 1})
