@@ -1,6 +1,6 @@
 """What a table costs on a cluster that takes jobs away: GPU hours and days, simulated.
 
-Jobs, steps between states and retries are those of a config and of ``profiles/slurm``; how long a step takes is what
+Jobs and steps between states are those of a config; how long a step takes is what
 docs/real-models.md computes from one H100. A job is taken away at random, on average after ``--preempted-after`` hours,
 waits ``--wait`` minutes and goes on: from its last state, or with ``--saves`` from the step that it was at. Training
 jobs that reach the time limit save and go on in the same way. Nothing of it was run on a cluster.

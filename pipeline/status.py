@@ -54,9 +54,9 @@ def model_statuses(plan: Plan, *, now: float | None = None) -> list[ModelStatus]
         plan: of the benchmark.
         now: seconds since the epoch.
     """
-    seeds = plan.benchmark.seeds
+    seeds, now = plan.benchmark.seeds, time.time() if now is None else now
     return [
-        _model(plan, variant, step, model, time.time() if now is None else now)
+        _model(plan, variant, step, model, now)
         for row, (variant, step) in plan.compared_variants.items()
         for model in plan.models(row, seeds)
     ]

@@ -146,32 +146,32 @@ def _variants(data: Raw) -> Iterator[Problem]:
 
 
 def _warmup(data: Raw) -> Iterator[Problem]:
-    """Warm-up after merging each variant with the defaults."""
-    places: list[tuple[tuple[str | int, ...], Raw]] = [(("training",), {})]
-    for index, variant in raw.listed(data, "variants"):
-        # A variant that says nothing on it repeats the mistake of the defaults.
-        if {"steps", "warmup_steps"} & set(raw.block(variant, "training")):
-            places.append((("variants", index, "training"), variant))
-    for path, variant in places:
-        merged = _training(data, variant)
+    """Warm-up that is longer than the training."""
+    for path, merged in _trainings_that_say(data, "steps", "warmup_steps"):
         warmup, steps = merged["warmup_steps"], merged["steps"]
         if isinstance(warmup, int) and isinstance(steps, int) and warmup > steps:
             yield Problem((*path, "warmup_steps"), warmup, f"expected at most the number of steps, which is {steps}")
 
 
 def _exports(data: Raw) -> Iterator[Problem]:
-    """Steps that are exported and not before the last, after merging each variant with the defaults."""
-    places: list[tuple[tuple[str | int, ...], Raw]] = [(("training",), {})]
-    for index, variant in raw.listed(data, "variants"):
-        if {"steps", "export_at"} & set(raw.block(variant, "training")):
-            places.append((("variants", index, "training"), variant))
-    for path, variant in places:
-        merged = _training(data, variant)
+    """Steps that are exported and not before the last."""
+    for path, merged in _trainings_that_say(data, "steps", "export_at"):
         listed, steps = merged["export_at"], merged["steps"]
         for index, step in enumerate(listed if isinstance(listed, list) else []):
             if isinstance(step, int) and isinstance(steps, int) and step >= steps:
                 expected = f"expected less than the number of steps, {steps}, whose model is written in any case"
                 yield Problem((*path, "export_at", index), step, expected)
+
+
+def _trainings_that_say(data: Raw, *keys: str) -> Iterator[tuple[tuple[str | int, ...], dict[str, Any]]]:
+    """Path and content of the defaults of training, and of each variant's merged with them.
+
+    A variant that says nothing on any of the keys is left out: it repeats the mistake of the defaults.
+    """
+    yield ("training",), _training(data, {})
+    for index, variant in raw.listed(data, "variants"):
+        if set(keys) & set(raw.block(variant, "training")):
+            yield ("variants", index, "training"), _training(data, variant)
 
 
 def _micro_batches(data: Raw) -> Iterator[Problem]:

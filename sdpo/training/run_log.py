@@ -67,8 +67,8 @@ def cut_back(folder: Path, step: int, keeps: Callable[[Table, int], bool]) -> No
         if path.exists():
             os.truncate(path, end)
         if step > 0 and table == "drift" and end == 0:
-            print(f"warning: {path}: no rows up to step {step}, where the run goes on; its log begins there",
-                  file=sys.stderr)  # fmt: skip
+            lost = f"no rows up to step {step}, where the run goes on; its log begins there"
+            print(f"warning: {path}: {lost}", file=sys.stderr)
 
 
 def _whole_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
