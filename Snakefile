@@ -11,12 +11,12 @@ from artifacts.errors import InputError
 from pipeline.cli import DEFAULT_CONFIG
 from pipeline.cluster_start import check_start
 from pipeline.config import load
-from pipeline.failure_lines import shorten_failures
 from pipeline.jobs import Plan
 from pipeline.job_environment import prepare_jobs
 from pipeline.job_resources import job_resources
 from pipeline.results_folder import check_writable
 from pipeline.rule_functions import RuleFunctions
+from pipeline.snakemake_log import shorten
 from pipeline.stages import VERSIONS
 from pipeline.termination import SHELL_PREFIX, pass_on_sigterm
 from pipeline.workflow_process import record
@@ -30,7 +30,7 @@ if workflow.remote_exec:
 # Before Snakemake takes its lock, so that no lock is without.
 if workflow.is_main_process:
     record(os.getcwd())
-    shorten_failures(logger)
+    shorten(logger, os.getcwd())
 
 configs = workflow.overwrite_configfiles or [DEFAULT_CONFIG]
 if len(configs) > 1 or workflow.config_settings.config:

@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 _LONGEST = 300
-
-
-def shorten_failures(logger: logging.Logger) -> None:
-    """Let Snakemake's logger say of a failed job in one line which it is, where its log is, and what that says last."""
-    logger.addFilter(_shorten)
-
-
-def _shorten(record: logging.LogRecord) -> bool:
-    values: Any = record
-    if getattr(getattr(record, "event", None), "name", None) == "JOB_ERROR":
-        record.msg = failure_line(values.rule_name, values.rule_msg, values.log, values.aux.get("external_jobid"))
-        values.event = None
-    return True
 
 
 def failure_line(rule: str, message: str | None, logs: Sequence[str], slurm_job: str | None = None) -> str:

@@ -33,7 +33,8 @@ def test_a_cancelled_training_saves_its_state_and_the_next_attempt_goes_on(
     # Another run in the same folder, meanwhile, ends at once and disturbs nothing.
     second = benchmark.start(TRAINING, output="second")
     assert second.wait(timeout=120) != 0
-    assert "cannot be locked" in benchmark.output("second")
+    assert f"error: {benchmark.folder}: snakemake (process {process.pid}, since" in benchmark.output("second")
+    assert "cannot be locked" not in benchmark.output("second")
     assert len(running(benchmark)) == 1
 
     (job,) = running(benchmark)
@@ -41,6 +42,7 @@ def test_a_cancelled_training_saves_its_state_and_the_next_attempt_goes_on(
     eventually(lambda: saved_and_left(benchmark), process, benchmark)
     printed = benchmark.wait(process)
     assert f"error: train failed (Slurm job {job}, CANCELLED)" in printed
+    assert "account" not in printed
     assert "asked to end (SIGTERM)" in printed
     assert "resumed at step" in benchmark.training_log()
     assert benchmark.weights() == undisturbed_weights

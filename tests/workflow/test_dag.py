@@ -164,8 +164,19 @@ def test_a_killed_workflow_is_cleaned_up_and_goes_on(workflow: Workflow) -> None
     deadline = time.monotonic() + 60
     while not (workflow.folder / "started").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
+    second = [sys.executable, "-m", "snakemake", *workflow.arguments()]
+
+    def refused() -> str:
+        run = subprocess.run(second, env=workflow.environment, capture_output=True, text=True, cwd=workflow.folder)
+        assert run.returncode == 1
+        assert "Traceback" not in run.stderr + run.stdout
+        (line,) = (line for line in run.stderr.splitlines() if line.startswith("error:"))
+        return line
+
+    assert f"snakemake (process {process.pid}, since" in refused()
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
+    assert "no workflow is known to run here; `sdpo-bench unlock`" in refused()
     (workflow.folder / "slow").unlink()
 
     unlock = [sys.executable, "-m", "pipeline.cli", "unlock", str(workflow.folder)]

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import logging
 from pathlib import Path
-from types import SimpleNamespace
 
-from pipeline.failure_lines import failure_line, shorten_failures
+from pipeline.failure_lines import failure_line
 
 ENDED = (
     "SLURM-job '53' failed, SLURM status is: 'TIMEOUT'. Detailed failure reason unavailable (status command is not "
@@ -52,19 +50,3 @@ def test_long_lines_are_cut(tmp_path: Path) -> None:
     log = tmp_path / "0.log"
     log.write_text("x" * 1000)
     assert failure_line("train", None, [str(log)]) == f"error: train failed: {log} ends with: {'x' * 299}…"
-
-
-def test_the_logger_says_the_line_in_place_of_the_block() -> None:
-    logger = logging.Logger("snakemake")
-    seen: list[logging.LogRecord] = []
-    handler = logging.Handler()
-    handler.emit = seen.append  # type: ignore[method-assign]
-    logger.addHandler(handler)
-    shorten_failures(logger)
-    values = {"rule_name": "train", "rule_msg": REFUSED, "log": [], "aux": {}}
-    logger.error("Error in rule train", extra={"event": SimpleNamespace(name="JOB_ERROR"), **values})
-    logger.info("10 of 20 steps", extra={"event": SimpleNamespace(name="PROGRESS")})
-    failure, progress = seen
-    assert failure.getMessage().startswith("error: train: not submitted")
-    assert failure.__dict__["event"] is None
-    assert progress.getMessage() == "10 of 20 steps"
