@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from sdpo.objectives import Objective
 
-PAIRWISE = frozenset({"anchored_dpo", "chi_po", "diffusion_dpo", "linear_dpo", "sft", "thermo_dpo"})
+PAIRWISE = frozenset({"anchored_dpo", "bdpo", "chi_po", "diffusion_dpo", "linear_dpo", "poly_dpo", "sft", "thermo_dpo"})
 """Objectives whose loss of a pair depends on that pair alone. Those not named may look at the whole micro-batch, as
 `diffusion_kto` and form `sdxl` of `dspo` do."""
 

@@ -27,6 +27,7 @@ CASES += [
     ("diffusion_kto", {"beta": 20.0, "liked_weight": 0.8}),
     ("chi_po", {"beta": 20.0, "values": 4.0}),
     ("mapo", {"beta": 20.0, "timesteps": 20}),
+    ("bdpo", {"beta": 20.0, "mix": 0.5, "error_scale": 10.0}),
 ]
 IDS = ["-".join([name, *map(str, case.values())]) for name, case in CASES]
 every = pytest.mark.parametrize(("name", "case"), CASES, ids=IDS)

@@ -52,6 +52,7 @@ ALL: list[tuple[str, dict[str, Any]]] = [
     ("thermo_dpo", {"form": "winner_weighted"}),
     ("thermo_dpo", {"form": "plain"}),
     ("poly_dpo", {"alpha": 8.0}),
+    ("bdpo", {"error_scale": 50.0}),
 ]
 every = pytest.mark.parametrize(("name", "extra"), ALL, ids=[f"{n}-{'-'.join(map(str, e.values()))}" for n, e in ALL])
 

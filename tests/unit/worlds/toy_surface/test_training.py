@@ -34,6 +34,8 @@ OBJECTIVES: list[tuple[str, dict[str, Any], dict[str, Any] | None]] = [
     ("chi_po", {"beta": 10.0, "values": 3.0}, None),
     ("thermo_dpo", {"beta": 3.0, "form": "winner_weighted"}, None),
     ("thermo_dpo", {"beta": 30.0, "form": "plain"}, None),
+    ("poly_dpo", {"beta": 6.0}, None),
+    ("bdpo", {"beta": 6.0, "error_scale": 3.0}, {"mu": 0.99}),
     ("anchored_dpo", {"beta": 6.0, "anchor": "reference", "weight": 1.7}, None),
     ("anchored_dpo", {"beta": 60.0, "anchor": "winner", "weight": 3.0}, None),
     ("sft", {}, None),
