@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from artifacts import hub
 from artifacts.atomic import file_sha256
-from artifacts.diffusers_folder import DiffusersFolder
 from artifacts.errors import InputError
 from artifacts.file_names import user_path
-from artifacts.parts import load_part
 from artifacts.weight_files import read_state_dict
 from evals.generation import lora_files, lora_scale
 from evals.generation.settings import ExternalModel
 from evals.networks.weights import read_json
+from families.diffusers_folder import DiffusersFolder
+from families.parts import load_part
 
 if TYPE_CHECKING:
     import torch

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artifacts.atomic import tree_sha256
-from artifacts.diffusers_folder import DiffusersFolder, autoencoder_folder
 from artifacts.errors import InputError
 from artifacts.hub import commit_of
-from artifacts.latent_scaling import LatentScaling
-from artifacts.parts import load_part
-from artifacts.prompt_tokens import check_tokenizer, token_ids
 from evals.generation.conditions import Conditions
+from families.diffusers_folder import DiffusersFolder, autoencoder_folder
+from families.latent_scaling import LatentScaling
+from families.parts import load_part
+from families.prompt_tokens import check_tokenizer, token_ids
 
 if TYPE_CHECKING:
     import torch

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from families.conditions import Conditions
     from sdpo.bases import Base
-    from sdpo.diffusion.conditions import Conditions
     from sdpo.objectives import Objective, PairPrediction
     from sdpo.pairs.cache import Pairs
 
@@ -123,7 +123,7 @@ class Auditor:
         import torch
 
         from artifacts.random_streams import stream
-        from sdpo.diffusion.conditions import converted, joined
+        from families.conditions import converted, joined
         from sdpo.diffusion.noising import noised, target
         from sdpo.training.drawing import AUDIT, chosen_pairs
 
@@ -214,7 +214,7 @@ class Auditor:
         import torch
         from torch.nn.utils import vector_to_parameters
 
-        from sdpo.diffusion.conditions import picked
+        from families.conditions import picked
 
         count = len(batch.targets) // 2
         parameters = list(self.denoiser.parameters())

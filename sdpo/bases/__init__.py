@@ -4,7 +4,7 @@ A base family is one module with a function ``open_base(path, *, device) -> Base
 
 - ``WEIGHTS``: the file of a trained model's weights in its folder, by default :data:`WEIGHTS`;
 - a method ``encoder_digests()`` of its bases: a digest of each part that encodes images and prompts, by which a pair
-  cache knows what made it (:func:`artifacts.part_digest.part_digest`); without it only the widths are compared;
+  cache knows what made it (:func:`families.part_digest.part_digest`); without it only the widths are compared;
 - ``train(specs)``: its own training of several variants at once, instead of one after another by
   :mod:`sdpo.training`. It writes the same files. Of :class:`Base` such a family needs only what the pair cache uses.
 """
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-    from sdpo.diffusion.conditions import Conditions
+    from families.conditions import Conditions
     from sdpo.diffusion.latents import Latents
     from sdpo.diffusion.noising import Parametrisation
 
 REGISTRY = Registry(
     kind="base family",
     package="sdpo.bases",
-    shared=("sdpo.diffusion",),
+    shared=("sdpo.diffusion", "families"),
     group="sdpo.bases",
     calls={"open_base": Call(("path",), ("device",))},
     optional_calls={"train": Call(("specs",))},

@@ -7,19 +7,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from artifacts.diffusers_folder import DiffusersFolder, autoencoder_folder
 from artifacts.errors import InputError
-from artifacts.latent_scaling import LatentScaling
-from artifacts.part_digest import part_digest
-from artifacts.parts import load_part
-from artifacts.prompt_tokens import check_tokenizer, token_ids
+from families.diffusers_folder import DiffusersFolder, autoencoder_folder
+from families.latent_scaling import LatentScaling
+from families.part_digest import part_digest
+from families.parts import load_part
+from families.prompt_tokens import check_tokenizer, token_ids
 from sdpo.diffusion.latents import Latents
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-    from sdpo.diffusion.conditions import Conditions
+    from families.conditions import Conditions
     from sdpo.diffusion.noising import Parametrisation
 
 BATCH = 128
@@ -187,7 +187,7 @@ class StableDiffusion:
         """``text`` (N, T, D), float32."""
         import torch
 
-        from sdpo.diffusion.conditions import joined
+        from families.conditions import joined
 
         with torch.no_grad():
             return joined([self._embedded(prompts[i : i + BATCH]) for i in range(0, len(prompts), BATCH)])

@@ -12,7 +12,7 @@ from sdpo.bases.sd15 import StableDiffusion
 if TYPE_CHECKING:
     import torch
 
-    from sdpo.diffusion.conditions import Conditions
+    from families.conditions import Conditions
 
 TIME_IDS = 6
 """Original height and width, crop's top and left, target height and width, in pixels."""

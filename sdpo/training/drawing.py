@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
 from artifacts.random_streams import stream
-from sdpo.diffusion.conditions import Conditions, moved, split
+from families.conditions import Conditions, moved, split
 
 if TYPE_CHECKING:
     import torch

@@ -51,7 +51,7 @@ class PairGradients:
         """
         import torch
 
-        from sdpo.diffusion.conditions import joined
+        from families.conditions import joined
         from sdpo.diffusion.noising import noised, target
         from sdpo.objectives import PairPrediction
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from artifacts.random_streams import stream
-from sdpo.diffusion.conditions import Conditions, moved, picked
+from families.conditions import Conditions, moved, picked
 from sdpo.training.drawing import HELDOUT
 from sdpo.training.precision import Precision
 from sdpo.training.processes import Processes

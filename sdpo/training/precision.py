@@ -14,8 +14,8 @@ from artifacts.errors import InputError
 if TYPE_CHECKING:
     import torch
 
+    from families.conditions import Conditions
     from sdpo.bases import Base
-    from sdpo.diffusion.conditions import Conditions
     from sdpo.training.settings import TrainingSettings
 
 

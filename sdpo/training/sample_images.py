@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from artifacts.atomic import write_bytes
 from artifacts.errors import InputError
 from artifacts.random_streams import stream
-from sdpo.diffusion.conditions import Conditions, moved
+from families.conditions import Conditions, moved
 from sdpo.training.drawing import SAMPLE
 
 if TYPE_CHECKING:

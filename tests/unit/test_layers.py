@@ -13,10 +13,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 LAYERS = {
     "artifacts": (),
-    "sdpo": ("artifacts",),
-    "evals": ("artifacts",),
-    "worlds": ("artifacts", "sdpo", "evals"),
-    "pipeline": ("artifacts", "sdpo", "evals", "worlds"),
+    "families": ("artifacts",),
+    "sdpo": ("artifacts", "families"),
+    "evals": ("artifacts", "families"),
+    "worlds": ("artifacts", "families", "sdpo", "evals"),
+    "pipeline": ("artifacts", "families", "sdpo", "evals", "worlds"),
 }
 """What each package may import besides itself."""
 ROOMS = {

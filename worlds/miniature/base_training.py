@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from artifacts.atomic import write_json
-from artifacts.parts import load_part
 from artifacts.progress import progress
+from families.parts import load_part
 from worlds.miniature import tokenizer as world_tokenizer
 from worlds.miniature.rendering import IMAGE_SIZE_PX, Pixels, degrade, faulty, render
 from worlds.miniature.scenes import random_scene, training_scene

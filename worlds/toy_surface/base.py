@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-    from sdpo.diffusion.conditions import Conditions
+    from families.conditions import Conditions
     from sdpo.diffusion.latents import Latents
 
 WEIGHTS = "model.safetensors"

@@ -14,8 +14,8 @@ from sdpo.pairs.cache.images import mirrored as mirror_image
 if TYPE_CHECKING:
     import torch
 
+    from families.conditions import Conditions
     from sdpo.bases import Base
-    from sdpo.diffusion.conditions import Conditions
     from sdpo.pairs.cache.shard_reading import Shards
 
 EMPTY = 0

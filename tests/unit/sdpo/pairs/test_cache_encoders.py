@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from artifacts.errors import InputError
-from artifacts.part_digest import part_digest
+from families.part_digest import part_digest
 from sdpo import bases
 from sdpo.pairs import cache
 from sdpo.training.job import train

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from artifacts.errors import InputError
-from artifacts.latent_scaling import LatentScaling
+from families.latent_scaling import LatentScaling
 
 FILE = Path("vae/config.json")
 OF_CHANNELS = {"latents_mean": [1.0, 2.0, 3.0, 4.0], "latents_std": [1.0, 2.0, 4.0, 8.0], "scaling_factor": 0.5}
