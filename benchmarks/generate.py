@@ -34,7 +34,9 @@ from artifacts.contracts import write_table
 from artifacts.device import take_device
 from artifacts.hub import local_folder
 from evals.generation.generate import generate
-from evals.generation.sampling import SCHEDULERS, SamplingSettings, start_noise
+from evals.generation.pipelines.stable_diffusion import SCHEDULERS
+from evals.generation.sampling import start_noise
+from evals.generation.settings import SamplingSettings
 
 LARGEST_DIFFERENCE = 2
 """Of 255, between images of both ways in float32."""

@@ -20,13 +20,6 @@ SCHEDULERS = tuple(
 """Classes whose configuration is a schedule of β for x_t = √ᾱ x0 + √(1 − ᾱ) ε, and what the denoiser predicts of it."""
 
 
-def autoencoder_folder(base: Path, vae: Path | None) -> Path:
-    """Folder of the autoencoder: the base's own, or another; that one may be the folder of a base, too."""
-    if vae is None:
-        return base / "vae"
-    return vae / "vae" if (vae / "vae").is_dir() else vae
-
-
 class DiffusersFolder:
     """A folder with one subfolder a part.
 

@@ -25,7 +25,7 @@ from families.parts import load_part
 if TYPE_CHECKING:
     import torch
 
-    from evals.generation.text_to_image import Pipeline
+    from evals.generation.pipelines import Pipeline
 
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 FOLDER_WEIGHTS = "diffusion_pytorch_model"
@@ -138,7 +138,7 @@ def load(path: Path, pipeline: Pipeline) -> Any:
         state = _in_diffusers_names(state)
         _check(path, state, pipeline)
         _check_prediction(path, pipeline)
-        config = _own_config(path, pipeline) if path.is_dir() else pipeline.unet_config
+        config = _own_config(path, pipeline) if path.is_dir() else pipeline.denoiser_config
         try:
             unet = _empty_unet(config)
             unet.load_state_dict(state, assign=True)
@@ -166,7 +166,7 @@ def _own_config(folder: Path, pipeline: Pipeline) -> dict[str, Any]:
     Its size of images does not count: all models of a base are drawn at one.
     """
     config = read_json(folder / "config.json")
-    if (size := config.get("sample_size")) != (ours := pipeline.unet_config.get("sample_size")):
+    if (size := config.get("sample_size")) != (ours := pipeline.denoiser_config.get("sample_size")):
         print(
             f"note: {folder / 'config.json'}: sample_size is {size}, the base's {ours}; drawn at the base's size",
             file=sys.stderr,
@@ -193,7 +193,7 @@ def _in_diffusers_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Te
 
 def _check(path: Path, state: Mapping[str, torch.Tensor], pipeline: Pipeline) -> None:
     """Names, shapes and kinds of numbers must be those of the base."""
-    base = _empty_unet(pipeline.unet_config).state_dict()
+    base = _empty_unet(pipeline.denoiser_config).state_dict()
     wanted = {name: tuple(tensor.shape) for name, tensor in base.items()}
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}
     wrong = [

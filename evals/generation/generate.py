@@ -21,11 +21,11 @@ from artifacts.plugins import Call, Registry
 from artifacts.progress import progress
 from artifacts.provenance import describe
 from evals.generation import external_models, prompt_embeddings
-from evals.generation.conditions import Conditions
+from evals.generation.pipelines import open_pipeline
 from evals.generation.sampling import noise_seed, sample_batch
 from evals.generation.settings import CollectSpec, GenerateSpec
-from evals.generation.text_to_image import Pipeline
 from evals.images.folder import UnfinishedImages, collect
+from families.conditions import Conditions, picked
 
 GENERATORS = Registry(kind="generator", package=None, group="evals.generators", calls={"generate": Call(("spec",))})
 """Families whose models are not drawn by :mod:`evals.generation.sampling`: modules with a function ``generate(spec)``
@@ -99,7 +99,7 @@ class _Job:
         self.shard = spec.shard[0], spec.shard[1]
         self.device = take_device()
         self.vae = local_folder(self.base.vae) if self.base.vae else None
-        self.pipeline = Pipeline(
+        self.pipeline = open_pipeline(
             local_folder(self.base.path),
             dtype=self.settings.dtype,
             device=self.device,
@@ -116,10 +116,10 @@ class _Job:
         for model in self.spec.models:
             weights = self._weights(model)
             # Loaded when the first image is drawn: a job that was killed late may have none left to draw.
-            unet = cache(partial(self._load, model, weights))
+            denoiser = cache(partial(self._load, model, weights))
             origin = self._origin(model, weights)
             for prompt_set in self.prompts:
-                finished.append(self._draw(model, prompt_set, weights, unet, origin))
+                finished.append(self._draw(model, prompt_set, weights, denoiser, origin))
         # Not before: were the job to fail now, it would make all its folders again.
         for unfinished, rows in finished:
             unfinished.forget(rows)
@@ -129,7 +129,7 @@ class _Job:
         if model in self.sources:
             return external_models.locate(self.sources[model])
         is_base = model == layout.base_model_name(self.base.name)
-        folder = (self.pipeline.path if is_base else layout.model(self.root, model)) / "unet"
+        folder = (self.pipeline.path if is_base else layout.model(self.root, model)) / self.pipeline.DENOISER
         if not folder.is_dir():
             raise InputError(f"{folder}: no denoiser; train the model first or correct its path")
         return folder
@@ -150,7 +150,8 @@ class _Job:
     def _base_origin(self) -> dict[str, dict[str, str]]:
         """As :meth:`_origin`, of what all models share: the base without its denoiser, and a separate autoencoder."""
         inputs, commits = {}, {}
-        parts = [part for part in self.pipeline.parts if part != "unet" and not (part == "vae" and self.vae)]
+        replaced = {self.pipeline.DENOISER, *(["vae"] if self.vae else [])}
+        parts = [part for part in self.pipeline.parts if part not in replaced]
         for name, folder, below in (("base", self.pipeline.path, parts), ("vae", self.vae, ["."])):
             if folder is None:
                 continue
@@ -163,7 +164,7 @@ class _Job:
     def _load(self, model: str, weights: Path) -> Any:
         if model in self.sources:
             return external_models.load(weights, self.pipeline)
-        return self.pipeline.load_unet(weights.parent)
+        return self.pipeline.load_denoiser(weights.parent)
 
     @cached_property
     def _conditions(self) -> dict[str, tuple[Conditions, Conditions]]:
@@ -183,7 +184,7 @@ class _Job:
         model: str,
         prompt_set: str,
         weights: Path,
-        unet: Callable[[], Any],
+        denoiser: Callable[[], Any],
         origin: Mapping[str, Mapping[str, str]],
     ) -> tuple[UnfinishedImages, range]:
         """Make one folder; where its images lie besides, and which rows they are of."""
@@ -207,13 +208,13 @@ class _Job:
             # What images hang on besides weights and parts of the base.
             "configs": [
                 self.pipeline.index,
-                self.pipeline.unet_config,
+                self.pipeline.denoiser_config,
                 own.read_text(encoding="utf-8") if own.is_file() else None,
             ],
         }
         unfinished = UnfinishedImages(layout.unfinished_images(self.root, model, prompt_set, json_sha256(shaping)))
         with unfinished.owned(rows):
-            self._draw_missing(unfinished, rows, prompt_set, unet, label=f"{model} on {prompt_set}")
+            self._draw_missing(unfinished, rows, prompt_set, denoiser, label=f"{model} on {prompt_set}")
             if self.shard[1] == 1:
                 target = layout.images(self.root, model, prompt_set)
             else:
@@ -233,7 +234,7 @@ class _Job:
         return unfinished, rows
 
     def _draw_missing(
-        self, unfinished: UnfinishedImages, rows: range, prompt_set: str, unet: Callable[[], Any], *, label: str
+        self, unfinished: UnfinishedImages, rows: range, prompt_set: str, denoiser: Callable[[], Any], *, label: str
     ) -> None:
         """Draw the rows that have no image yet, in the batches of an undisturbed run, so that images are equal."""
         missing = set(unfinished.missing(rows))
@@ -250,9 +251,8 @@ class _Job:
                     continue
                 chosen = slice(batch.start, batch.stop)
                 conditions, empty = self._conditions[prompt_set]
-                images = sample_batch(
-                    self.pipeline, unet(), conditions[chosen], empty, ids[chosen], self.settings, model=label
-                )
+                told = picked(conditions, chosen)
+                images = sample_batch(self.pipeline, denoiser(), told, empty, ids[chosen], self.settings, model=label)
                 # Images of one batch are compressed while the next is drawn.
                 for write in pending:
                     write.result()

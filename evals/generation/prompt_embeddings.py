@@ -5,8 +5,8 @@ prompts, the files of tokenizers and text encoders, the precision, what the base
 time ids depend on it, the size of images, so that whatever shapes them makes another file.
 Of several jobs that start at once, one computes and the others wait. A damaged file is made again.
 
-The file holds ``embeddings`` (N, T, D) in the order of the set, ``empty`` (1, T, D) of the empty prompt and, for bases
-with two text encoders, ``pooled`` (N, P), ``empty_pooled`` (1, P), ``time_ids`` (N, 6) and ``empty_time_ids`` (1, 6).
+The file holds the conditions, such as ``text`` (N, T, D), in the order of the set, and those of the empty prompt with
+the prefix ``empty.``.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING
 
 from artifacts.atomic import json_sha256, replaced_file
 from artifacts.locks import held
-from evals.generation.conditions import Conditions
+from families.conditions import Conditions
 
 if TYPE_CHECKING:
-    from evals.generation.text_to_image import Pipeline
+    from evals.generation.pipelines import Pipeline
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the same inputs would give other embeddings."""
+_EMPTY = "empty."
 
 
 def digest(pipeline: Pipeline, prompts: list[str], *, zeros: bool) -> str:
@@ -35,7 +36,7 @@ def digest(pipeline: Pipeline, prompts: list[str], *, zeros: bool) -> str:
             "prompts": prompts,
             "zeros": zeros and pipeline.asks_for_zeros,
             "dtype": str(pipeline.text_dtype),
-            "image_size": pipeline.image_size if pipeline.two_encoders else None,
+            "image_size": pipeline.image_size if pipeline.text_depends_on_size else None,
             "parts": {part: pipeline.content(part) for part in parts},
         }
     )
@@ -48,7 +49,7 @@ def shared(path: Path, pipeline: Pipeline, prompts: list[str], *, zeros: bool) -
         path: the file, from :func:`artifacts.layout.prompt_embeddings` with :func:`digest`.
         pipeline: of the base; its text encoders are loaded only if they are needed.
         prompts: N texts.
-        zeros: as for :meth:`~evals.generation.text_to_image.Pipeline.empty_prompt`.
+        zeros: as for :meth:`~evals.generation.pipelines.Pipeline.empty_prompt`.
     """
     if (found := _read(path)) is not None:
         return found
@@ -63,16 +64,9 @@ def shared(path: Path, pipeline: Pipeline, prompts: list[str], *, zeros: bool) -
 def _write(path: Path, conditions: Conditions, empty: Conditions) -> None:
     from safetensors.torch import save_file
 
-    tensors = {
-        "embeddings": conditions.embeddings,
-        "pooled": conditions.pooled,
-        "time_ids": conditions.time_ids,
-        "empty": empty.embeddings,
-        "empty_pooled": empty.pooled,
-        "empty_time_ids": empty.time_ids,
-    }
+    tensors = {**conditions, **{_EMPTY + name: tensor for name, tensor in empty.items()}}
     with replaced_file(path) as temporary:
-        save_file({name: t.cpu().contiguous() for name, t in tensors.items() if t is not None}, temporary)
+        save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, temporary)
 
 
 def _read(path: Path) -> tuple[Conditions, Conditions] | None:
@@ -83,10 +77,8 @@ def _read(path: Path) -> tuple[Conditions, Conditions] | None:
         return None
     try:
         tensors = load_file(path)
-        return (
-            Conditions(tensors["embeddings"], tensors.get("pooled"), tensors.get("time_ids")),
-            Conditions(tensors["empty"], tensors.get("empty_pooled"), tensors.get("empty_time_ids")),
-        )
-    except (SafetensorError, KeyError, OSError) as error:
+    except (SafetensorError, OSError) as error:
         print(f"warning: {path} cannot be read ({error}); computing it again", file=sys.stderr)
         return None
+    empty = {name.removeprefix(_EMPTY): tensor for name, tensor in tensors.items() if name.startswith(_EMPTY)}
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(_EMPTY)}, empty

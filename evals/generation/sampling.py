@@ -12,61 +12,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
-
-from artifacts.block import Block, Dtype, Seed
 from artifacts.errors import InputError
-from artifacts.validation import known
+from families.conditions import Conditions, joined, moved, picked, repeated
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-    from evals.generation.conditions import Conditions
-    from evals.generation.text_to_image import Pipeline
-
-PROTOCOLS = ("clean", "sdpo")
-SCHEDULERS = {
-    "ddim": "DDIMScheduler",
-    "euler": "EulerDiscreteScheduler",
-    "dpm_solver": "DPMSolverMultistepScheduler",
-}
-
-
-class SamplingSettings(Block):
-    """How images are drawn; the same for all models."""
-
-    protocol: Annotated[str, known("protocol", lambda: list(PROTOCOLS))] = Field(
-        default="clean",
-        description="`clean`: guidance as named, start noise of each prompt from its own seed. `sdpo`: as the "
-        "paper's evaluation code does it.",
-    )
-    scheduler: Annotated[str, known("scheduler", lambda: list(SCHEDULERS))] = Field(
-        default="ddim", description="Sampler."
-    )
-    steps: int = Field(default=20, ge=1, description="Denoising steps.")
-    guidance_scale: float = Field(default=5.0, ge=0, description="Classifier-free guidance; 1 is none.")
-    batch_size: int = Field(default=64, ge=1, description="Images drawn at once; never changes the start noise.")
-    seed: Seed = Field(default=0, description="Seed from which the seed of each prompt is derived.")
-    size: int | None = Field(
-        default=None,
-        ge=8,
-        description="Height and width in pixels, one that the base's configuration says it was trained at; left out, "
-        "that of its denoiser (`sample_size`), unless its autoencoder says a larger one.",
-    )
-    dtype: Dtype = Field(default="float32", description="Precision of the model.")
-
-    @property
-    def effective_guidance(self) -> float:
-        """The factor w of ``uncond + w (cond - uncond)``."""
-        return self.guidance_scale + 1 if self.protocol == "sdpo" else self.guidance_scale
-
-    @property
-    def working_dtype(self) -> str:
-        """Precision of text encoders, latents and guidance."""
-        return self.dtype if self.protocol == "sdpo" else "float32"
+    from evals.generation.pipelines import Pipeline
+    from evals.generation.settings import SamplingSettings
 
 
 def noise_seed(settings: SamplingSettings, prompt_id: str) -> int:
@@ -78,13 +34,6 @@ def noise_seed(settings: SamplingSettings, prompt_id: str) -> int:
         return settings.seed
     digest = hashlib.sha256(f"{settings.seed}:{prompt_id}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
-
-
-def make_scheduler(base_scheduler: Any, name: str) -> Any:
-    """The sampler of this name, of :data:`SCHEDULERS`, with the base's own noise schedule."""
-    import diffusers
-
-    return getattr(diffusers, SCHEDULERS[name]).from_config(base_scheduler.config)
 
 
 def start_noise(
@@ -106,8 +55,8 @@ def start_noise(
 
 
 def sample(
-    unet: Any,
-    scheduler: Any,
+    pipeline: Pipeline,
+    denoiser: Any,
     conditions: Conditions,
     empty: Conditions,
     noise: torch.Tensor,
@@ -117,8 +66,8 @@ def sample(
     """Denoise one batch.
 
     Args:
-        unet: the denoiser.
-        scheduler: from :func:`make_scheduler`.
+        pipeline: of the base.
+        denoiser: of the model.
         conditions: of B prompts.
         empty: of one empty prompt.
         noise: (B, C, H, W) start noise of unit variance.
@@ -129,26 +78,30 @@ def sample(
         Scaled latents (B, C, H, W) in the working precision.
 
     Raises:
-        InputError: they are not finite.
+        InputError: they are not finite, or this kind of base is not drawn from that way.
     """
     import torch
 
-    parameter = next(unet.parameters())
+    parameter = next(denoiser.parameters())
     device, dtype, working = parameter.device, parameter.dtype, getattr(torch, settings.working_dtype)
+    scheduler = pipeline.sampler(settings)
     guidance = settings.effective_guidance
     # A guidance of one is the conditional prediction alone.
-    guided = guidance != 1
-    told = empty.repeated(len(conditions)).followed_by(conditions) if guided else conditions
-    arguments = told.to(device, dtype).arguments()
-    scheduler.set_timesteps(settings.steps, device=device)
-    latents: torch.Tensor = noise.to(device, working) * scheduler.init_noise_sigma
+    guided = guidance != 1 and not pipeline.guides_itself
+    told = pipeline.told(conditions, settings)
+    if guided:
+        told = joined([repeated(pipeline.told(empty, settings), len(noise)), told])
+    told = moved(told, device, dtype)
+    # Flow matching scales neither the start nor what goes in.
+    latents: torch.Tensor = noise.to(device, working) * getattr(scheduler, "init_noise_sigma", 1.0)
+    scaled_input = getattr(scheduler, "scale_model_input", lambda latents, timestep: latents)
     # Counted on the device and read once: latents that have left the range never come back.
     finite_steps = torch.zeros(len(latents), dtype=torch.long, device=device)
     with torch.inference_mode():
         for timestep in scheduler.timesteps:
-            scaled = scheduler.scale_model_input(latents, timestep).to(dtype)
+            scaled = scaled_input(latents, timestep).to(dtype)
             inputs = torch.cat([scaled, scaled]) if guided else scaled
-            predicted = unet(inputs, timestep, **arguments).sample.to(working)
+            predicted = pipeline.predict(denoiser, inputs, timestep, told).to(working)
             if guided:
                 unconditional, conditional = predicted.chunk(2)
                 difference = conditional - unconditional
@@ -171,7 +124,7 @@ def sample(
 
 def sample_batch(
     pipeline: Pipeline,
-    unet: Any,
+    denoiser: Any,
     conditions: Conditions,
     empty: Conditions,
     prompt_ids: list[str],
@@ -182,8 +135,8 @@ def sample_batch(
     """Images of B prompts at once.
 
     Args:
-        pipeline: autoencoder and scheduler of the base.
-        unet: the denoiser of the model.
+        pipeline: of the base.
+        denoiser: of the model.
         conditions: of the B prompts in order.
         empty: of the empty prompt.
         prompt_ids: B identifiers that the start noise derives from.
@@ -193,19 +146,18 @@ def sample_batch(
     Raises:
         InputError: latents or pixels are not finite.
     """
-    scheduler = make_scheduler(pipeline.scheduler, settings.scheduler)
     noise = start_noise(settings, prompt_ids, pipeline.latent_shape, pipeline.device)
     names = [f"{f'{model}, ' if model else ''}prompt {prompt_id}" for prompt_id in prompt_ids]
-    return pipeline.decode(sample(unet, scheduler, conditions, empty, noise, settings, names), names)
+    return pipeline.decode(sample(pipeline, denoiser, conditions, empty, noise, settings, names), names)
 
 
 def sample_prompts(
-    pipeline: Pipeline, unet: Any, conditions: Conditions, prompt_ids: list[str], settings: SamplingSettings
+    pipeline: Pipeline, denoiser: Any, conditions: Conditions, prompt_ids: list[str], settings: SamplingSettings
 ) -> list[Image]:
     """Images of N prompts, in batches, in memory all at once; arguments as for :func:`sample_batch`."""
     empty = pipeline.empty_prompt(zeros=settings.protocol == "clean")
     images: list[Image] = []
     for start in range(0, len(prompt_ids), settings.batch_size):
         rows = slice(start, start + settings.batch_size)
-        images += sample_batch(pipeline, unet, conditions[rows], empty, prompt_ids[rows], settings)
+        images += sample_batch(pipeline, denoiser, picked(conditions, rows), empty, prompt_ids[rows], settings)
     return images

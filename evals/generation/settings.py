@@ -6,9 +6,45 @@ from typing import Annotated
 
 from pydantic import Field
 
-from artifacts.block import BaseBlock, Block, JobSpec
-from artifacts.validation import DIGEST_PATTERN
-from evals.generation.sampling import SamplingSettings
+from artifacts.block import BaseBlock, Block, Dtype, JobSpec, Seed
+from artifacts.validation import DIGEST_PATTERN, known
+
+PROTOCOLS = ("clean", "sdpo")
+SCHEDULERS = ("ddim", "euler", "dpm_solver")
+
+
+class SamplingSettings(Block):
+    """How images are drawn; the same for all models."""
+
+    protocol: Annotated[str, known("protocol", lambda: list(PROTOCOLS))] = Field(
+        default="clean",
+        description="`clean`: guidance as named, start noise of each prompt from its own seed. `sdpo`: as the "
+        "paper's evaluation code does it.",
+    )
+    scheduler: Annotated[str, known("scheduler", lambda: list(SCHEDULERS))] = Field(
+        default="ddim", description="Sampler."
+    )
+    steps: int = Field(default=20, ge=1, description="Denoising steps.")
+    guidance_scale: float = Field(default=5.0, ge=0, description="Classifier-free guidance; 1 is none.")
+    batch_size: int = Field(default=64, ge=1, description="Images drawn at once; never changes the start noise.")
+    seed: Seed = Field(default=0, description="Seed from which the seed of each prompt is derived.")
+    size: int | None = Field(
+        default=None,
+        ge=8,
+        description="Height and width in pixels, one that the base's configuration says it was trained at; left out, "
+        "that of its denoiser (`sample_size`), unless its autoencoder says a larger one.",
+    )
+    dtype: Dtype = Field(default="float32", description="Precision of the model.")
+
+    @property
+    def effective_guidance(self) -> float:
+        """The factor w of ``uncond + w (cond - uncond)``."""
+        return self.guidance_scale + 1 if self.protocol == "sdpo" else self.guidance_scale
+
+    @property
+    def working_dtype(self) -> str:
+        """Precision of text encoders, latents and guidance."""
+        return self.dtype if self.protocol == "sdpo" else "float32"
 
 
 class ExternalModel(Block):

@@ -13,7 +13,7 @@ from artifacts import layout
 from artifacts.block import Block, JobSpec, Seed
 from artifacts.errors import InputError
 from artifacts.plugins import nearest
-from evals.generation.sampling import SamplingSettings
+from evals.generation.settings import SamplingSettings
 
 BASELINE, BASE, ASKED = "baseline", "base", "asked"
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from artifacts.block import Block, Name, Seed
 from artifacts.validation import known
-from evals.generation.sampling import SamplingSettings
+from evals.generation.settings import SamplingSettings
 from evals.tables.comparison import Statistics
 from pipeline.config import registries
 from pipeline.config.audit import Audit

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import evals.generation.generate
-import evals.generation.sampling
+import evals.generation.settings
 import evals.prompts
 import evals.scorers
 import sdpo.bases
@@ -102,12 +102,12 @@ def scorers() -> list[str]:
 
 def schedulers() -> list[str]:
     """Names of all samplers."""
-    return list(evals.generation.sampling.SCHEDULERS)
+    return list(evals.generation.settings.SCHEDULERS)
 
 
 def generation_protocols() -> list[str]:
     """Protocols of the generation."""
-    return list(evals.generation.sampling.PROTOCOLS)
+    return list(evals.generation.settings.PROTOCOLS)
 
 
 def generators() -> list[str]:

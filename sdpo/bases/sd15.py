@@ -7,9 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from artifacts.errors import InputError
-from families.diffusers_folder import DiffusersFolder, autoencoder_folder
-from families.latent_scaling import LatentScaling
+from families.autoencoder import Autoencoder, autoencoder_folder
+from families.diffusers_folder import DiffusersFolder
 from families.part_digest import part_digest
 from families.parts import load_part
 from families.prompt_tokens import check_tokenizer, token_ids
@@ -23,8 +22,7 @@ if TYPE_CHECKING:
     from sdpo.diffusion.noising import Parametrisation
 
 BATCH = 128
-_PIXELS = 8 * 512 * 512
-"""Pixels that pass through the autoencoder at once, at most."""
+"""Prompts that are encoded at once."""
 
 
 class StableDiffusion:
@@ -52,13 +50,13 @@ class StableDiffusion:
         self.encoder_dtype = encoder_dtype
         parts = ("unet", *([] if vae else ["vae"]), "scheduler", *self.TEXT_ENCODERS, *self.TEXT_ENCODERS.values())
         self.folder = DiffusersFolder(path, parts)
-        self.vae_path = autoencoder_folder(path, vae)
+        self.autoencoder = Autoencoder(autoencoder_folder(path, vae), dtype=encoder_dtype, device=device)
         self._check()
 
     def _check(self) -> None:
         self.folder.check_family(self.FAMILY)
         _ = self.parametrisation
-        self.folder.check_denoiser(self.vae_path)
+        self.folder.check_denoiser(self.autoencoder.path)
         self.folder.check_text_width(list(self.TEXT_ENCODERS.values()))
 
     @property
@@ -98,60 +96,13 @@ class StableDiffusion:
 
         return ddpm_coefficients(self.alphas_cumprod, timesteps)
 
-    @cached_property
-    def _vae(self) -> Any:
-        import diffusers
-        import torch
-
-        name = self.folder.read(self.vae_path / "config.json").get("_class_name")
-        if name not in ("AutoencoderKL", "AutoencoderTiny"):
-            raise InputError(f"{self.vae_path}: autoencoder is a {name}, expected AutoencoderKL or AutoencoderTiny")
-        vae = load_part(getattr(diffusers, name), self.vae_path, torch_dtype=getattr(torch, self.encoder_dtype))
-        return vae.to(self.device).eval().requires_grad_(False)
-
-    @cached_property
-    def _scaling(self) -> LatentScaling:
-        file = self.vae_path / "config.json"
-        return LatentScaling.of(self.folder.read(file), file)
-
     def encode_images(self, images: Sequence[Image]) -> Latents:
         """Scaled latents (N, C, H, W) float32, as a posterior where the autoencoder has one."""
-        import numpy as np
-        import torch
-
-        vae = self._vae
-        parts = []
-        batch = max(1, min(BATCH, _PIXELS // (images[0].width * images[0].height)))
-        # Not in inference mode, whose tensors a training straight from images could not keep for its backward pass.
-        with torch.no_grad():
-            for start in range(0, len(images), batch):
-                arrays = [np.asarray(image.convert("RGB")) for image in images[start : start + batch]]
-                pixels = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 127.5 - 1
-                encoded = vae.encode(pixels.to(self.device, vae.dtype))
-                if hasattr(encoded, "latent_dist"):
-                    posterior = encoded.latent_dist
-                    mean, deviation = posterior.mean.float(), posterior.std.float()
-                    parts.append(Latents(self._scaling.seen(mean), self._scaling.seen_deviation(deviation)))
-                else:
-                    parts.append(Latents(self._scaling.seen(encoded.latents.float())))
-        return Latents.joined(parts)
+        return Latents(*self.autoencoder.encode(images))
 
     def decode_latents(self, latents: torch.Tensor) -> list[Image]:
         """Images of scaled latents (N, C, H, W)."""
-        import torch
-        from PIL import Image as images
-
-        vae = self._vae
-        with torch.inference_mode():
-            raw = self._scaling.raw(latents).to(vae.dtype)
-            pixels = torch.stack([vae.decode(x[None]).sample[0].float() for x in raw])
-            if not pixels.isfinite().all():
-                raise InputError(
-                    f"{self.vae_path}: decodes latents to pixels that are not finite, in {self.encoder_dtype}; take "
-                    "float32, or another autoencoder (base.vae)"
-                )
-            pixels = (pixels.clamp(-1, 1) + 1) * 127.5
-        return [images.fromarray(x) for x in pixels.round().byte().permute(0, 2, 3, 1).cpu().numpy()]
+        return self.autoencoder.decode(latents)
 
     @cached_property
     def _text_encoders(self) -> list[tuple[Any, Any]]:
@@ -195,7 +146,7 @@ class StableDiffusion:
     def encoder_digests(self) -> dict[str, str]:
         """Digest of the autoencoder and of each tokenizer and text encoder."""
         parts = [part for pair in self.TEXT_ENCODERS.items() for part in pair]
-        return {"vae": part_digest(self.vae_path), **{part: part_digest(self.path / part) for part in parts}}
+        return {"vae": part_digest(self.autoencoder.path), **{part: part_digest(self.path / part) for part in parts}}
 
     def image_conditions(self, sizes: torch.Tensor) -> Conditions:
         """None: this U-Net is not told the size of an image."""

@@ -23,12 +23,12 @@ from pipeline.specs import encode
 @pytest.fixture(scope="module")
 def finished(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path]:
     """A benchmark of two bases and three models, its jobs run one after another in this process."""
-    from evals.generation.text_to_image import Pipeline
+    from evals.generation.pipelines import open_pipeline
 
     folder = tmp_path_factory.mktemp("elsewhere")
     (folder / "resources").symlink_to(weights)
-    pipeline = Pipeline(weights / "base")
-    state = pipeline.unet.state_dict()
+    pipeline = open_pipeline(weights / "base")
+    state = pipeline.denoiser.state_dict()
     torch.save({name: tensor * 1.5 for name, tensor in state.items()}, folder / "louder.pth")
     torch.save({name: tensor * 0.5 for name, tensor in state.items()}, folder / "quieter.pth")
     base = {"family": "miniature", "path": "resources/base"}

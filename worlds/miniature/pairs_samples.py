@@ -41,13 +41,14 @@ def draw(
     Returns:
         (N, 32, 32, 3) bytes.
     """
-    from evals.generation.sampling import SamplingSettings, sample_prompts
-    from evals.generation.text_to_image import Pipeline
+    from evals.generation.pipelines import open_pipeline
+    from evals.generation.sampling import sample_prompts
+    from evals.generation.settings import SamplingSettings
 
-    pipeline = Pipeline(base)
+    pipeline = open_pipeline(base)
     images = sample_prompts(
         pipeline,
-        pipeline.unet if model is None else pipeline.load_unet(model),
+        pipeline.denoiser if model is None else pipeline.load_denoiser(model),
         pipeline.encode_prompts([scene.caption for scene in scenes]),
         [f"{key}-{i}" for i in range(len(scenes))],
         SamplingSettings(scheduler="dpm_solver", steps=steps, guidance_scale=guidance_scale),

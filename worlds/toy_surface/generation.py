@@ -15,7 +15,8 @@ from artifacts.contracts import read_table
 from artifacts.errors import InputError
 from artifacts.progress import progress
 from artifacts.provenance import describe
-from evals.generation.sampling import SamplingSettings, noise_seed
+from evals.generation.sampling import noise_seed
+from evals.generation.settings import SamplingSettings
 from evals.images.folder import write_images
 
 if TYPE_CHECKING:

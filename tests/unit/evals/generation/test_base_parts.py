@@ -14,8 +14,9 @@ import torch
 from PIL import Image
 
 from artifacts.errors import InputError
-from evals.generation.sampling import SamplingSettings, make_scheduler, sample, sample_batch, start_noise
-from evals.generation.text_to_image import Pipeline
+from evals.generation.pipelines import open_pipeline
+from evals.generation.sampling import sample, sample_batch, start_noise
+from evals.generation.settings import SamplingSettings
 from sdpo.bases import open_base
 
 SETTINGS = SamplingSettings(steps=3, guidance_scale=1.0)
@@ -35,7 +36,7 @@ def edit(file: Path, **values: Any) -> None:
 
 
 def both(folder: Path) -> list[Callable[[], object]]:
-    return [lambda: Pipeline(folder), lambda: open_base("sd15", folder)]
+    return [lambda: open_pipeline(folder), lambda: open_base("sd15", folder)]
 
 
 def refused(folder: Path, message: str) -> None:
@@ -111,7 +112,7 @@ def test_another_autoencoder_of_other_channels(base: Path) -> None:
     edit(base.parent / "vae/config.json", latent_channels=16)
     message = "in_channels is 4, but .*/vae makes latents of 16 channels"
     with pytest.raises(InputError, match=message):
-        Pipeline(base, vae=base.parent / "vae")
+        open_pipeline(base, vae=base.parent / "vae")
     with pytest.raises(InputError, match=message):
         open_base("sd15", base, vae=base.parent / "vae")
 
@@ -120,7 +121,7 @@ def test_encoding_and_decoding_share_the_formula(base: Path) -> None:
     """Latents that a training sees are those that generation decodes, whatever the autoencoder's mean and deviation."""
     plain = open_base("sd15", base)
     picture = [Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))]
-    before, decoded = plain.encode_images(picture), Pipeline(base).decode(plain.encode_images(picture).mean)
+    before, decoded = plain.encode_images(picture), open_pipeline(base).decode(plain.encode_images(picture).mean)
     mean, std = [0.5, -1.0, 2.0, 0.0], [2.0, 0.5, 4.0, 1.0]
     edit(base / "vae/config.json", latents_mean=mean, latents_std=std)
     changed = open_base("sd15", base)
@@ -132,7 +133,7 @@ def test_encoding_and_decoding_share_the_formula(base: Path) -> None:
     assert before.std is not None
     torch.testing.assert_close(found.std, before.std / s)
     # Both decoders undo it: the pictures are those of before, but for rounding.
-    for again in (Pipeline(base).decode(found.mean), changed.decode_latents(found.mean)):  # type: ignore[attr-defined]
+    for again in (open_pipeline(base).decode(found.mean), changed.decode_latents(found.mean)):  # type: ignore[attr-defined]
         difference = np.abs(np.asarray(again[0], dtype=int) - np.asarray(decoded[0], dtype=int))
         assert difference.max() <= 1
 
@@ -144,7 +145,7 @@ def test_tokenizer_without_a_length_takes_the_text_encoders(base: Path, tiny_sd1
         edit(base / "tokenizer/tokenizer_config.json", model_max_length=length)
         found = open_base("sd15", base).encode_prompts(texts)["text"]
         torch.testing.assert_close(found, expected)
-        torch.testing.assert_close(Pipeline(base).encode_prompts(texts).embeddings, expected)
+        torch.testing.assert_close(open_pipeline(base).encode_prompts(texts)["text"], expected)
 
 
 @pytest.mark.parametrize("length", [0, 2, -5, 7.5, "77", float("nan")])
@@ -154,7 +155,7 @@ def test_tokenizer_whose_length_leaves_nothing_of_a_prompt(base: Path, length: o
     with pytest.raises(InputError, match=message):
         open_base("sd15", base).encode_prompts(["a"])
     with pytest.raises(InputError, match=message):
-        Pipeline(base).encode_prompts(["a"])
+        open_pipeline(base).encode_prompts(["a"])
 
 
 @pytest.mark.parametrize(
@@ -162,7 +163,10 @@ def test_tokenizer_whose_length_leaves_nothing_of_a_prompt(base: Path, length: o
 )
 def test_betas_that_are_no_schedule(base: Path, values: dict[str, Any]) -> None:
     edit(base / "scheduler/scheduler_config.json", **values)
-    for schedule in (lambda: Pipeline(base).scheduler, lambda: open_base("sd15", base).coefficients(torch.tensor([0]))):
+    for schedule in (
+        lambda: open_pipeline(base).scheduler,
+        lambda: open_base("sd15", base).coefficients(torch.tensor([0])),
+    ):
         with pytest.raises(InputError, match=r"scheduler: its betas make no noise schedule of 1000 steps"):
             schedule()
 
@@ -182,7 +186,7 @@ def test_betas_that_are_no_schedule(base: Path, values: dict[str, Any]) -> None:
 def test_configuration_of_other_kinds_of_values(base: Path, part: str, values: dict[str, Any], message: str) -> None:
     edit(base / part / "config.json", **values)
     with pytest.raises(InputError, match=rf"{message}"):
-        Pipeline(base).encode_prompts(["a"])
+        open_pipeline(base).encode_prompts(["a"])
     if "addition_embed_type" in values or "cross_attention_dim" in values:
         with pytest.raises(InputError, match=message):
             open_base("sd15", base)
@@ -194,33 +198,33 @@ def test_tokenizer_of_another_text_encoder(base: Path) -> None:
     with pytest.raises(InputError, match=message):
         open_base("sd15", base).encode_prompts(["a"])
     with pytest.raises(InputError, match=message):
-        Pipeline(base).encode_prompts(["a"])
+        open_pipeline(base).encode_prompts(["a"])
 
 
 def test_halved_size_of_a_fine_tune_is_refused_until_the_size_is_said(base: Path) -> None:
     edit(base / "unet/config.json", sample_size=8)
     message = r"sample_size is 8, 16 x 16 pixels, and vae/config\.json says 32: set generation\.size"
     with pytest.raises(InputError, match=message):
-        Pipeline(base)
-    pipeline = Pipeline(base, size=32)
+        open_pipeline(base)
+    pipeline = open_pipeline(base, size=32)
     assert pipeline.image_size == [32, 32]
     assert pipeline.latent_shape == (4, 16, 16)
     # What the denoiser says is a size that it may have been trained at.
-    assert Pipeline(base, size=16).latent_shape == (4, 8, 8)
+    assert open_pipeline(base, size=16).latent_shape == (4, 8, 8)
 
 
 def test_size_that_a_base_was_not_trained_at(base: Path) -> None:
-    assert Pipeline(base).image_size == Pipeline(base, size=32).image_size == [32, 32]
+    assert open_pipeline(base).image_size == open_pipeline(base, size=32).image_size == [32, 32]
     with pytest.raises(InputError, match=r"generation\.size is 64, expected what the base was trained at: .*32 x 32"):
-        Pipeline(base, size=64)
+        open_pipeline(base, size=64)
     edit(base / "unet/config.json", sample_size=None)
     with pytest.raises(InputError, match=r"sample_size is None, and .* says 32: set generation\.size"):
-        Pipeline(base)
-    assert Pipeline(base, size=32).image_size == [32, 32]
+        open_pipeline(base)
+    assert open_pipeline(base, size=32).image_size == [32, 32]
     # Autoencoders are often trained at smaller sizes than they serve.
     edit(base / "unet/config.json", sample_size=[16, 24])
     edit(base / "vae/config.json", sample_size=16)
-    assert Pipeline(base).image_size == [32, 48]
+    assert open_pipeline(base).image_size == [32, 48]
 
 
 @pytest.mark.parametrize("scheduler", ["ddim", "euler", "dpm_solver"])
@@ -231,7 +235,7 @@ def test_samplers_get_what_the_pipeline_sets_itself(base: Path, scheduler: str, 
     """Old configurations lack the offset, and clip latents as if they were pixels."""
     import diffusers
 
-    from evals.generation.sampling import SCHEDULERS
+    from evals.generation.pipelines.stable_diffusion import SCHEDULERS
 
     edit(base / "scheduler/scheduler_config.json", _class_name="DDIMScheduler", **said)
     edit(base / "model_index.json", scheduler=["diffusers", "DDIMScheduler"])
@@ -240,12 +244,11 @@ def test_samplers_get_what_the_pipeline_sets_itself(base: Path, scheduler: str, 
         scheduler=getattr(diffusers, SCHEDULERS[scheduler]).from_pretrained(base / "scheduler"),
         safety_checker=None,
     ).scheduler
-    ours = make_scheduler(Pipeline(base).scheduler, scheduler)
+    ours = open_pipeline(base).sampler(SamplingSettings(scheduler=scheduler, steps=5))
     for key in ("steps_offset", "clip_sample", "timestep_spacing", "set_alpha_to_one", "prediction_type"):
         assert getattr(ours.config, key, None) == getattr(theirs.config, key, None) or not hasattr(
             theirs.config, key
         ), key
-    ours.set_timesteps(5)
     theirs.set_timesteps(5)
     torch.testing.assert_close(ours.timesteps, theirs.timesteps)
 
@@ -270,7 +273,7 @@ class Failing(torch.nn.Module):
 
 @pytest.mark.parametrize(("call", "row"), [(1, 0), (2, 1), (3, 2)])
 def test_latents_that_are_not_finite_stop_with_model_prompt_and_step(tiny_sd15: Path, call: int, row: int) -> None:
-    pipeline = Pipeline(tiny_sd15)
+    pipeline = open_pipeline(tiny_sd15)
     conditions, empty = pipeline.encode_prompts(["a", "b", "c"]), pipeline.empty_prompt(zeros=True)
     ids = ["seen-0", "seen-1", "seen-2"]
     message = rf"mini/dmpo on seen, prompt seen-{row}: latents are not finite from step {call} of 3 on, .*float32"
@@ -278,17 +281,17 @@ def test_latents_that_are_not_finite_stop_with_model_prompt_and_step(tiny_sd15: 
         sample_batch(pipeline, Failing(call, row), conditions, empty, ids, SETTINGS, model="mini/dmpo on seen")
     noise = start_noise(SETTINGS, ids, pipeline.latent_shape)
     with pytest.raises(InputError, match=rf"image {row}: latents are not finite"):
-        sample(Failing(call, row), make_scheduler(pipeline.scheduler, "ddim"), conditions, empty, noise, SETTINGS)
-    sample(Failing(9, row), make_scheduler(pipeline.scheduler, "ddim"), conditions, empty, noise, SETTINGS)
+        sample(pipeline, Failing(call, row), conditions, empty, noise, SETTINGS)
+    sample(pipeline, Failing(9, row), conditions, empty, noise, SETTINGS)
 
 
 def test_pixels_that_are_not_finite_stop_with_the_prompt(tiny_sd15: Path) -> None:
-    pipeline, latents = Pipeline(tiny_sd15), torch.zeros(3, 4, 16, 16)
+    pipeline, latents = open_pipeline(tiny_sd15), torch.zeros(3, 4, 16, 16)
     latents[1] = float("nan")
-    with pytest.raises(InputError, match=r"prompt b: the autoencoder makes pixels that are not finite"):
+    with pytest.raises(InputError, match=r"prompt b: the autoencoder .*vae makes pixels .* not finite, in float32"):
         pipeline.decode(latents, ["prompt a", "prompt b", "prompt c"])
     trained: Any = open_base("sd15", tiny_sd15)
-    with pytest.raises(InputError, match=r"vae: decodes latents to pixels that are not finite, in float32"):
+    with pytest.raises(InputError, match=r"image 1: the autoencoder .*vae makes pixels that are not finite"):
         trained.decode_latents(latents)
 
 
@@ -301,8 +304,10 @@ def test_part_with_values_that_are_not_finite(base: Path, part: str) -> None:
     name = sorted(state)[0]
     state[name].view(-1)[0] = float("nan")
     save_file(state, file, metadata={"format": "pt"})
-    pipeline = Pipeline(base)
+    pipeline = open_pipeline(base)
     with pytest.raises(InputError, match=rf"{part}: '.*' has values that are not finite \(1 such tensors in all\)"):
-        {"unet": lambda: pipeline.unet, "vae": lambda: pipeline.vae, "text_encoder": lambda: pipeline.text_encoders}[
-            part
-        ]()
+        {
+            "unet": lambda: pipeline.denoiser,
+            "vae": lambda: pipeline.autoencoder.module,
+            "text_encoder": lambda: pipeline.text_encoders,
+        }[part]()

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from artifacts.atomic import file_sha256
 from artifacts.errors import InputError
 from evals.generation.external_models import load, locate, weight_files
+from evals.generation.pipelines import Pipeline, open_pipeline
 from evals.generation.settings import ExternalModel
-from evals.generation.text_to_image import Pipeline
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +35,7 @@ def larger(save_tiny_base: Callable[..., Path], tmp_path_factory: pytest.TempPat
 @pytest.fixture
 def trained(base: Path) -> dict[str, torch.Tensor]:
     """A state dict of the base's architecture with other weights."""
-    state = Pipeline(base).unet.state_dict()
+    state = open_pipeline(base).denoiser.state_dict()
     return {name: tensor + 0.25 for name, tensor in state.items()}
 
 
@@ -52,7 +52,7 @@ def test_state_dict_of_every_kind_of_file(base: Path, trained: dict[str, torch.T
     torch.save(trained, tmp_path / "unet.pth")
     save_file(trained, tmp_path / "unet.safetensors")
     torch.save({"state_dict": {f"module.{name}": value for name, value in trained.items()}}, tmp_path / "wrapped.pt")
-    pipeline = Pipeline(base)
+    pipeline = open_pipeline(base)
     for name in ("unet.pth", "unet.safetensors", "wrapped.pt"):
         assert same(opened(pipeline, tmp_path / name), trained)
         assert same(opened(pipeline, tmp_path, file=name), trained)
@@ -60,7 +60,7 @@ def test_state_dict_of_every_kind_of_file(base: Path, trained: dict[str, torch.T
 
 def test_precision_and_mode_are_the_pipelines(base: Path, trained: dict[str, torch.Tensor], tmp_path: Path) -> None:
     torch.save(trained, tmp_path / "unet.pth")
-    unet = load(tmp_path / "unet.pth", Pipeline(base, dtype="bfloat16"))
+    unet = load(tmp_path / "unet.pth", open_pipeline(base, dtype="bfloat16"))
     assert {parameter.dtype for parameter in unet.parameters()} == {torch.bfloat16}
     assert not any(parameter.requires_grad or parameter.is_meta for parameter in unet.parameters())
     assert not unet.training
@@ -69,8 +69,8 @@ def test_precision_and_mode_are_the_pipelines(base: Path, trained: dict[str, tor
 def test_folder_with_and_without_a_pipeline_around_it(
     base: Path, trained: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
-    pipeline = Pipeline(base)
-    unet = pipeline.load_unet(base)
+    pipeline = open_pipeline(base)
+    unet = pipeline.load_denoiser(base)
     unet.load_state_dict(trained)
     unet.save_pretrained(tmp_path / "whole/unet")
     unet.save_pretrained(tmp_path / "bare")
@@ -99,7 +99,7 @@ def test_wrapped_state_dicts_are_read(
     base: Path, trained: dict[str, torch.Tensor], tmp_path: Path, wrapped: Callable[[Any], Any]
 ) -> None:
     torch.save(wrapped(trained), tmp_path / "unet.pt")
-    assert same(opened(Pipeline(base), tmp_path / "unet.pt"), trained)
+    assert same(opened(open_pipeline(base), tmp_path / "unet.pt"), trained)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_what_holds_more_or_something_else_is_named(
 ) -> None:
     torch.save(content(trained), tmp_path / "unet.pt")
     with pytest.raises(InputError, match=rf"unet\.pt: .*{message}"):
-        load(tmp_path / "unet.pt", Pipeline(base))
+        load(tmp_path / "unet.pt", open_pipeline(base))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -156,14 +156,14 @@ def test_values_that_are_not_finite_are_refused(
     save_file(trained, tmp_path / "unet.safetensors")
     message = r"unet\.safetensors: 'conv_(in|out)\.\w+' has values that are not finite \(2 such tensors in all\)"
     with pytest.raises(InputError, match=message):
-        load(tmp_path / "unet.safetensors", Pipeline(base))
+        load(tmp_path / "unet.safetensors", open_pipeline(base))
 
 
 def test_half_precision_is_widened(base: Path, trained: dict[str, torch.Tensor], tmp_path: Path) -> None:
     for dtype in (torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn):
         narrow = {name: tensor.to(dtype) for name, tensor in trained.items()}
         save_file(narrow, tmp_path / "unet.safetensors")
-        found = opened(Pipeline(base), tmp_path / "unet.safetensors")
+        found = opened(open_pipeline(base), tmp_path / "unet.safetensors")
         assert same(found, {name: tensor.float() for name, tensor in narrow.items()}), dtype
 
 
@@ -174,7 +174,7 @@ def test_own_configuration_of_a_folder_counts_but_for_the_size(
     shutil.copytree(base / "unet", tmp_path / "unet")
     config = json.loads((tmp_path / "unet/config.json").read_text())
     (tmp_path / "unet/config.json").write_text(json.dumps({**config, "norm_eps": 0.5, "sample_size": 4}))
-    pipeline = Pipeline(base)
+    pipeline = open_pipeline(base)
     unet = load(locate(ExternalModel(source=str(tmp_path))), pipeline)
     assert unet.config.norm_eps == 0.5
     assert pipeline.image_size == [16, 16]
@@ -197,8 +197,8 @@ def test_pipeline_around_a_folder_says_what_its_denoiser_predicts(
     """Its weights have the base's names and shapes, and would draw noise."""
     for part in ("unet", "scheduler"):
         shutil.copytree(base / part, tmp_path / part)
-    pipeline = Pipeline(base)
-    assert same(opened(pipeline, tmp_path), pipeline.unet.state_dict())
+    pipeline = open_pipeline(base)
+    assert same(opened(pipeline, tmp_path), pipeline.denoiser.state_dict())
     file = tmp_path / "scheduler/scheduler_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
     with pytest.raises(InputError, match=rf"scheduler_config\.json: {message}"):
@@ -206,15 +206,15 @@ def test_pipeline_around_a_folder_says_what_its_denoiser_predicts(
 
 
 def test_checkpoint_of_another_architecture_is_one_error(base: Path, larger: Path, tmp_path: Path) -> None:
-    save_file(Pipeline(larger).unet.state_dict(), tmp_path / "sdxl.safetensors")
+    save_file(open_pipeline(larger).denoiser.state_dict(), tmp_path / "sdxl.safetensors")
     with pytest.raises(InputError) as caught:
-        load(tmp_path / "sdxl.safetensors", Pipeline(base))
+        load(tmp_path / "sdxl.safetensors", open_pipeline(base))
     message = str(caught.value)
     assert message.startswith(f"{tmp_path / 'sdxl.safetensors'}: not a denoiser of the base {base}: 'add_embedding.")
     assert "is unknown (4 in all); it takes text of width 40, the base's text has 16: give its own base" in message
     assert "\n" not in message
     with pytest.raises(InputError, match=r"'add_embedding\.linear_1\.weight' is missing \(4 in all\)"):
-        load(base / "unet", Pipeline(larger))
+        load(base / "unet", open_pipeline(larger))
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_every_parameter_and_nothing_else(
     change(trained)
     torch.save(trained, tmp_path / "unet.pth")
     with pytest.raises(InputError, match=message):
-        load(tmp_path / "unet.pth", Pipeline(base))
+        load(tmp_path / "unet.pth", open_pipeline(base))
 
 
 class Harmful:
@@ -249,7 +249,7 @@ class Harmful:
 def test_pickled_code_is_not_run(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save({"conv_in.weight": Harmful()}, tmp_path / "unet.pth")
     with pytest.raises(InputError, match=r"unet\.pth: not a readable weight file"):
-        load(tmp_path / "unet.pth", Pipeline(base))
+        load(tmp_path / "unet.pth", open_pipeline(base))
     assert capsys.readouterr().out == ""
 
 
@@ -271,7 +271,7 @@ def test_source_that_holds_no_weights(base: Path, tmp_path: Path) -> None:
     shutil.copytree(base / "unet", tmp_path / "unet")
     (tmp_path / "unet/diffusion_pytorch_model.safetensors").unlink()
     with pytest.raises(InputError, match=r"unet: cannot be loaded"):
-        load(locate(ExternalModel(source=str(tmp_path))), Pipeline(base))
+        load(locate(ExternalModel(source=str(tmp_path))), open_pipeline(base))
 
 
 def test_hub_without_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -308,8 +308,8 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Path]:
 
 
 def test_sharded_folder_is_read_by_its_index(base: Path, trained: dict[str, torch.Tensor], tmp_path: Path) -> None:
-    pipeline = Pipeline(base)
-    unet = pipeline.load_unet(base)
+    pipeline = open_pipeline(base)
+    unet = pipeline.load_denoiser(base)
     unet.load_state_dict(trained)
     unet.save_pretrained(tmp_path / "unet", max_shard_size="20KB")
     shards = sorted((tmp_path / "unet").glob("*.safetensors"))
@@ -344,8 +344,8 @@ def test_copy_beside_the_file_is_not_loaded_and_not_digested(
     shutil.copytree(base / "unet", tmp_path / "unet")
     whole = tmp_path / "unet" / f"{WEIGHTS}.safetensors"
     save_file({name: value.half() for name, value in trained.items()}, tmp_path / "unet" / f"{WEIGHTS}.{copy}")
-    pipeline = Pipeline(base)
-    assert same(opened(pipeline, tmp_path, sha256=file_sha256(whole)), pipeline.unet.state_dict())
+    pipeline = open_pipeline(base)
+    assert same(opened(pipeline, tmp_path, sha256=file_sha256(whole)), pipeline.denoiser.state_dict())
     assert weight_files(tmp_path / "unet") == [whole]
     right = file_sha256(whole)
     with pytest.raises(InputError, match=rf"{WEIGHTS}\.safetensors: sha256 is {right}, expected {'0' * 64}"):

@@ -20,8 +20,10 @@ from artifacts.contracts import read_table, write_table
 from artifacts.errors import InputError
 from evals import cli
 from evals.generation.generate import collect_shards, generate, share
-from evals.generation.sampling import SamplingSettings, noise_seed
-from evals.generation.text_to_image import Pipeline
+from evals.generation.pipelines import open_pipeline
+from evals.generation.pipelines.stable_diffusion import StableDiffusion
+from evals.generation.sampling import noise_seed
+from evals.generation.settings import SamplingSettings
 
 pytestmark = pytest.mark.slow
 
@@ -258,7 +260,7 @@ def test_killed_job_goes_on_at_the_image(
 def test_killed_job_keeps_the_sets_and_models_that_it_had_finished(
     wide_job: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shard: list[int] | None
 ) -> None:
-    unet = Pipeline(tmp_path / "sdxl").unet
+    unet = open_pipeline(tmp_path / "sdxl").denoiser
     torch.save({name: tensor * 0.5 for name, tensor in unet.state_dict().items()}, tmp_path / "unet.pth")
     models, sets = ["xl/base", "xl/released"], ["own", "more"]
 
@@ -339,15 +341,15 @@ def test_prompts_are_encoded_once_for_all_jobs(
     (file,) = (tmp_path / "cut/prompt_embeddings/xl").glob("*.safetensors")
     first = file.read_bytes()
     with safe_open(file, framework="pt") as content:
-        assert content.get_slice("embeddings").get_shape() == [7, 16, 40]
+        assert content.get_slice("text").get_shape() == [7, 16, 40]
         assert content.get_slice("pooled").get_shape() == [7, 12]
-        assert content.get_slice("empty").get_shape() == [1, 16, 40]
+        assert content.get_slice("empty.text").get_shape() == [1, 16, 40]
     file.write_bytes(first[:-1])
     generate(wide_job("cut", shard=[1, 2]))
     assert file.read_bytes() == first
     assert "cannot be read" in capsys.readouterr().err
     # Another protocol has another empty prompt, and other texts are others.
-    monkeypatch.setattr(Pipeline, "encode_prompts", lambda *_: pytest.fail("encoded again"))
+    monkeypatch.setattr(StableDiffusion, "encode_prompts", lambda *_: pytest.fail("encoded again"))
     generate(wide_job("cut", generation={"scheduler": "ddim", "steps": 1, "batch_size": 7}))
     with pytest.raises(pytest.fail.Exception, match="encoded again"):
         generate(wide_job("cut", generation={"protocol": "sdpo", "scheduler": "ddim", "steps": 1}))
@@ -356,7 +358,7 @@ def test_prompts_are_encoded_once_for_all_jobs(
 def test_model_from_elsewhere_is_drawn_as_its_weights_are(
     wide_job: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
-    unet = Pipeline(tmp_path / "sdxl").unet
+    unet = open_pipeline(tmp_path / "sdxl").denoiser
     state = {name: tensor * 0.5 for name, tensor in unet.state_dict().items()}
     torch.save(state, tmp_path / "unet.pth")
     source = {"source": str(tmp_path / "unet.pth"), "file": None, "sha256": file_sha256(tmp_path / "unet.pth")}

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from artifacts.errors import InputError
 from evals.generation.external_models import load, locate, weight_files
+from evals.generation.pipelines import Pipeline, open_pipeline
 from evals.generation.settings import ExternalModel
-from evals.generation.text_to_image import Pipeline
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +33,7 @@ def base(save_tiny_base: Callable[..., Path], tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture(scope="module")
 def pipeline(base: Path) -> Pipeline:
-    return Pipeline(base)
+    return open_pipeline(base)
 
 
 def matrices(down: str, up: str, sizes: tuple[int, int] = (16, 16), rank: int = RANK) -> dict[str, torch.Tensor]:
@@ -57,7 +57,7 @@ def factor(pipeline: Pipeline, source: Path, layer: str = LAYER, **options: Any)
     """How often the product of the two matrices was added to the layer; everything else must be the base's."""
     path = locate(ExternalModel(source=str(source), **options))
     found = load(path, pipeline).state_dict()
-    own = pipeline.unet.state_dict()
+    own = pipeline.denoiser.state_dict()
     changed = [name for name in own if not torch.equal(found[name], own[name])]
     assert found.keys() == own.keys()
     assert changed == [f"{layer}.weight"]
@@ -309,7 +309,7 @@ def test_what_peft_itself_saves(base: Path, pipeline: Pipeline, tmp_path: Path) 
         rank_pattern={"conv1": 2},
         alpha_pattern={"to_k": 3},
     )
-    model = get_peft_model(pipeline.load_unet(base), config)
+    model = get_peft_model(pipeline.load_denoiser(base), config)
     torch.manual_seed(0)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -321,7 +321,7 @@ def test_what_peft_itself_saves(base: Path, pipeline: Pipeline, tmp_path: Path) 
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, atol=1e-5, rtol=1e-5)
     assert not torch.allclose(
-        found["down_blocks.0.resnets.0.conv1.weight"], pipeline.unet.down_blocks[0].resnets[0].conv1.weight
+        found["down_blocks.0.resnets.0.conv1.weight"], pipeline.denoiser.down_blocks[0].resnets[0].conv1.weight
     )
 
 
@@ -330,7 +330,7 @@ def test_what_diffusers_itself_saves(base: Path, pipeline: Pipeline, tmp_path: P
     from peft import LoraConfig
     from peft.utils import get_peft_model_state_dict
 
-    unet = pipeline.load_unet(base)
+    unet = pipeline.load_denoiser(base)
     unet.add_adapter(LoraConfig(r=4, lora_alpha=2, target_modules=["to_q", "proj_in"]), "default")
     torch.manual_seed(0)
     for name, parameter in unet.named_parameters():
@@ -354,7 +354,7 @@ def test_old_pickles_are_read(pipeline: Pipeline, tmp_path: Path) -> None:
 
 def test_kohya_of_sdxl_numbers_blocks_as_the_original_code(save_tiny_base: Callable[..., Path], tmp_path: Path) -> None:
     # One layer a level: input_blocks are conv_in, resnet, downsampler, resnet with attention.
-    pipeline = Pipeline(save_tiny_base(tmp_path / "sdxl", "sdxl"))
+    pipeline = open_pipeline(save_tiny_base(tmp_path / "sdxl", "sdxl"))
     layer = "lora_unet_input_blocks_3_1_transformer_blocks_0_attn1_to_out_0"
     save_file({**kohya(layer), f"{layer}.alpha": torch.tensor(1.0)}, tmp_path / "xl.safetensors")
     place = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_out.0"
@@ -382,6 +382,6 @@ def test_lora_that_a_training_here_exported(tiny_sd15: Path, tmp_path: Path) -> 
     own = {name: value for name, value in load_file(tmp_path / FILE).items() if "attn1.to_k" in name}
     assert len(own) > 1
     adapters.merge()
-    found = load(locate(ExternalModel(source=str(tmp_path))), Pipeline(tiny_sd15)).state_dict()
+    found = load(locate(ExternalModel(source=str(tmp_path))), open_pipeline(tiny_sd15)).state_dict()
     for name, value in denoiser.state_dict().items():
         torch.testing.assert_close(found[name], value, atol=1e-5, rtol=1e-5)

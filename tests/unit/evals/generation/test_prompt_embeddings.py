@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from evals.generation.pipelines import open_pipeline
 from evals.generation.prompt_embeddings import digest
-from evals.generation.text_to_image import Pipeline
 
 
 def test_the_digest_changes_with_whatever_shapes_conditions(
@@ -17,13 +17,13 @@ def test_the_digest_changes_with_whatever_shapes_conditions(
         base = save_tiny_base(tmp_path / kind, kind)
 
         def given(base: Path = base, *, zeros: bool = True, **options: Any) -> str:
-            return digest(Pipeline(base, **options), ["a cat"], zeros=zeros)
+            return digest(open_pipeline(base, **options), ["a cat"], zeros=zeros)
 
         def edited(name: str, base: Path = base, **changes: Any) -> str:
             path = base / name
             text = path.read_text()
             path.write_text(json.dumps({**json.loads(text), **changes}))
-            changed = digest(Pipeline(base), ["a cat"], zeros=True)
+            changed = digest(open_pipeline(base), ["a cat"], zeros=True)
             path.write_text(text)
             return changed
 

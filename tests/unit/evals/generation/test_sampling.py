@@ -11,17 +11,11 @@ import pytest
 import torch
 
 from artifacts.errors import InputError
-from evals.generation.conditions import Conditions
-from evals.generation.sampling import (
-    SCHEDULERS,
-    SamplingSettings,
-    make_scheduler,
-    noise_seed,
-    sample,
-    sample_prompts,
-    start_noise,
-)
-from evals.generation.text_to_image import Pipeline
+from evals.generation.pipelines import Pipeline, open_pipeline
+from evals.generation.pipelines.stable_diffusion import SCHEDULERS
+from evals.generation.sampling import noise_seed, sample, sample_prompts, start_noise
+from evals.generation.settings import SamplingSettings
+from families.conditions import Conditions
 
 SHAPE = (4, 8, 8)
 IDS = [f"seen-{i:05d}" for i in range(8)]
@@ -30,7 +24,7 @@ PROMPTS = [f"a small {colour} circle on a blue background" for colour in ("red",
 
 @pytest.fixture(scope="module")
 def pipeline(base_path: Path) -> Pipeline:
-    return Pipeline(base_path)
+    return open_pipeline(base_path)
 
 
 def test_noise_of_a_prompt_is_its_own_whatever_stands_beside_it() -> None:
@@ -73,24 +67,12 @@ def test_published_protocol_shares_the_noise_and_adds_one_to_the_guidance() -> N
     assert SamplingSettings(protocol="clean", guidance_scale=7.5).effective_guidance == 7.5
 
 
-class FakeDenoiser(torch.nn.Module):
-    """Predicts the mean of the text embedding, and remembers what it was asked."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(1))
-
-    def forward(self, latents: torch.Tensor, timestep: Any, encoder_hidden_states: torch.Tensor) -> Any:
-        level = encoder_hidden_states.mean((1, 2))[:, None, None, None]
-        return SimpleNamespace(sample=level.expand_as(latents))
-
-
 class FakeScheduler:
     """Returns what it is given: the combined prediction."""
 
     init_noise_sigma = 1.0
 
-    def set_timesteps(self, steps: int, device: Any) -> None:
+    def __init__(self, steps: int) -> None:
         self.timesteps = list(range(steps))
 
     def scale_model_input(self, latents: torch.Tensor, timestep: Any) -> torch.Tensor:
@@ -100,12 +82,34 @@ class FakeScheduler:
         return SimpleNamespace(prev_sample=combined)
 
 
+class FakePipeline:
+    """Its denoiser predicts the mean of the text embedding."""
+
+    guides_itself = False
+
+    def sampler(self, settings: SamplingSettings) -> FakeScheduler:
+        return FakeScheduler(settings.steps)
+
+    def told(self, conditions: Conditions, settings: SamplingSettings) -> Conditions:
+        return conditions
+
+    def predict(self, denoiser: Any, latents: torch.Tensor, timestep: Any, conditions: Conditions) -> torch.Tensor:
+        return conditions["text"].mean((1, 2))[:, None, None, None].expand_as(latents)
+
+
+def sampled(told: float, empty: float, settings: SamplingSettings) -> list[float]:
+    """Values of the latents of two prompts, whose texts and the empty one are these numbers."""
+    pipeline: Any = FakePipeline()
+    conditions, without = {"text": torch.full((2, 5, 6), told)}, {"text": torch.full((1, 5, 6), empty)}
+    latents = sample(pipeline, torch.nn.Linear(1, 1), conditions, without, torch.zeros(2, 1, 2, 2), settings)
+    found: list[float] = latents.unique().tolist()
+    return found
+
+
 @pytest.mark.parametrize(("protocol", "expected"), [("clean", 1 + 3 * (4 - 1)), ("sdpo", 4 + 3 * (4 - 1))])
 def test_guidance_by_hand(protocol: str, expected: float) -> None:
     settings = SamplingSettings(protocol=protocol, guidance_scale=3, steps=1)
-    told, empty = Conditions(torch.full((2, 5, 6), 4.0)), Conditions(torch.full((1, 5, 6), 1.0))
-    out = sample(FakeDenoiser(), FakeScheduler(), told, empty, torch.zeros(2, 1, 2, 2), settings)
-    assert out.unique().tolist() == [expected]
+    assert sampled(4.0, 1.0, settings) == [expected]
 
 
 @pytest.mark.parametrize("scheduler", list(SCHEDULERS))
@@ -117,7 +121,7 @@ def test_images_do_not_depend_on_the_batch(pipeline: Pipeline, scheduler: str) -
             [
                 np.asarray(image, dtype=int)
                 for image in sample_prompts(
-                    pipeline, pipeline.unet, conditions, IDS, settings.model_copy(update={"batch_size": size})
+                    pipeline, pipeline.denoiser, conditions, IDS, settings.model_copy(update={"batch_size": size})
                 )
             ]
         )
@@ -131,39 +135,38 @@ def test_images_do_not_depend_on_the_batch(pipeline: Pipeline, scheduler: str) -
 
 def test_guidance_of_one_is_the_conditional_prediction_alone() -> None:
     settings = SamplingSettings(guidance_scale=1.0, steps=1)
-    told, wrong = Conditions(torch.full((2, 5, 6), 4.0)), Conditions(torch.full((1, 5, 6), float("nan")))
-    out = sample(FakeDenoiser(), FakeScheduler(), told, wrong, torch.zeros(2, 1, 2, 2), settings)
-    assert out.unique().tolist() == [4.0]
+    assert sampled(4.0, float("nan"), settings) == [4.0]
 
 
 def test_schedulers_keep_the_schedule_of_the_base(pipeline: Pipeline) -> None:
     for name, class_name in SCHEDULERS.items():
-        scheduler = make_scheduler(pipeline.scheduler, name)
+        scheduler = pipeline.sampler(SamplingSettings(scheduler=name))
         assert type(scheduler).__name__ == class_name
         assert (scheduler.config.beta_start, scheduler.config.beta_end) == (1e-4, 0.02)
         assert scheduler.config.beta_schedule == "linear"
 
 
 def test_prompts_are_padded_and_cut(pipeline: Pipeline) -> None:
-    embeddings = pipeline.encode_prompts(["", "a red circle", "red " * 100]).embeddings
+    embeddings = pipeline.encode_prompts(["", "a red circle", "red " * 100])["text"]
     assert embeddings.shape == (3, 20, 64)
     assert embeddings.dtype == torch.float32
     torch.testing.assert_close(
-        pipeline.encode_prompts(["a red circle"]).embeddings[0], embeddings[1], atol=1e-5, rtol=1e-5
+        pipeline.encode_prompts(["a red circle"])["text"][0], embeddings[1], atol=1e-5, rtol=1e-5
     )
 
 
 def test_decoding_undoes_the_scaling_factor(pipeline: Pipeline) -> None:
     latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    module = pipeline.autoencoder.module
     with torch.no_grad():
-        pixels = pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor).sample
+        pixels = module.decode(latents / module.config.scaling_factor).sample
     expected = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().permute(0, 2, 3, 1).numpy()
     found = np.stack([np.asarray(image) for image in pipeline.decode(latents)])
     np.testing.assert_array_equal(found, expected)
 
 
 def test_no_part_is_trainable(pipeline: Pipeline) -> None:
-    for part in (pipeline.unet, pipeline.vae, *pipeline.text_encoders):
+    for part in (pipeline.denoiser, pipeline.autoencoder.module, *pipeline.text_encoders):
         assert not part.training
         assert not any(parameter.requires_grad for parameter in part.parameters())
 
@@ -174,14 +177,14 @@ def test_foreign_library_is_not_run(base_path: Path, tmp_path: Path) -> None:
     index = copy / "model_index.json"
     index.write_text(json.dumps({**json.loads(index.read_text()), "vae": ["os", "system"]}))
     with pytest.raises(InputError, match="part 'vae' comes from 'os'; only diffusers and transformers are run"):
-        Pipeline(copy)
+        open_pipeline(copy)
 
 
 def test_folder_that_is_no_base(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"model_index.json: no such file"):
-        Pipeline(tmp_path)
+        open_pipeline(tmp_path)
 
 
 def test_model_without_a_denoiser_is_named(pipeline: Pipeline, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="unet: no denoiser; train the model first"):
-        pipeline.load_unet(tmp_path)
+        pipeline.load_denoiser(tmp_path)

@@ -13,8 +13,11 @@ import pytest
 import torch
 
 from artifacts.errors import InputError
-from evals.generation.sampling import SCHEDULERS, SamplingSettings, make_scheduler, sample, start_noise
-from evals.generation.text_to_image import Pipeline
+from evals.generation.pipelines import Pipeline, open_pipeline
+from evals.generation.pipelines.stable_diffusion import SCHEDULERS
+from evals.generation.sampling import sample, start_noise
+from evals.generation.settings import SamplingSettings
+from families.conditions import joined, moved
 
 PROMPTS = ["a red cat", "", "the cafe " * 12]
 IDS = ["p-0", "p-1", "p-2"]
@@ -41,11 +44,10 @@ def reference(
 
 
 def ours(folder: Path, settings: SamplingSettings, **options: Any) -> tuple[Pipeline, torch.Tensor]:
-    pipeline = Pipeline(folder, dtype=settings.dtype, text_dtype=settings.working_dtype, **options)
+    pipeline = open_pipeline(folder, dtype=settings.dtype, text_dtype=settings.working_dtype, **options)
     empty = pipeline.empty_prompt(zeros=settings.protocol == "clean")
-    scheduler = make_scheduler(pipeline.scheduler, settings.scheduler)
     noise = start_noise(settings, IDS, pipeline.latent_shape)
-    return pipeline, sample(pipeline.unet, scheduler, pipeline.encode_prompts(PROMPTS), empty, noise, settings)
+    return pipeline, sample(pipeline, pipeline.denoiser, pipeline.encode_prompts(PROMPTS), empty, noise, settings)
 
 
 def theirs(pipeline: Any, settings: SamplingSettings, **options: Any) -> torch.Tensor:
@@ -100,18 +102,20 @@ def test_published_protocol_is_the_pipeline_with_one_more_guidance_and_one_noise
 def test_published_protocol_rounds_as_the_published_loop_does(reference: tuple[Any, Path]) -> None:
     """In bfloat16, to the last bit: the loop of Diffusion-SDPO's ``test_sd15.py``, for one prompt."""
     settings = SamplingSettings(protocol="sdpo", scheduler="euler", steps=10, guidance_scale=7.5, dtype="bfloat16")
-    pipeline = Pipeline(reference[1], dtype="bfloat16", text_dtype="bfloat16")
+    pipeline = open_pipeline(reference[1], dtype="bfloat16", text_dtype="bfloat16")
     told, empty = pipeline.encode_prompts(PROMPTS[:1]), pipeline.empty_prompt(zeros=False)
     noise = start_noise(settings, IDS[:1], pipeline.latent_shape)
-    scheduler = make_scheduler(pipeline.scheduler, "euler")
-    found = sample(pipeline.unet, scheduler, told, empty, noise, settings)
-    scheduler.set_timesteps(10)
-    both = empty.followed_by(told).to(pipeline.device, torch.bfloat16).arguments()
+    found = sample(pipeline, pipeline.denoiser, told, empty, noise, settings)
+    scheduler = pipeline.sampler(settings)
+    both = moved(joined([empty, told]), pipeline.device, torch.bfloat16)
+    arguments: dict[str, Any] = {"encoder_hidden_states": both["text"]}
+    if "pooled" in both:
+        arguments["added_cond_kwargs"] = {"text_embeds": both["pooled"], "time_ids": both["time_ids"]}
     latents = noise * scheduler.init_noise_sigma
     with torch.inference_mode():
         for t in scheduler.timesteps:
             inputs = scheduler.scale_model_input(torch.cat([latents] * 2), t)
-            uncond, text = pipeline.unet(inputs, t, **both).sample.chunk(2)
+            uncond, text = pipeline.denoiser(inputs, t, **arguments).sample.chunk(2)
             latents = scheduler.step(text + 7.5 * (text - uncond), t, latents).prev_sample
     assert found.dtype == latents.dtype == torch.bfloat16
     assert torch.equal(found, latents)
@@ -119,18 +123,16 @@ def test_published_protocol_rounds_as_the_published_loop_does(reference: tuple[A
 
 def test_protocols_differ_in_what_no_text_is(save_tiny_base: Callable[..., Path], tmp_path: Path) -> None:
     save_tiny_base(tmp_path, "sdxl")
-    pipeline = Pipeline(tmp_path)
+    pipeline = open_pipeline(tmp_path)
     zeros, encoded = pipeline.empty_prompt(zeros=True), pipeline.empty_prompt(zeros=False)
-    assert zeros.embeddings.abs().max() == 0
-    assert zeros.pooled is not None
-    assert zeros.pooled.abs().max() == 0
-    assert encoded.embeddings.abs().max() > 0.1
+    assert zeros["text"].abs().max() == 0
+    assert zeros["pooled"].abs().max() == 0
+    assert encoded["text"].abs().max() > 0.1
     # Heights and widths before cropping, the crop's corner, and the target.
-    assert zeros.time_ids is not None
-    assert zeros.time_ids.tolist() == [[16.0, 16.0, 0.0, 0.0, 16.0, 16.0]]
+    assert zeros["time_ids"].tolist() == [[16.0, 16.0, 0.0, 0.0, 16.0, 16.0]]
     index = json.loads((tmp_path / "model_index.json").read_text())
     (tmp_path / "model_index.json").write_text(json.dumps({**index, "force_zeros_for_empty_prompt": False}))
-    torch.testing.assert_close(Pipeline(tmp_path).empty_prompt(zeros=True).embeddings, encoded.embeddings)
+    torch.testing.assert_close(open_pipeline(tmp_path).empty_prompt(zeros=True)["text"], encoded["text"])
 
 
 @pytest.mark.parametrize("kind", ["sd", "sdxl"])
@@ -150,7 +152,7 @@ def test_decoding_is_that_of_the_pipeline_in_float32(reference: tuple[Any, Path]
     with torch.no_grad():
         decoded = reference[0].vae.decode(latents / factor, return_dict=False)[0]
     expected = reference[0].image_processor.postprocess(decoded, output_type="pil")
-    assert pipeline.vae.dtype == torch.float32
+    assert pipeline.autoencoder.module.dtype == torch.float32
     for found, wanted in zip(pipeline.decode(latents), expected, strict=True):
         assert found.size == (16, 16)
         # The last digit of a byte may turn on rounding.
@@ -166,8 +168,8 @@ def test_separate_autoencoder_takes_the_place_of_the_own(save_tiny_base: Callabl
     base.vae.save_config(tmp_path / "base/vae")
     latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     with pytest.raises(InputError, match="vae: cannot be loaded"):
-        Pipeline(tmp_path / "base").decode(latents)
-    found = np.asarray(Pipeline(tmp_path / "base", vae=tmp_path / "vae").decode(latents)[0], dtype=int)
+        open_pipeline(tmp_path / "base").decode(latents)
+    found = np.asarray(open_pipeline(tmp_path / "base", vae=tmp_path / "vae").decode(latents)[0], dtype=int)
     with torch.no_grad():
         pixels = base.vae.decode(latents / base.vae.config.scaling_factor).sample[0].permute(1, 2, 0)
     assert np.abs(found - ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().numpy()).max() <= 1
@@ -177,16 +179,15 @@ def test_separate_autoencoder_takes_the_place_of_the_own(save_tiny_base: Callabl
 def test_bfloat16_denoiser(reference: tuple[Any, Path], protocol: str, working: torch.dtype) -> None:
     settings = SamplingSettings(protocol=protocol, scheduler="euler", steps=4, guidance_scale=2.0, dtype="bfloat16")
     pipeline, latents = ours(reference[1], settings)
-    assert pipeline.unet.dtype == torch.bfloat16
+    assert pipeline.denoiser.dtype == torch.bfloat16
     assert {encoder.dtype for encoder in pipeline.text_encoders} == {working}
     assert latents.dtype == working
     # Near the float32 result from the same noise, but not equal to it.
     noise = start_noise(settings, IDS, pipeline.latent_shape).float()
-    exact = Pipeline(reference[1])
-    scheduler = make_scheduler(exact.scheduler, "euler")
+    exact = open_pipeline(reference[1])
     full = SamplingSettings(protocol=protocol, scheduler="euler", steps=4, guidance_scale=2.0)
     empty = exact.empty_prompt(zeros=protocol == "clean")
-    expected = sample(exact.unet, scheduler, exact.encode_prompts(PROMPTS), empty, noise, full)
+    expected = sample(exact, exact.denoiser, exact.encode_prompts(PROMPTS), empty, noise, full)
     deviation = float((latents.float() - expected).std() / expected.std())
     assert 1e-5 < deviation < 0.1
     assert np.asarray(pipeline.decode(latents)[0]).shape == (16, 16, 3)
@@ -196,7 +197,7 @@ def test_text_encoders_are_loaded_only_for_text(reference: tuple[Any, Path], tmp
     copy = tmp_path / "base"
     shutil.copytree(reference[1], copy)
     shutil.rmtree(copy / "text_encoder")
-    pipeline = Pipeline(copy)
+    pipeline = open_pipeline(copy)
     assert pipeline.latent_shape == (4, 8, 8)
     with pytest.raises(InputError, match="text_encoder: missing"):
         pipeline.encode_prompts(["a"])
@@ -207,10 +208,10 @@ def test_denoiser_that_does_not_go_with_its_text_encoders(save_tiny_base: Callab
     save_tiny_base(tmp_path / "sdxl", "sdxl")
     shutil.copytree(tmp_path / "sd/unet", tmp_path / "sdxl/unet", dirs_exist_ok=True)
     with pytest.raises(InputError, match="addition_embed_type is None, which does not go with two text encoders"):
-        Pipeline(tmp_path / "sdxl")
+        open_pipeline(tmp_path / "sdxl")
 
 
 def test_base_of_another_kind(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text(json.dumps({"transformer": ["diffusers", "SD3Transformer2DModel"]}))
     with pytest.raises(InputError, match=r"names no tokenizer; expected a base shaped like Stable Diffusion 1\.x"):
-        Pipeline(tmp_path)
+        open_pipeline(tmp_path)
