@@ -20,7 +20,8 @@ from pipeline.config.raw import Raw
 from pipeline.config.scorer_checks import CHECKS as SCORERS
 from pipeline.config.training import Training
 from pipeline.config.variants import baselines
-from sdpo.training.processes import expected_instead
+from sdpo.safeguard.settings import Granularity
+from sdpo.training.processes import expected_instead, granularity_instead
 from sdpo.training.settings import without_run_settings
 
 SOURCES: tuple[tuple[str, Callable[[], list[str]], Callable[[str], ModuleType]], ...] = (
@@ -175,30 +176,33 @@ def _trainings_that_say(data: Raw, *keys: str) -> Iterator[tuple[tuple[str | int
 
 
 def _micro_batches(data: Raw) -> Iterator[Problem]:
-    """Processes of a training that cannot share its micro-batches."""
+    """Pairs that share a λ and would be split, and processes of a training that cannot share its micro-batches."""
     processes = raw.block(data, "execution").get("processes", 1)
-    if not isinstance(processes, int) or processes < 2:
+    if not isinstance(processes, int) or processes < 1:
         return
     for index, variant in raw.listed(data, "variants"):
         merged, guard = _training(data, variant), raw.block(variant, "safeguard")
-        pairs, size = merged["batch_size"], merged["micro_batch_size"]
-        if not (isinstance(pairs, int) and isinstance(size, int | None) and (size is None or size > 0)):
+        pairs, size, name = merged["batch_size"], merged["micro_batch_size"], variant.get("objective")
+        if not (isinstance(pairs, int) and isinstance(size, int | None) and pairs > 0 and (size is None or size > 0)):
             continue
-        shown: tuple[tuple[str | int, ...], Any] = (
-            ("variants", index, "training", "micro_batch_size"),
-            MISSING if size is None else size,
-        )
-        name = variant.get("objective")
-        expected = expected_instead(
-            pairs,
-            size,
-            processes,
-            shares_scale=bool(guard) and guard.get("granularity", "microbatch") == "microbatch",
-            reduces=name in registries.objectives() and _reduces(name),
-            objective=str(name),
-        )
-        if expected:
-            yield Problem(*shown, expected)
+        granularity: Granularity | None = None
+        given = guard.get("granularity", "microbatch") if guard else None
+        if given == "microbatch" or (type(given) is int and given > 0):
+            granularity = given
+        if expected := granularity_instead(pairs, size, processes, granularity):
+            yield Problem(("variants", index, "safeguard", "granularity"), granularity, expected)
+        elif processes > 1 and (
+            expected := expected_instead(
+                pairs,
+                size,
+                processes,
+                granularity=granularity,
+                reduces=name in registries.objectives() and _reduces(str(name)),
+                objective=str(name),
+            )
+        ):
+            shown = MISSING if size is None else size
+            yield Problem(("variants", index, "training", "micro_batch_size"), shown, expected)
 
 
 def _reduces(objective: str) -> bool:

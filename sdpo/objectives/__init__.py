@@ -30,7 +30,7 @@ from artifacts.errors import InputError
 from artifacts.plugins import Call, Registry, place
 from artifacts.validation import parse
 from sdpo.diffusion.errors import PairErrors, PairPrediction, pair_errors
-from sdpo.safeguard import ResidualSums, Safeguard, refuse_not_finite, residual_sums, scale_of_sums
+from sdpo.safeguard import ResidualSums, Safeguard, group_size, refuse_not_finite, residual_sums, scale_of_sums
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -153,12 +153,13 @@ class Objective:
         if guard is None or sums is None:
             return errors.policy_winner.detach().new_ones(())
         weighted, exempt = self._weighted(errors, sums)
-        if guard.granularity != "sample":
-            weighted = weighted.total()
+        size = group_size(guard.granularity)
+        weighted = weighted.total() if size is None else weighted.of_groups(size)
         if guard.granularity == "global":
             weighted = weighted.all_reduced()
         dtype = errors.winner_residual.dtype
         scale = self.scale_of(weighted, rounding=torch.finfo(dtype).eps).to(dtype)
+        scale = scale if size is None else scale.repeat_interleave(size)
         return scale if exempt is None else torch.where(exempt, 1.0, scale)
 
     def residual_sums(self, errors: PairErrors) -> tuple[ResidualSums, Tensor | None]:

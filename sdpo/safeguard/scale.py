@@ -68,20 +68,21 @@ def safe_scale(
             and 1e150.
         loser_residual: the same of the losers, of the same shape.
         mu: slack μ in [0, 1]; for ``ovis`` the loser's strength.
-        granularity: ``microbatch`` for one λ over all pairs, ``sample`` for one a pair, ``global`` for one over all
-            pairs of all processes of ``group``; sums over several micro-batches go to :func:`scale_of_sums`.
+        granularity: ``microbatch`` for one λ over all pairs, ``sample`` for one a pair, a number for one over each so
+            many consecutive pairs, ``global`` for one over all pairs of all processes of ``group``; sums over several
+            micro-batches go to :func:`scale_of_sums`.
         winner_weight: a_w ≥ 0, (B,); ones by default.
         loser_weight: a_l ≥ 0, (B,); ones by default.
         max_scale: upper end of the range of λ, and its value where the residuals do not agree; finite, ≥ 0.
         min_scale: lower end of the range, in [0, max_scale].
         formula: ``sdpo`` or ``ovis``.
         added_epsilon: added to the denominator as the published code adds 1e-9, that is to ``Σ g·g`` of the gradients
-            ``g = 2r/N`` of an error averaged over all N values of the group (of the pair, for ``sample``).
+            ``g = 2r/N`` of an error averaged over all N values of the pairs that share λ.
         group: processes that share λ under ``global``; all by default. Not used otherwise.
 
     Returns:
-        λ in [min_scale, max_scale], detached and finite, in fp32 (fp64 for fp64 residuals): (B,) for ``sample``, else
-        ().
+        λ in [min_scale, max_scale], detached and finite, in fp32 (fp64 for fp64 residuals): (B,) for ``sample`` and
+        a number, else ().
 
     Raises:
         InputError: an argument is out of its range, of a wrong shape or not finite; the message names it.
@@ -94,7 +95,7 @@ def safe_scale(
         raise InputError(f"min_scale = {min_scale!r}: expected a number in [0, max_scale = {max_scale!r}]")
     if not 0.0 <= added_epsilon < float("inf"):
         raise InputError(f"added_epsilon = {added_epsilon!r}: expected a finite number of at least 0")
-    _one_of("granularity", granularity, Granularity)
+    group_size(granularity)
     if winner_residual.ndim == 0 or winner_residual.numel() == 0:
         raise InputError(f"winner_residual has shape {tuple(winner_residual.shape)}: expected (B, ...) with values")
     if loser_residual.shape != winner_residual.shape:
@@ -113,12 +114,12 @@ def safe_scale(
             refuse_not_finite("winner_residual", winner_residual)
             refuse_not_finite("loser_residual", loser_residual)
             raise InputError("winner_residual and loser_residual: their weighted squares leave the range of float64")
-        if granularity != "sample":
-            sums = sums.total()
+        size = group_size(granularity)
+        sums = sums.total() if size is None else sums.of_groups(size)
         if granularity == "global":
             sums = sums.all_reduced(group)
         dtype = torch.promote_types(winner_residual.dtype, torch.float32)
-        return scale_of_sums(
+        scale = scale_of_sums(
             sums,
             mu=mu,
             max_scale=max_scale,
@@ -127,6 +128,7 @@ def safe_scale(
             added_epsilon=added_epsilon,
             rounding=torch.finfo(dtype).eps,
         ).to(dtype)
+        return scale if size is None else scale.repeat_interleave(size)
 
 
 def scale_of_sums(
@@ -160,6 +162,20 @@ def scale_of_sums(
     agree |= (sums.winner_square == 0) & (sums.unweighted_winners > 0)
     safe = quotient((1.0 - mu) * sums.winner_square, sums.product + epsilon)
     return torch.where(agree, safe, max_scale).clamp(min_scale, max_scale)
+
+
+def group_size(granularity: Granularity) -> int | None:
+    """How many consecutive pairs share a λ; ``None``: all that there are.
+
+    Raises:
+        InputError: it is none of the names, and no number ≥ 1.
+    """
+    if isinstance(granularity, str):
+        _one_of("granularity", granularity, get_args(Granularity)[0])
+        return 1 if granularity == "sample" else None
+    if type(granularity) is not int or granularity < 1:
+        raise InputError(f"granularity = {granularity!r}: expected a name or a number of pairs, at least 1")
+    return granularity
 
 
 def _one_of(name: str, value: str, allowed: object) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Granularity = Literal["microbatch", "sample", "global"]
+Granularity = Literal["microbatch", "sample", "global"] | Annotated[int, Field(ge=1)]
 Formula = Literal["sdpo", "ovis"]
 
 
@@ -26,7 +26,9 @@ class Safeguard(BaseModel):
         default="microbatch",
         description="`microbatch`: one λ for all pairs of a micro-batch, as published; it depends on the micro-batch "
         "size. `sample`: one λ a pair, independent of it and larger on average. `global`: one λ for all pairs of an "
-        "optimizer step, over all micro-batches and processes; independent of how they are split.",
+        "optimizer step, over all micro-batches and processes; independent of how they are split. A number N: one λ "
+        "for each N consecutive pairs of a step, whatever passes through the denoiser at once; N divides `batch_size`, "
+        "and divides `micro_batch_size` or is a multiple of it.",
     )
     formula: Formula = Field(
         default="sdpo",

@@ -57,6 +57,16 @@ class ResidualSums:
         """The sums over all pairs: (B,) becomes ()."""
         return ResidualSums(*self._of_all().sum(1))
 
+    def of_groups(self, pairs: int) -> ResidualSums:
+        """The sums over each ``pairs`` consecutive pairs: (B,) becomes (B / pairs,).
+
+        Raises:
+            InputError: the pairs do not make whole groups.
+        """
+        if len(self.product) % pairs:
+            raise InputError(f"granularity = {pairs}: expected a divisor of the number of pairs, {len(self.product)}")
+        return ResidualSums(*self._of_all().unflatten(1, (-1, pairs)).sum(2))
+
     def all_reduced(self, group: ProcessGroup | None = None) -> ResidualSums:
         """The sums over all processes of a group; as they are where ``torch.distributed`` is not in use."""
         import torch.distributed as dist

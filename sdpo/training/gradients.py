@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from artifacts.errors import InputError
+from sdpo.training.processes import parts_together
 from sdpo.training.time_budget import StepDropped
 
 if TYPE_CHECKING:
@@ -93,19 +95,24 @@ class PairGradients:
             InputError: a prediction is not finite, or objective and pairs do not fit.
             StepDropped: a process wants to leave.
         """
-        guard = self.objective.safeguard
+        outputs: list[ObjectiveOutput] = []
         going_on = self._while_all_stay(parts, max(turns, len(parts)), leaving)
-        if guard is not None and guard.granularity == "global":
-            outputs, scale = accumulate_gradients(
-                self.objective,
-                (partial(self.predicted, part, apart=True) for part in going_on),
-                self.policy.trained,
-                pairs=pairs,
-            )
-            for out in outputs:
-                out.metrics.update(safe_scale_mean=scale, safe_scale_min=scale)
+        granularity = None if self.objective.safeguard is None else self.objective.safeguard.granularity
+        together = len(parts) if granularity == "global" else parts_together(granularity, len(parts[0]))
+        if granularity == "global" or together > 1:
+            for first in range(0, len(parts), together):
+                # The last takes what is left, on which the processes have to agree to stay.
+                group = going_on if first + together >= len(parts) else islice(going_on, together)
+                found, scale = accumulate_gradients(
+                    self.objective,
+                    (partial(self.predicted, part, apart=True) for part in group),
+                    self.policy.trained,
+                    pairs=pairs,
+                )
+                for out in found:
+                    out.metrics.update(safe_scale_mean=scale, safe_scale_min=scale)
+                outputs += found
         else:
-            outputs = []
             for part in going_on:
                 out = self.objective(self.predicted(part))
                 (out.loss * (len(part) / pairs)).backward()
@@ -163,7 +170,8 @@ def accumulate_gradients(
     second buffer of gradients, and no second forward pass.
 
     The loss is the mean over micro-batches weighted by their sizes. With several processes each handles its own
-    micro-batches, and λ is theirs together: the gradient is the sum of the processes', which is left to the caller.
+    micro-batches, and under ``global`` λ is theirs together: the gradient is the sum of the processes', which is left
+    to the caller.
 
     Args:
         objective: one with a safeguard and a loser.
@@ -171,7 +179,7 @@ def accumulate_gradients(
             should come from two forward passes, since the gradients of each are asked for in turn.
         parameters: of the policy, those that train.
         pairs: pairs of the step, in all micro-batches of all processes.
-        group: processes that share λ; all by default.
+        group: processes that share λ under ``global``; all by default.
 
     Returns:
         The outputs of the micro-batches, whose metrics on λ are those of λ = 1, and λ, ().
@@ -208,7 +216,9 @@ def accumulate_gradients(
             torch.autograd.backward(pair.policy_loser, loser_grad, inputs=parameters)
     if total is None:
         raise InputError("no micro-batch: expected at least one")
-    scale = objective.scale_of(total.all_reduced(group))
+    if objective.safeguard is not None and objective.safeguard.granularity == "global":
+        total = total.all_reduced(group)
+    scale = objective.scale_of(total)
     for parameter, grad in zip(parameters, losers, strict=True):
         if grad is not None:
             grad *= scale.to(grad)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from sdpo.objectives import Objective
+    from sdpo.safeguard.settings import Granularity
     from sdpo.training.settings import TrainingSettings
 
 T = TypeVar("T")
@@ -52,9 +53,15 @@ class Processes:
         """Whether this process writes files and shows progress."""
         return self.index == 0
 
-    def share(self, items: Sequence[T]) -> Sequence[T]:
-        """A consecutive part of ``items``; the parts of all processes are all of them, in order."""
-        first, last = (len(items) * i // self.count for i in (self.index, self.index + 1))
+    def share(self, items: Sequence[T], *, together: int = 1) -> Sequence[T]:
+        """A consecutive part of ``items``; the parts of all processes are all of them, in order.
+
+        Args:
+            items: to share out.
+            together: so many consecutive items stay in one process.
+        """
+        groups = -(-len(items) // together)
+        first, last = (groups * i // self.count * together for i in (self.index, self.index + 1))
         return items[first:last]
 
     def add_up(self, tensors: Iterable[torch.Tensor]) -> None:
@@ -194,7 +201,8 @@ def micro_batches(settings: TrainingSettings, objective: Objective, processes: i
     """Places of each micro-batch in a step.
 
     They do not depend on the number of processes where a λ is one micro-batch's; so no result does, but for rounding
-    and for losses that take in the micro-batches of other processes (Diffusion-KTO).
+    and for losses that take in the micro-batches of other processes (Diffusion-KTO). Where a λ is that of a number of
+    pairs, it does not depend on the micro-batches either.
 
     Args:
         settings: ``batch_size`` and ``micro_batch_size``.
@@ -202,14 +210,18 @@ def micro_batches(settings: TrainingSettings, objective: Objective, processes: i
         processes: that share the step.
 
     Raises:
-        InputError: see :func:`expected_instead`.
+        InputError: see :func:`granularity_instead` and :func:`expected_instead`.
     """
     pairs, size, guard = settings.batch_size, settings.micro_batch_size, objective.safeguard
+    granularity = None if guard is None else guard.granularity
+    expected = granularity_instead(pairs, size, processes, granularity)
+    if expected:
+        raise InputError(f"safeguard.granularity is {granularity}: {expected}")
     expected = expected_instead(
         pairs,
         size,
         processes,
-        shares_scale=guard is not None and guard.granularity == "microbatch",
+        granularity=granularity,
         reduces=getattr(objective.module, "REDUCES", False),
         objective=objective.name,
     )
@@ -218,8 +230,31 @@ def micro_batches(settings: TrainingSettings, objective: Objective, processes: i
     return _split(pairs, size, processes)
 
 
+def granularity_instead(pairs: int, size: int | None, processes: int, granularity: Granularity | None) -> str | None:
+    """What is wrong with a number of pairs that share a λ; ``None`` if nothing is, or if it is no number.
+
+    A step has to have whole groups, and a micro-batch whole groups or a group whole micro-batches: then the groups are
+    the same ones whatever passes through the denoiser at once.
+
+    Args:
+        pairs: of a step.
+        size: of a micro-batch; ``None`` gives each process one.
+        processes: that share the step.
+        granularity: of the safeguard; ``None`` is off.
+    """
+    if not isinstance(granularity, int):
+        return None
+    if pairs % granularity:
+        return f"expected a divisor of training.batch_size, {pairs}"
+    whole = len(_split(pairs, size, processes)[0])
+    if whole % granularity and granularity % whole:
+        left_out = ", of which each process has one; give training.micro_batch_size" if size is None else ""
+        return f"expected a divisor or a multiple of the pairs of a micro-batch, {whole}{left_out}"
+    return None
+
+
 def expected_instead(
-    pairs: int, size: int | None, processes: int, *, shares_scale: bool, reduces: bool, objective: str
+    pairs: int, size: int | None, processes: int, *, granularity: Granularity | None, reduces: bool, objective: str
 ) -> str | None:
     """What is wrong with a micro-batch's size; ``None`` if nothing is.
 
@@ -230,23 +265,40 @@ def expected_instead(
         pairs: of a step.
         size: of a micro-batch; ``None`` gives each process one.
         processes: that share the step.
-        shares_scale: whether the pairs of a micro-batch share a λ.
+        granularity: of the safeguard; ``None`` is off.
         reduces: whether the loss of a pair takes in the micro-batches of other processes.
         objective: its name.
     """
-    if processes > 1 and size is None and shares_scale:
+    if processes > 1 and size is None and granularity == "microbatch":
         return f"expected a number of pairs, since these share a λ and {processes} processes share a step"
     if pairs < processes:
         return f"{processes} processes cannot share {pairs} pairs; lower execution.processes"
-    count = len(_split(pairs, size, processes))
-    if count < processes:
+    parts = _split(pairs, size, processes)
+    if len(parts) < processes:
         return f"expected at most {pairs // processes}: {processes} processes share {pairs} pairs"
-    if count % processes and reduces:
+    count = len(parts) // parts_together(granularity, len(parts[0]))
+    if count < processes:
         return (
-            f"{pairs} pairs make {count} micro-batches, and objective '{objective}' takes means over the {processes} "
+            f"{processes} processes cannot share {pairs} pairs of which each {granularity} share a λ; lower "
+            "execution.processes"
+        )
+    if count % processes and reduces:
+        kind = "micro-batches" if count == len(parts) else "groups of micro-batches"
+        return (
+            f"{pairs} pairs make {count} {kind}, and objective '{objective}' takes means over the {processes} "
             f"processes; expected a size that makes a multiple of {processes}"
         )
     return None
+
+
+def parts_together(granularity: Granularity | None, size: int) -> int:
+    """How many consecutive micro-batches stay in one process, since a number of pairs that share a λ makes so many.
+
+    Args:
+        granularity: of the safeguard, one that :func:`granularity_instead` lets pass; ``None`` is off.
+        size: pairs of a micro-batch.
+    """
+    return max(1, granularity // size) if isinstance(granularity, int) else 1
 
 
 def _split(pairs: int, size: int | None, processes: int) -> list[range]:

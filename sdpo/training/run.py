@@ -20,7 +20,7 @@ from sdpo.training import checkpoint, optimizers, precision
 from sdpo.training.drawing import Drawn, draw, prefetched
 from sdpo.training.gradients import PairGradients
 from sdpo.training.policy import Policy
-from sdpo.training.processes import Processes, micro_batches
+from sdpo.training.processes import Processes, micro_batches, parts_together
 from sdpo.training.run_log import Row, RunLog, Table, cut_back
 from sdpo.training.state_writing import StateWriter
 from sdpo.training.time_budget import StepDropped, StoppedEarly, TimeBudget
@@ -83,7 +83,10 @@ class TrainingRun:
             weight_decay=settings.weight_decay,
         )
         parts = micro_batches(settings, objective, self.processes.count)
-        self._parts, self._turns = self.processes.share(parts), -(-len(parts) // self.processes.count)
+        granularity = None if objective.safeguard is None else objective.safeguard.granularity
+        together = parts_together(granularity, len(parts[0]))
+        self._parts = self.processes.share(parts, together=together)
+        self._turns = -(-len(parts) // together // self.processes.count) * together
         self.stop = settings.steps if stop is None else stop
         self.step = 0
         self.resumed_from = 0

@@ -302,6 +302,18 @@ CASES: dict[str, tuple[Callable[[Config], None], str]] = {
         "variants[2].training.micro_batch_size (variant 'dmpo+sdpo'): expected a number of pairs, since these share a "
         "λ and 2 processes share a step",
     ),
+    "pairs that share a scale and no micro-batch": (
+        _all(_set("training", "micro_batch_size", to=8), _set("variants", 2, "safeguard", "granularity", to=3)),
+        "variants[2].safeguard.granularity = 3 (variant 'dmpo+sdpo'): expected a divisor of training.batch_size, 16",
+    ),
+    "pairs that share a scale across micro-batches": (
+        _all(
+            _set("training", "micro_batch_size", to=6),
+            _set("variants", 2, "safeguard", "granularity", to=4),
+        ),
+        "variants[2].safeguard.granularity = 4 (variant 'dmpo+sdpo'): expected a divisor or a multiple of the pairs "
+        "of a micro-batch, 6",
+    ),
     "text for a number": (_set("training", "steps", to="many"), 'training.steps = "many": expected an integer'),
     "not a number": (
         _set("training", "learning_rate", to=float("inf")),

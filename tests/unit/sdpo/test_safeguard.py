@@ -170,6 +170,19 @@ def test_residuals_orthogonal_but_for_rounding_leave_the_loser_alone() -> None:
     assert positive > 5  # the sign of the product alone would have switched these losers off
 
 
+def test_a_number_of_pairs_share_a_scale() -> None:
+    """Two groups of two pairs: the second is the first, the other way round and twice as large."""
+    winner, loser = torch.cat([WINNER, 2 * WINNER.flip(0)]), torch.cat([LOSER, 2 * LOSER.flip(0)])
+    scale = safe_scale(winner, loser, mu=0.1, granularity=2)
+    torch.testing.assert_close(scale, torch.full((4,), 0.9 * 14 / 18))
+    winner, loser = residuals(7)
+    by_pair = safe_scale(winner, loser, mu=0.4, granularity="sample")
+    assert torch.equal(safe_scale(winner, loser, mu=0.4, granularity=1), by_pair)
+    assert len(by_pair.unique()) > 1
+    whole = safe_scale(winner, loser, mu=0.4)
+    torch.testing.assert_close(safe_scale(winner, loser, mu=0.4, granularity=4), whole.expand(4))
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -182,6 +195,9 @@ def test_residuals_orthogonal_but_for_rounding_leave_the_loser_alone() -> None:
         ({"formula": "ovi"}, "did you mean 'ovis'"),
         ({"added_epsilon": -1.0}, "added_epsilon = -1.0"),
         ({"granularity": "samples"}, "granularity = 'samples'.*did you mean 'sample'"),
+        ({"granularity": 3}, "granularity = 3: expected a divisor of the number of pairs, 2"),
+        ({"granularity": 0}, "granularity = 0: expected a name or a number of pairs, at least 1"),
+        ({"granularity": True}, "granularity = True: expected a name or a number"),
         ({"winner_residual": torch.tensor([[1.0, math.nan], [0.0, 0.0]])}, "^winner_residual"),
         ({"loser_residual": torch.tensor([[1.0, 2.0], [-math.inf, 0.0]])}, "^loser_residual"),
         ({"loser_residual": torch.ones(2, 3)}, r"^loser_residual has shape \(2, 3\)"),
@@ -199,7 +215,15 @@ def test_bad_arguments_are_named(change: dict[str, Any], named: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [{"mu": 1.01}, {"mu": math.nan}, {}, {"mu": 0.5, "granularity": "batch"}, {"mu": 0, "m": 1}]
+    "values",
+    [
+        {"mu": 1.01},
+        {"mu": math.nan},
+        {},
+        {"mu": 0.5, "granularity": "batch"},
+        {"mu": 0.5, "granularity": 0},
+        {"mu": 0, "m": 1},
+    ],
 )
 def test_settings_refuse(values: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):

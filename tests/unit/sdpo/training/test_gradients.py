@@ -1,4 +1,4 @@
-"""Granularity ``global``: one λ a step, however the step is split."""
+"""One λ a step, or one for a number of its pairs, however the step is split."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -17,7 +18,8 @@ from sdpo import objectives
 from sdpo.objectives import PairPrediction
 from sdpo.objectives.diffusion_kto import _mean_over_processes
 from sdpo.safeguard import safe_scale
-from sdpo.training.gradients import accumulate_gradients
+from sdpo.training.gradients import PairGradients, accumulate_gradients
+from sdpo.training.processes import Processes
 
 PAIRS, VALUES = 12, 6
 SETTINGS: list[tuple[str, dict[str, Any]]] = [
@@ -60,6 +62,19 @@ class World:
         _, scale = accumulate_gradients(objective, parts, self.parameters, pairs=sum(sizes))
         return [p.grad for p in self.parameters if p.grad is not None], scale
 
+    def step(self, objective: objectives.Objective, size: int) -> tuple[list[torch.Tensor], list[float | None]]:
+        """Gradients of a whole step in micro-batches of ``size``, and mean and least of λ, as training has them."""
+        for parameter in self.parameters:
+            parameter.grad = None
+        device: Any = SimpleNamespace(device=torch.device("cpu"))
+        own: Any = SimpleNamespace(trained=self.parameters)
+        gradients = PairGradients(cast(Any, None), objective, own, device, Processes())
+        gradients.predicted = lambda part, apart=False: self.predict(slice(part.start, part.stop))  # type: ignore[assignment]
+        parts: Any = [range(a, a + size) for a in range(0, PAIRS, size)]
+        _, metrics = gradients.fill(parts, PAIRS)
+        found = [p.grad for p in self.parameters if p.grad is not None]
+        return found, [metrics["safe_scale_mean"], metrics["safe_scale_min"]]
+
 
 def create(name: str, safeguard: dict[str, Any]) -> objectives.Objective:
     return objectives.create(name, beta=3.0, safeguard={"granularity": "global", **safeguard})
@@ -83,6 +98,29 @@ def test_one_micro_batch_is_the_objective_as_it_is(name: str, safeguard: dict[st
     found, _ = world.gradients(objective, [PAIRS])
     expected = torch.autograd.grad(objective(world.predict(slice(PAIRS))).loss, world.parameters)
     torch.testing.assert_close(found, list(expected), rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize(("name", "safeguard"), SETTINGS)
+def test_a_number_of_pairs_share_a_scale_whatever_the_micro_batch(name: str, safeguard: dict[str, Any]) -> None:
+    """Groups of four within a micro-batch of 12 and 4, and made of micro-batches of 2 and 1."""
+    world, objective = World(), create(name, {**safeguard, "granularity": 4})
+    expected, scales = world.step(objective, PAIRS)
+    for size in (4, 2, 1):
+        found, others = world.step(objective, size)
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-13)
+        if safeguard.get("pulled_back") != "exempt":
+            assert others == pytest.approx(scales, rel=1e-9)
+    other, _ = world.step(create(name, {**safeguard, "granularity": 6}), PAIRS)
+    assert not torch.allclose(other[0], expected[0], rtol=1e-3)
+
+
+@pytest.mark.parametrize(("number", "name"), [(1, "sample"), (4, "microbatch"), (PAIRS, "global")])
+def test_numbers_that_are_other_granularities(number: int, name: str) -> None:
+    world = World()
+    expected, scales = world.step(create("diffusion_dpo", {"mu": 0.8, "granularity": name}), 4)
+    found, others = world.step(create("diffusion_dpo", {"mu": 0.8, "granularity": number}), 4)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-14)
+    assert others == pytest.approx(scales, rel=1e-10)
 
 
 def test_micro_batches_with_a_scale_each_give_something_else() -> None:

@@ -22,7 +22,7 @@ from artifacts.errors import InputError
 from sdpo import objectives
 from sdpo.training import checkpoint, processes
 from sdpo.training.job import TrainingSettings, train
-from sdpo.training.processes import Processes, micro_batches
+from sdpo.training.processes import Processes, micro_batches, parts_together
 
 World = tuple[dict[str, str], Path]
 Job = Callable[..., dict[str, Any]]
@@ -55,6 +55,7 @@ def test_two_processes_train_the_model_that_one_trains(
         "sample": {"safeguard": {"mu": 0.5, "granularity": "sample"}},
         "global": {"safeguard": {"mu": 0.5, "granularity": "global"}, "lora": {"rank": 2}, "ema_decay": 0.9},
         "microbatch": {"safeguard": {"mu": 0.5}, "micro_batch_size": 2},
+        "pairs": {"safeguard": {"mu": 0.5, "granularity": 2}, "micro_batch_size": 1},
     }
     # Adafactor and Adam divide by the gradient's size; its smallest entries are rounding, and move all the same.
     settings = {"empty_prompt_share": 0.5, "learning_rate": 1e-3, "warmup_steps": 0, "steps": 3}
@@ -212,6 +213,42 @@ def test_processes_without_work_and_shared_scales_that_would_change_are_refused(
         asked(None, micro_batch_size=4)
     with pytest.raises(InputError, match=r"2 processes cannot share 1 pairs; lower execution\.processes"):
         asked(None, batch_size=1)
+
+
+@pytest.mark.parametrize(
+    ("number", "size", "count", "expected"),
+    [
+        (3, None, 1, None),
+        (5, None, 1, r"safeguard\.granularity is 5: expected a divisor of training\.batch_size, 24$"),
+        (4, 6, 1, r"granularity is 4: expected a divisor or a multiple of the pairs of a micro-batch, 6$"),
+        (8, 12, 1, r"granularity is 8: expected a divisor or a multiple of the pairs of a micro-batch, 12$"),
+        (4, None, 4, r"is 4: .* a micro-batch, 6, of which each process has one; give training\.micro_batch_size"),
+        (4, 4, 4, None),
+        (8, 4, 3, None),
+        (8, 4, 4, r"4 processes cannot share 24 pairs of which each 8 share a λ; lower execution\.processes"),
+    ],
+)
+def test_pairs_that_share_a_scale_stay_together(
+    job: Job, number: int, size: int | None, count: int, expected: str | None
+) -> None:
+    settings = TrainingSettings(**job(batch_size=24, micro_batch_size=size)["training"])
+    objective = objectives.create("diffusion_dpo", beta=1.0, safeguard={"mu": 0.5, "granularity": number})
+    if expected is not None:
+        with pytest.raises(InputError, match=expected):
+            micro_batches(settings, objective, count)
+        return
+    found = micro_batches(settings, objective, count)
+    together = parts_together(number, len(found[0]))
+    shares = [Processes(i, count).share(found, together=together) for i in range(count)]
+    assert [part for share in shares for part in share] == found
+    assert all(share[0].start % number == share[-1].stop % number == 0 for share in shares)
+
+
+def test_means_over_processes_need_as_many_groups_in_each(job: Job) -> None:
+    settings = TrainingSettings(**job(batch_size=12, micro_batch_size=2)["training"])
+    kto = objectives.create("diffusion_kto", beta=1.0, safeguard={"mu": 0.5, "granularity": 4})
+    with pytest.raises(InputError, match=r"12 pairs make 3 groups of micro-batches, and objective 'diffusion_kto'"):
+        micro_batches(settings, kto, 2)
 
 
 def test_processes_that_would_wait_for_each_other_within_the_loss_are_refused(job: Job) -> None:
