@@ -107,6 +107,12 @@ def _unlock(arguments: argparse.Namespace) -> None:
     print("\n".join(unlock(arguments.folder) or ["nothing to clean up: no lock, and no job of a killed workflow"]))
 
 
+def _kubernetes_job(arguments: argparse.Namespace) -> None:
+    from pipeline.kubernetes_job import kubernetes_job
+
+    print(json.dumps(kubernetes_job(arguments.template, arguments.script)))
+
+
 def _install(arguments: argparse.Namespace) -> None:
     import shutil
 
@@ -170,6 +176,10 @@ def _parser() -> argparse.ArgumentParser:
 
     unlock = add("unlock", "clean up after a killed workflow: its lock and its jobs", _unlock)
     unlock.add_argument("folder", nargs="?", default=".", help="where snakemake was started (default: here)")
+
+    kubernetes = add("kubernetes-job", "print a job of the workflow as a job of Kubernetes, in JSON", _kubernetes_job)
+    kubernetes.add_argument("template", metavar="TEMPLATE", help="YAML of a job, e.g. profiles/kubernetes/job.yaml")
+    kubernetes.add_argument("script", metavar="SCRIPT", help="script that Snakemake has written for the job")
 
     install = add("install-miniature", "put newly built miniature weights in place of the shipped ones", _install)
     install.add_argument("--built", default="results/build/miniature")

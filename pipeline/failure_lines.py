@@ -9,23 +9,24 @@ from pathlib import Path
 _LONGEST = 300
 
 
-def failure_line(rule: str, message: str | None, logs: Sequence[str], slurm_job: str | None = None) -> str:
+def failure_line(rule: str, message: str | None, logs: Sequence[str], cluster_job: str | None = None) -> str:
     """The line.
 
     Args:
         rule: of the job.
         message: of the executor, if it has one.
         logs: of the rule, and of the executor behind it.
-        slurm_job: Slurm's number of it, if it was submitted.
+        cluster_job: what Slurm or Kubernetes calls it, if it was submitted.
     """
     if message and "sbatch failed" in message:
         # The executor quotes what sbatch says, and then its own call of some thousand characters.
         said = message.partition("The error message was '")[2].partition("'.\n")[0]
         return f"error: {rule}: not submitted: {_one_line(said)}"
-    if message and not slurm_job:
+    if message and not cluster_job:
         return f"error: {rule}: {_one_line(message.partition('For further error details')[0])}"
     state = re.search(r"SLURM status is: '(\w+)'", message or "")
-    where = f" (Slurm job {slurm_job}{f', {state[1]}' if state else ''})" if slurm_job else ""
+    known = f"Slurm job {cluster_job}, {state[1]}" if state else f"job {cluster_job}"
+    where = f" ({known})" if cluster_job else ""
     for log in logs:
         if last := _last_line(Path(log)):
             return f"error: {rule} failed{where}: {log} ends with: {last}"
