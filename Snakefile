@@ -8,6 +8,7 @@ from snakemake.logging import logger
 from snakemake.utils import min_version
 
 from artifacts.errors import InputError
+from pipeline.captions import captioned
 from pipeline.cli import DEFAULT_CONFIG
 from pipeline.cluster_start import check_start
 from pipeline.config import load
@@ -22,6 +23,10 @@ from pipeline.termination import SHELL_PREFIX, pass_on_sigterm
 from pipeline.workflow_process import record
 
 min_version("9.27")
+
+
+report: "workflow/report/workflow.rst"
+
 
 prepare_jobs(os.getcwd(), on_cluster=workflow.remote_exec)
 shell.prefix(SHELL_PREFIX)

@@ -5,7 +5,7 @@ if PLAN.audited_variant is not None:
         input:
             RULES.inputs("audit", "audit"),
         output:
-            PLAN.audit_files(),
+            captioned(PLAN.audit_files()),
         log:
             f"{PLAN.root}/logs/audit.log",
         benchmark:

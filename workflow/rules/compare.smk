@@ -6,7 +6,7 @@ rule compare:
     input:
         RULES.inputs("compare", "tables"),
     output:
-        PLAN.table_files(),
+        captioned(PLAN.table_files()),
     log:
         f"{PLAN.root}/logs/compare.log",
     benchmark:

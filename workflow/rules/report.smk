@@ -6,7 +6,7 @@ rule report:
     input:
         RULES.inputs("report", "page"),
     output:
-        PLAN.report_files(),
+        captioned(PLAN.report_files()),
     log:
         f"{PLAN.root}/logs/report.log",
     benchmark:
