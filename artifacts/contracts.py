@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its Arrow type (``string``, ``int64``, ``float64``, ``bool``) and its meaning."""
+    """One column: its Arrow type (``string``, ``int64``, ``float64``, ``bool``) and its meaning.
+
+    One that came later is ``optional``: files without it stay readable, and it is empty there.
+    """
 
     type: str
     description: str
     nullable: bool = False
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class Contract:
             "title": self.title,
             "type": "object",
             "additionalProperties": False,
-            "required": list(self.columns),
+            "required": [n for n, c in self.columns.items() if not c.optional],
             "properties": {
                 n: {
                     "type": [names[c.type], "null"] if c.nullable else names[c.type],
@@ -59,6 +63,35 @@ class Contract:
                 for n, c in self.columns.items()
             },
         }
+
+
+NOISE_BUCKETS = 5
+"""Equal parts of the range of a pair's share of noise, σ/(α + σ)."""
+NOISE_MEANS = {
+    "winner_drift": "mean of L_w - R_w",
+    "loser_drift": "mean of L_l - R_l",
+    "safe_scale": "mean of the safe scale λ",
+}
+"""What the training log has for each of them, beside the number of pairs."""
+
+
+def noise_column(name: str, bucket: int) -> str:
+    """Column of the training log with what ``name`` is in a bucket, from 0: ``winner_drift_noise_1`` is the first's."""
+    return f"{name}_noise_{bucket + 1}"
+
+
+def _noise_columns() -> dict[str, Column]:
+    """Those of the training log: ends of a bucket are in the description of its number of pairs."""
+    columns = {}
+    for bucket in range(NOISE_BUCKETS):
+        low, high = bucket / NOISE_BUCKETS, (bucket + 1) / NOISE_BUCKETS
+        pairs = f"pairs of the step whose share of noise σ/(α + σ) is in [{low:g}, {high:g})"
+        columns[noise_column("pairs", bucket)] = Column("int64", pairs, nullable=True, optional=True)
+        for name, meaning in NOISE_MEANS.items():
+            columns[noise_column(name, bucket)] = Column(
+                "float64", f"{meaning} over those pairs", nullable=True, optional=True
+            )
+    return columns
 
 
 CONTRACTS: dict[str, Contract] = {
@@ -140,6 +173,7 @@ CONTRACTS: dict[str, Contract] = {
             "learning_rate": Column("float64", "learning rate of this step"),
             "samples_per_second": Column("float64", "training pairs a second since the last row"),
             "peak_memory_bytes": Column("int64", "largest memory use so far: the process on CPU, the device else"),
+            **_noise_columns(),
         },
         "delete the model's folder and run snakemake again",
     ),
@@ -201,6 +235,7 @@ def write_table(path: str | Path, frame: pd.DataFrame, contract: str) -> None:
 
     expected = CONTRACTS[contract]
     _check_columns(str(path), list(frame.columns), contract)
+    frame = frame.assign(**{name: None for name in expected.columns if name not in frame})
     for name, column in expected.columns.items():
         if not column.nullable and frame[name].isna().any():
             raise InputError(f"{path}: column '{name}' holds empty values, which contract '{contract}' forbids")
@@ -233,6 +268,9 @@ def read_table(path: str | Path, contract: str) -> pd.DataFrame:
         raise InputError(f"{path}: not a readable Parquet file; {expected.remedy}") from error
     _check_columns(str(path), table.column_names, contract)
     for field in expected.arrow_schema():
+        if field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(len(table), field.type))
+    for field in expected.arrow_schema():
         if table.schema.field(field.name).type != field.type:
             raise InputError(
                 f"{path}: column '{field.name}' is {table.schema.field(field.name).type}, expected {field.type}; "
@@ -247,7 +285,7 @@ def read_table(path: str | Path, contract: str) -> pd.DataFrame:
 
 def _check_columns(path: str, found: list[str], contract: str) -> None:
     expected = CONTRACTS[contract]
-    if missing := [name for name in expected.columns if name not in found]:
+    if missing := [name for name, c in expected.columns.items() if name not in found and not c.optional]:
         raise InputError(f"{path}: column '{missing[0]}' of contract '{contract}' is missing; {expected.remedy}")
     if unknown := [name for name in found if name not in expected.columns]:
         raise InputError(f"{path}: column '{unknown[0]}' is not in contract '{contract}'; {expected.remedy}")

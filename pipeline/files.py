@@ -81,7 +81,11 @@ class Files:
         # Drift is of trained models; without a model beside the base there is nothing to compare.
         trained, compared = bool(self.benchmark.variants), bool(self.benchmark.variants or self.external_models)
         compared &= any(getattr(registries.scorer(name), "JUDGES", True) for name in self.benchmark.scorers)
-        figures = ["grid.png", *(["drift.png"] if trained else []), *(["win_rates.png"] if compared else [])]
+        figures = [
+            "grid.png",
+            *(["drift.png", "noise.png"] if trained else []),
+            *(["win_rates.png"] if compared else []),
+        ]
         files = ["report/index.html", *(f"figures/{name}" for name in figures)]
         return [(self.root / name).as_posix() for name in files]
 

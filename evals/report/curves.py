@@ -1,4 +1,4 @@
-"""Training curves over seeds: held-out drift of winner and loser, and the safe scale λ."""
+"""Curves over seeds: held-out drift of winner and loser and the safe scale λ by step, and all three by noise."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from artifacts import layout
-from artifacts.contracts import read_table
+from artifacts.contracts import NOISE_BUCKETS, NOISE_MEANS, noise_column, read_table
 from evals.tables.main_table import row_order
 
 if TYPE_CHECKING:
@@ -34,13 +34,18 @@ class Curve:
 
 @dataclass(frozen=True)
 class Line:
-    """The curves of one variant; ``safe_scale`` is ``None`` for an objective without a loser."""
+    """The curves of one variant; ``safe_scale`` is ``None`` for an objective without a loser.
+
+    ``by_noise`` has the same three of training batches, by share of noise instead of step; a curve without points where
+    the log has none of them.
+    """
 
     variant: str
     safeguard: bool
     winner_drift: Curve
     loser_drift: Curve
     safe_scale: Curve | None
+    by_noise: tuple[Curve, ...]
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,8 @@ class Group:
 def drift_groups(comparison: Comparison) -> tuple[Group, ...]:
     """Curves of every trained variant to the end of its training, grouped, in the order of the main table.
 
-    Drift is read from ``drift.parquet`` (held-out pairs), λ from ``training.parquet`` (training batches).
+    Drift is read from ``drift.parquet`` (held-out pairs), λ and all that is by noise from ``training.parquet``
+    (training batches).
 
     Raises:
         InputError: a log is missing or malformed.
@@ -76,6 +82,7 @@ def drift_groups(comparison: Comparison) -> tuple[Group, ...]:
             winner_drift=over_seeds([_series(log, "winner_drift") for log in drift]),
             loser_drift=over_seeds([_series(log, "loser_drift") for log in drift]),
             safe_scale=over_seeds(scales) if all(scales) else None,
+            by_noise=tuple(over_seeds([noise_series(log, name) for log in training]) for name in NOISE_MEANS),
         )
         key = (models[0].base, models[0].pairs or "", models[0].objective or "")
         groups.setdefault(key, []).append(line)
@@ -105,6 +112,24 @@ def windowed(series: Series, points: int = POINTS) -> Series:
     width = -(-len(series) // points)
     windows = [series[start : start + width] for start in range(0, len(series), width)]
     return tuple((fmean(step for step, _ in window), fmean(value for _, value in window)) for window in windows)
+
+
+def noise_series(log: pd.DataFrame, name: str) -> Series:
+    """Mean over the pairs of the later half of the logged steps, at the middle of each bucket of noise that has any.
+
+    Args:
+        log: of contract ``training``.
+        name: one of :data:`~artifacts.contracts.NOISE_MEANS`.
+    """
+    later = log.sort_values("step", kind="stable").iloc[len(log) // 2 :]
+    series = []
+    for bucket in range(NOISE_BUCKETS):
+        columns = [noise_column("pairs", bucket), noise_column(name, bucket)]
+        known = later[columns].astype(float).dropna()
+        pairs, values = known[columns[0]], known[columns[1]]
+        if pairs.sum() > 0:
+            series.append(((bucket + 0.5) / NOISE_BUCKETS, float((pairs * values).sum() / pairs.sum())))
+    return tuple(series)
 
 
 def _series(log: pd.DataFrame, column: str) -> Series:

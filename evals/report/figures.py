@@ -1,4 +1,4 @@
-"""The report's figures: drift curves and the win-rate matrix, for a light and a dark page.
+"""The report's figures: curves of drift and λ, and the win-rate matrix, for a light and a dark page.
 
 Equal data give equal bytes: no dates, no random identifiers, no user's matplotlib style. Colours are from the
 palette of Okabe and Ito (2008), which stays distinct under the common colour-vision deficiencies; line style
@@ -63,7 +63,12 @@ def draw_drift(groups: Sequence[Group]) -> Drawing:
 
     The line is the mean over seeds, the band reaches from the least to the greatest seed. Baselines are dashed.
     """
-    return _drawing("drift", lambda theme: _drift_figure(groups, theme))
+    return _drawing("drift", lambda theme: _curves_figure(groups, theme, by_noise=False))
+
+
+def draw_noise(groups: Sequence[Group]) -> Drawing:
+    """As :func:`draw_drift`, of training batches, by share of noise; empty for logs from before it was noted."""
+    return _drawing("noise", lambda theme: _curves_figure(groups, theme, by_noise=True))
 
 
 def draw_win_rates(blocks: Mapping[str, Sequence[WinRateRow]], scorers: Sequence[str], significant: float) -> Drawing:
@@ -79,7 +84,7 @@ def draw_win_rates(blocks: Mapping[str, Sequence[WinRateRow]], scorers: Sequence
     return _drawing("win_rates", lambda theme: _win_rate_figure(blocks, scorers, significant, theme))
 
 
-def _drift_figure(groups: Sequence[Group], theme: Theme) -> Figure:
+def _curves_figure(groups: Sequence[Group], theme: Theme, *, by_noise: bool) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -91,7 +96,7 @@ def _drift_figure(groups: Sequence[Group], theme: Theme) -> Figure:
     for row, group in zip(panels, groups, strict=True):
         styles = _line_styles([line.safeguard for line in group.lines], theme)
         for line, (colour, dash) in zip(group.lines, styles, strict=True):
-            curves = (line.winner_drift, line.loser_drift, line.safe_scale)
+            curves = line.by_noise if by_noise else (line.winner_drift, line.loser_drift, line.safe_scale)
             for axes, curve in zip(row, curves, strict=True):
                 _curve(axes, curve, colour, dash, line.variant)
         for axes in row[:2]:
@@ -100,7 +105,9 @@ def _drift_figure(groups: Sequence[Group], theme: Theme) -> Figure:
             axes.set_ylabel(name, fontsize=8.5)
             axes.spines[["top", "right"]].set_visible(False)
             axes.grid(axis="y", color=theme.muted, linewidth=0.5, alpha=0.6)
-            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=not by_noise))
+            if by_noise:
+                axes.set_xlim(0, 1)
             axes.yaxis.set_major_locator(MaxNLocator(4))
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−")))
             axes.margins(x=0.01)
@@ -127,7 +134,7 @@ def _drift_figure(groups: Sequence[Group], theme: Theme) -> Figure:
         # Long names must not narrow the panels.
         legend.set_in_layout(False)
     for axes in panels[-1]:
-        axes.set_xlabel("optimizer step", fontsize=8.5)
+        axes.set_xlabel("share of noise" if by_noise else "optimizer step", fontsize=8.5)
     return figure
 
 

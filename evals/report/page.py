@@ -14,7 +14,7 @@ from artifacts.atomic import write_bytes, write_text
 from artifacts.contracts import read_table
 from artifacts.errors import InputError
 from evals.report.curves import drift_groups
-from evals.report.figures import Drawing, draw_drift, draw_win_rates
+from evals.report.figures import Drawing, draw_drift, draw_noise, draw_win_rates
 from evals.report.grids import Grid, data_uri, draw_grid, read_grid
 from evals.report.results import Group, Results, groups
 from evals.report.sources import read_json, read_provenance
@@ -50,7 +50,7 @@ def write_report(
     grid: GridSettings,
     scorer_agreement: Path | None = None,
 ) -> Path:
-    """Write the page and ``figures/{drift,win_rates,grid}.png``; equal inputs give equal bytes.
+    """Write the page and ``figures/{drift,noise,win_rates,grid}.png``; equal inputs give equal bytes.
 
     The page loads nothing: styles and images are inside it, there is no script, and a content security policy
     forbids the network. All text is escaped. A figure without data (no trained model, nothing compared) is not
@@ -74,6 +74,7 @@ def write_report(
     image_grid = read_grid(comparison, grid.prompt_set, grid.prompts, grid.seed)
     curves = drift_groups(comparison)
     drift = draw_drift(curves) if curves else None
+    noise = draw_noise(curves) if curves else None
     significant = round(1 - comparison.statistics.confidence, 12)
     columns = verdict_columns(comparison, results)
     judges = [name for name in columns if name not in comparison.no_judges]
@@ -103,6 +104,7 @@ def write_report(
             "drift": drift_summaries(results.drift, row_order(comparison)),
             "several_pairs": len({row.pairs for row in results.drift}) > 1,
             "drift_curves": _pictures(drift),
+            "noise_curves": _pictures(noise),
             "drift_rows": [f"{group.objective} on {group.pairs}" for group in curves],
             "grid": image_grid,
             "grid_seed": grid.seed,
@@ -111,7 +113,12 @@ def write_report(
             "provenance": read_provenance(comparison),
         }
     )
-    drawn = {"drift.png": drift and drift.png, "win_rates.png": matrix and matrix.png, "grid.png": contact_sheet}
+    drawn = {
+        "drift.png": drift and drift.png,
+        "noise.png": noise and noise.png,
+        "win_rates.png": matrix and matrix.png,
+        "grid.png": contact_sheet,
+    }
     for name, png in drawn.items():
         if png:
             write_bytes(root / "figures" / name, png)

@@ -70,6 +70,8 @@ class ObjectiveOutput:
     whole micro-batch), ``safe_scale_mean`` and ``safe_scale_min`` (1 with the safeguard off), all (); and
     ``safe_scale``, λ itself, () or, where it differs from pair to pair, (B,). Without losers the keys that need them
     are absent."""
+    drifts: dict[str, Tensor]
+    """Detached: ``winner_drift`` and, with losers, ``loser_drift`` of each pair, (B,)."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ class Objective:
         return ObjectiveOutput(
             loss=self.loss(errors, None if whole else scale),
             metrics=_metrics(errors, scale, sums),
+            drifts=_drifts(errors),
         )
 
     def loss(self, errors: PairErrors, scale: Tensor | None) -> Tensor:
@@ -319,6 +322,12 @@ def _with_gradient_scaled(values: Tensor | None, scale: Tensor) -> Tensor | None
 def _pair_sums(errors: PairErrors) -> ResidualSums | None:
     """Sums over the residuals of each pair, (B,), unweighted; None without losers."""
     return None if errors.loser_residual is None else residual_sums(errors.winner_residual, errors.loser_residual)
+
+
+def _drifts(errors: PairErrors) -> dict[str, Tensor]:
+    """The drifts of :class:`ObjectiveOutput`."""
+    drifts = {"winner_drift": errors.winner_drift.detach()}
+    return {**drifts, "loser_drift": errors.loser_drift.detach()} if errors.has_loser else drifts
 
 
 def _metrics(errors: PairErrors, scale: Tensor, sums: ResidualSums | None) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from artifacts.errors import InputError
+from sdpo.training.noise_buckets import bucket_columns, bucket_sums, noise_share
 from sdpo.training.processes import parts_together
 from sdpo.training.time_budget import StepDropped
 
@@ -103,14 +104,12 @@ class PairGradients:
             for first in range(0, len(parts), together):
                 # The last takes what is left, on which the processes have to agree to stay.
                 group = going_on if first + together >= len(parts) else islice(going_on, together)
-                found, scale = accumulate_gradients(
+                found, _ = accumulate_gradients(
                     self.objective,
                     (partial(self.predicted, part, apart=True) for part in group),
                     self.policy.trained,
                     pairs=pairs,
                 )
-                for out in found:
-                    out.metrics.update(safe_scale_mean=scale, safe_scale_min=scale)
                 outputs += found
         else:
             for part in going_on:
@@ -118,7 +117,8 @@ class PairGradients:
                 (out.loss * (len(part) / pairs)).backward()
                 outputs.append(out)
         self.processes.add_up(p.grad for p in self.policy.trained if p.grad is not None)
-        return self._means(outputs, [len(part) / pairs for part in parts])
+        shares = [noise_share(*self.base.coefficients(part.timesteps.to(self.precision.device))) for part in parts]
+        return self._means(outputs, [len(part) / pairs for part in parts], shares)
 
     def _while_all_stay(self, parts: Sequence[Drawn], turns: int, leaving: Callable[[], bool]) -> Iterator[Drawn]:
         """The micro-batches; between them all processes find out whether one wants to leave, each as often."""
@@ -129,9 +129,15 @@ class PairGradients:
                 yield parts[turn]
 
     def _means(
-        self, outputs: Sequence[ObjectiveOutput], shares: Sequence[float]
+        self, outputs: Sequence[ObjectiveOutput], shares: Sequence[float], noise: Sequence[torch.Tensor]
     ) -> tuple[float, dict[str, float | None]]:
-        """Read from the device once a step."""
+        """Read from the device once a step.
+
+        Args:
+            outputs: of the micro-batches.
+            shares: of the step's pairs that each has.
+            noise: share of noise of each pair, (B,), by micro-batch.
+        """
         import torch
 
         def column(values: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -144,14 +150,15 @@ class PairGradients:
         means = torch.stack(
             [column([out.loss for out in outputs]), *(column([o.metrics[key] for o in outputs]) for key in present)]
         )
-        self.processes.add_up([means])
+        by_noise = torch.stack([bucket_sums(x, out) for x, out in zip(noise, outputs, strict=True)]).sum(0)
+        self.processes.add_up([means, by_noise])
         loss, *values = means.tolist()
         metrics: dict[str, float | None] = dict.fromkeys(LOGGED) | dict(zip(present, values, strict=True))
         if "safe_scale_min" in present:
             least = torch.stack([out.metrics["safe_scale_min"].detach().double() for out in outputs]).min()
             self.processes.least(least)
             metrics["safe_scale_min"] = float(least)
-        return loss, metrics
+        return loss, metrics | bucket_columns(by_noise.tolist(), outputs[0])
 
 
 def accumulate_gradients(
@@ -182,14 +189,14 @@ def accumulate_gradients(
         group: processes that share λ under ``global``; all by default.
 
     Returns:
-        The outputs of the micro-batches, whose metrics on λ are those of λ = 1, and λ, ().
+        The outputs of the micro-batches, with λ among their metrics, and λ, ().
 
     Raises:
         InputError: no micro-batch, or objective and pairs do not fit.
     """
     import torch
 
-    total, outputs = None, []
+    total, outputs, exempted = None, [], []
     losers: list[torch.Tensor | None] = [None] * len(parameters)
     for predict in micro_batches:
         pair = predict()
@@ -198,6 +205,7 @@ def accumulate_gradients(
         total = sums if total is None else total + sums
         out = objective(pair, scale=torch.ones_like(errors.policy_winner[0].detach()))
         outputs.append(out)
+        exempted.append(torch.zeros_like(errors.policy_winner, dtype=torch.bool) if exempt is None else exempt)
         if pair.policy_loser is None:
             raise InputError("the pair has no loser: expected policy_loser, reference_loser and target_loser")
         share = len(pair.policy_winner) / pairs
@@ -219,6 +227,9 @@ def accumulate_gradients(
     if objective.safeguard is not None and objective.safeguard.granularity == "global":
         total = total.all_reduced(group)
     scale = objective.scale_of(total)
+    for out, exempt in zip(outputs, exempted, strict=True):
+        own = torch.where(exempt, 1.0, scale)
+        out.metrics.update(safe_scale=own, safe_scale_mean=own.mean(), safe_scale_min=own.min())
     for parameter, grad in zip(parameters, losers, strict=True):
         if grad is not None:
             grad *= scale.to(grad)

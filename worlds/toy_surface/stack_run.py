@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from artifacts.errors import InputError
 from artifacts.progress import progress
 from sdpo.training import checkpoint
+from sdpo.training.noise_buckets import bucket_columns, bucket_sums
 from sdpo.training.precision import peak_memory_bytes
 from worlds.toy_surface.heldout_probe import HeldoutProbe
 from worlds.toy_surface.joint_objectives import joint_loss, joint_pairs, of_each
@@ -254,5 +255,8 @@ class StackRun:
                     f"{self.label}: loss {loss} is not finite at step {self.step}; lower the learning rate"
                 )
             values = {key: float(out.metrics[key]) if key in out.metrics else None for key in keys}
-            rows.append({"step": self.step, "loss": loss, **values})
+            assert own.time is not None
+            # α = 1 − t, σ = t: the time is the share of noise.
+            by_noise = bucket_columns(bucket_sums(own.time, out).tolist(), out)
+            rows.append({"step": self.step, "loss": loss, **values, **by_noise})
         return rows

@@ -37,8 +37,11 @@ def test_schema_of_a_row_is_valid_and_exact(name: str) -> None:
         jsonschema.validate({**row, "surplus": 1}, schema)
     for key, column in CONTRACTS[name].columns.items():
         without = {k: v for k, v in row.items() if k != key}
-        with pytest.raises(jsonschema.ValidationError):
+        if column.optional:
             jsonschema.validate(without, schema)
+        else:
+            with pytest.raises(jsonschema.ValidationError):
+                jsonschema.validate(without, schema)
         if column.nullable:
             jsonschema.validate({**row, key: None}, schema)
         else:
@@ -108,6 +111,19 @@ def test_column_that_may_be_empty_comes_back_empty(tmp_path: Path) -> None:
     read = read_table(tmp_path / "t.parquet", "training")
     assert read["loser_drift"].isna().tolist() == [True, False]
     assert read["step"].dtype == "int64"
+
+
+def test_a_file_from_before_a_column_was_added_has_it_empty(tmp_path: Path) -> None:
+    older = [name for name, column in CONTRACTS["training"].columns.items() if not column.optional]
+    assert len(older) < len(CONTRACTS["training"].columns)
+    frame = pd.DataFrame({name: [1, 2] for name in older})
+    write_table(tmp_path / "new.parquet", frame, "training")
+    pq.write_table(pq.read_table(tmp_path / "new.parquet").select(older), tmp_path / "old.parquet")
+    for name in ("new", "old"):
+        read = read_table(tmp_path / f"{name}.parquet", "training")
+        assert list(read.columns) == list(CONTRACTS["training"].columns)
+        assert read["pairs_noise_1"].isna().all() and read["safe_scale_noise_5"].isna().all()
+        assert read["loss"].tolist() == [1.0, 2.0]
 
 
 def test_missing_file_says_what_makes_it(tmp_path: Path) -> None:

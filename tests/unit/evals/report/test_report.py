@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,11 +18,11 @@ from PIL import Image
 
 from artifacts import layout
 from artifacts.atomic import write_json
-from artifacts.contracts import read_table, write_table
+from artifacts.contracts import CONTRACTS, read_table, write_table
 from artifacts.errors import InputError
 from evals.report import write_report
-from evals.report.curves import drift_groups, over_seeds, windowed
-from evals.report.figures import draw_drift, draw_win_rates
+from evals.report.curves import drift_groups, noise_series, over_seeds, windowed
+from evals.report.figures import draw_drift, draw_noise, draw_win_rates
 from evals.report.grids import SHOWN, Tile, data_uri, open_image, read_grid, spread
 from evals.report.page import read_agreement
 from evals.report.results import Results, groups
@@ -169,7 +170,7 @@ def test_equal_inputs_give_equal_bytes(tiny_benchmark: Comparison) -> None:
         return {p.name: p.read_bytes() for p in [*(root / "figures").iterdir(), root / "report" / "index.html"]}
 
     first = outputs()
-    assert sorted(first) == ["drift.png", "grid.png", "index.html", "win_rates.png"]
+    assert sorted(first) == ["drift.png", "grid.png", "index.html", "noise.png", "win_rates.png"]
     assert outputs() == first
 
 
@@ -407,6 +408,36 @@ def test_windows_average_steps_and_values() -> None:
 @given(st.integers(1, 500), st.integers(1, 60))
 def test_windowed_length(length: int, points: int) -> None:
     assert len(windowed(tuple((float(i), 1.0) for i in range(length)), points)) <= points
+
+
+def test_means_by_noise_are_those_of_the_later_pairs() -> None:
+    """Three of one step and one of another, the first half left out; a bucket that is always empty has no point."""
+    log = pd.DataFrame(
+        {
+            "step": [30, 10, 20, 40],
+            "pairs_noise_1": [3, 9, 9, 1],
+            "winner_drift_noise_1": [1.0, 9.0, 9.0, 5.0],
+            "pairs_noise_4": [1, 9, 9, 0],
+            "winner_drift_noise_4": [7.0, 9.0, 9.0, np.nan],
+        }
+    )
+    log = log.reindex(columns=list(CONTRACTS["training"].columns))
+    assert noise_series(log, "winner_drift") == ((0.1, 2.0), (0.7, 7.0))
+    assert noise_series(log, "safe_scale") == ()
+
+
+def test_figure_by_noise_is_drawn_of_logs_with_and_without_it(tiny_benchmark: Comparison) -> None:
+    groups = drift_groups(tiny_benchmark)
+    assert all(curve.steps == () for line in groups[0].lines for curve in line.by_noise)
+    without = draw_noise(groups)
+    for model in tiny_benchmark.of_variant("dmpo+sdpo"):
+        path = layout.model(tiny_benchmark.root, model.name) / "training.parquet"
+        log = read_table(path, "training").assign(pairs_noise_2=4, safe_scale_noise_2=0.3 + 0.1 * (model.seed or 0))
+        write_table(path, log, "training")
+    (group,) = drift_groups(tiny_benchmark)
+    scale = group.lines[1].by_noise[2]
+    assert (scale.steps, len(scale.mean), scale.low[0]) == ((pytest.approx(0.3),), 1, pytest.approx(0.3))
+    assert draw_noise([group]).png != without.png
 
 
 def test_groups_put_the_safeguard_beside_its_baseline(tiny_benchmark: Comparison) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
@@ -28,6 +29,20 @@ SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("diffusion_dpo", {"mu": 0.1, "formula": "ovis"}),
     ("linear_dpo", {"mu": 0.8, "weights": "objective"}),
 ]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A micro-batch of the world's pairs; pair i has a share of noise of i / PAIRS."""
+
+    rows: slice
+
+    @property
+    def timesteps(self) -> torch.Tensor:
+        return (torch.arange(PAIRS, dtype=torch.float64) / PAIRS)[self.rows]
+
+    def __len__(self) -> int:
+        return len(self.timesteps)
 
 
 class World:
@@ -62,18 +77,20 @@ class World:
         _, scale = accumulate_gradients(objective, parts, self.parameters, pairs=sum(sizes))
         return [p.grad for p in self.parameters if p.grad is not None], scale
 
-    def step(self, objective: objectives.Objective, size: int) -> tuple[list[torch.Tensor], list[float | None]]:
-        """Gradients of a whole step in micro-batches of ``size``, and mean and least of λ, as training has them."""
+    def step(self, objective: objectives.Objective, size: int) -> tuple[list[torch.Tensor], dict[str, float | None]]:
+        """Gradients and metrics of a whole step in micro-batches of ``size``, as training has them."""
         for parameter in self.parameters:
             parameter.grad = None
         device: Any = SimpleNamespace(device=torch.device("cpu"))
+        base: Any = SimpleNamespace(coefficients=lambda t: (1.0 - t, t))
         own: Any = SimpleNamespace(trained=self.parameters)
-        gradients = PairGradients(cast(Any, None), objective, own, device, Processes())
-        gradients.predicted = lambda part, apart=False: self.predict(slice(part.start, part.stop))  # type: ignore[assignment]
-        parts: Any = [range(a, a + size) for a in range(0, PAIRS, size)]
+        gradients = PairGradients(base, objective, own, device, Processes())
+        gradients.predicted = lambda part, apart=False: self.predict(part.rows)  # type: ignore[method-assign, assignment]
+        parts: Any = [Part(slice(a, a + size)) for a in range(0, PAIRS, size)]
         _, metrics = gradients.fill(parts, PAIRS)
-        found = [p.grad for p in self.parameters if p.grad is not None]
-        return found, [metrics["safe_scale_mean"], metrics["safe_scale_min"]]
+        # The cosine is that of a micro-batch.
+        del metrics["residual_cosine"]
+        return [p.grad for p in self.parameters if p.grad is not None], metrics
 
 
 def create(name: str, safeguard: dict[str, Any]) -> objectives.Objective:
@@ -104,12 +121,12 @@ def test_one_micro_batch_is_the_objective_as_it_is(name: str, safeguard: dict[st
 def test_a_number_of_pairs_share_a_scale_whatever_the_micro_batch(name: str, safeguard: dict[str, Any]) -> None:
     """Groups of four within a micro-batch of 12 and 4, and made of micro-batches of 2 and 1."""
     world, objective = World(), create(name, {**safeguard, "granularity": 4})
-    expected, scales = world.step(objective, PAIRS)
+    expected, metrics = world.step(objective, PAIRS)
+    assert metrics["safe_scale_noise_1"] != metrics["safe_scale_noise_5"] != 1.0
     for size in (4, 2, 1):
         found, others = world.step(objective, size)
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-13)
-        if safeguard.get("pulled_back") != "exempt":
-            assert others == pytest.approx(scales, rel=1e-9)
+        assert others == pytest.approx(metrics, rel=1e-9)
     other, _ = world.step(create(name, {**safeguard, "granularity": 6}), PAIRS)
     assert not torch.allclose(other[0], expected[0], rtol=1e-3)
 
@@ -117,10 +134,10 @@ def test_a_number_of_pairs_share_a_scale_whatever_the_micro_batch(name: str, saf
 @pytest.mark.parametrize(("number", "name"), [(1, "sample"), (4, "microbatch"), (PAIRS, "global")])
 def test_numbers_that_are_other_granularities(number: int, name: str) -> None:
     world = World()
-    expected, scales = world.step(create("diffusion_dpo", {"mu": 0.8, "granularity": name}), 4)
+    expected, metrics = world.step(create("diffusion_dpo", {"mu": 0.8, "granularity": name}), 4)
     found, others = world.step(create("diffusion_dpo", {"mu": 0.8, "granularity": number}), 4)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-14)
-    assert others == pytest.approx(scales, rel=1e-10)
+    assert others == pytest.approx(metrics, rel=1e-10)
 
 
 def test_micro_batches_with_a_scale_each_give_something_else() -> None:

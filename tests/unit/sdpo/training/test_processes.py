@@ -27,6 +27,7 @@ from sdpo.training.processes import Processes, micro_batches, parts_together
 World = tuple[dict[str, str], Path]
 Job = Callable[..., dict[str, Any]]
 COMPARED = ["loss", "winner_drift", "loser_drift", "margin", "safe_scale_mean", "safe_scale_min", "grad_norm"]
+COMPARED += [f"{name}_noise_{k}" for name in ("pairs", "winner_drift", "safe_scale") for k in range(1, 6)]
 ROOT = Path(__file__).parents[4]
 
 
