@@ -96,6 +96,19 @@ def tiny_sdxl(tiny_pipelines: ModuleType, tmp_path_factory: pytest.TempPathFacto
     return folder
 
 
+@pytest.fixture(scope="session")
+def tiny_flows(tiny_pipelines: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A base of each family of rectified flow; not to be changed."""
+    return {
+        name: save(tmp_path_factory.mktemp("bases") / name)
+        for name, save in (
+            ("sd3", tiny_pipelines.save_sd3),
+            ("flux", tiny_pipelines.save_flux),
+            ("ovis_image", tiny_pipelines.save_ovis_image),
+        )
+    }
+
+
 PlugIn = Callable[..., str]
 
 

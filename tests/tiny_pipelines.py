@@ -1,7 +1,7 @@
-"""Tiny pipelines with the classes, layout and files of Stable Diffusion 1.5 and XL, weights random.
+"""Tiny pipelines with the classes, layout and files of published bases, weights random.
 
-Images are 32 pixels wide, latents 4 × 16 × 16 (the autoencoder halves once, not three times), prompts 16 tokens. The
-vocabulary is 256 bytes and two special tokens, so that any text can be encoded.
+Images are 32 pixels wide, latents 4 × 16 × 16 (the autoencoder halves once, not three times), prompts 16 tokens, of
+T5 24. The vocabulary of CLIP is 256 bytes and two special tokens, so that any text can be encoded.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _text_config(tokenizer: Any, width: int) -> Any:
     )
 
 
-def _vae(scaling_factor: float) -> Any:
+def _vae(scaling_factor: float, shift_factor: float | None = None) -> Any:
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
@@ -68,6 +68,7 @@ def _vae(scaling_factor: float) -> Any:
         norm_num_groups=4,
         sample_size=32,
         scaling_factor=scaling_factor,
+        shift_factor=shift_factor,
     )
 
 
@@ -154,4 +155,148 @@ def save_sdxl(folder: Path, *, prediction_type: str = "epsilon", seed: int = 0) 
     _write_tokenizer(folder / "tokenizer", END)
     # The second tokenizer of SDXL pads with an exclamation mark.
     _write_tokenizer(folder / "tokenizer_2", "!")
+    return folder
+
+
+T5_TOKENS, T5_WIDTH = 24, 40
+CHAT = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def _t5() -> tuple[Any, Any]:
+    """Tokenizer of letters, and its encoder."""
+    from transformers import T5Config, T5EncoderModel, T5Tokenizer
+
+    letters = [(chr(code), -3.0) for code in range(97, 123)]
+    vocabulary: Any = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -2.0), *letters]
+    tokenizer = T5Tokenizer(vocab=vocabulary, extra_ids=2, model_max_length=T5_TOKENS)
+    # The published vocabulary is padded, too.
+    size = len(tokenizer) + 4
+    config = T5Config(vocab_size=size, d_model=T5_WIDTH, d_kv=8, d_ff=48, num_layers=2, num_heads=4, dropout_rate=0.0)
+    return tokenizer, T5EncoderModel(config)
+
+
+def _flow_scheduler(**options: Any) -> Any:
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    return FlowMatchEulerDiscreteScheduler(**options)
+
+
+def save_sd3(folder: Path, *, seed: int = 0) -> Path:
+    """Write a pipeline shaped like Stable Diffusion 3.5 medium (text width 40 of T5, pooled 24 + 24)."""
+    import torch
+    from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline
+    from transformers import CLIPTextModelWithProjection
+
+    torch.manual_seed(seed)
+    tokenizers = _tokenizer(), _tokenizer()
+    last, t5 = _t5()
+    transformer = SD3Transformer2DModel(
+        sample_size=16,
+        patch_size=2,
+        in_channels=4,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=4,
+        joint_attention_dim=T5_WIDTH,
+        caption_projection_dim=32,
+        pooled_projection_dim=2 * POOLED_WIDTH,
+        pos_embed_max_size=12,
+        dual_attention_layers=(0,),
+        qk_norm="rms_norm",
+    )
+    pipeline: Any = StableDiffusion3Pipeline(
+        transformer=transformer,
+        scheduler=_flow_scheduler(shift=3.0),
+        vae=_vae(1.5305, 0.0609),
+        text_encoder=CLIPTextModelWithProjection(_text_config(tokenizers[0], 16)),
+        tokenizer=tokenizers[0],
+        text_encoder_2=CLIPTextModelWithProjection(_text_config(tokenizers[1], 24)),
+        tokenizer_2=tokenizers[1],
+        text_encoder_3=t5,
+        tokenizer_3=last,
+    )
+    pipeline.save_pretrained(folder)
+    _write_tokenizer(folder / "tokenizer", END)
+    _write_tokenizer(folder / "tokenizer_2", "!")
+    return folder
+
+
+def save_flux(folder: Path, *, guidance: bool = True, seed: int = 0) -> Path:
+    """Write a pipeline shaped like FLUX.1 dev, or schnell without guidance (text width 40, pooled 32)."""
+    import torch
+    from diffusers import FluxPipeline, FluxTransformer2DModel
+    from transformers import CLIPTextModel
+
+    torch.manual_seed(seed)
+    tokenizer = _tokenizer()
+    last, t5 = _t5()
+    transformer = FluxTransformer2DModel(
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=T5_WIDTH,
+        pooled_projection_dim=TEXT_WIDTHS[0],
+        guidance_embeds=guidance,
+        axes_dims_rope=(4, 6, 6),
+    )
+    pipeline: Any = FluxPipeline(
+        transformer=transformer,
+        scheduler=_flow_scheduler(shift=3.0, use_dynamic_shifting=True) if guidance else _flow_scheduler(),
+        vae=_vae(0.3611, 0.1159),
+        text_encoder=CLIPTextModel(_text_config(tokenizer, TEXT_WIDTHS[0])),
+        tokenizer=tokenizer,
+        text_encoder_2=t5,
+        tokenizer_2=last,
+    )
+    pipeline.save_pretrained(folder)
+    _write_tokenizer(folder / "tokenizer", END)
+    return folder
+
+
+def save_ovis_image(folder: Path, *, seed: int = 0) -> Path:
+    """Write a pipeline shaped like Ovis-Image (text width 32 of a language model of two layers)."""
+    import torch
+    from diffusers import OvisImagePipeline, OvisImageTransformer2DModel
+    from transformers import Qwen2Tokenizer, Qwen3Config, Qwen3Model
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    torch.manual_seed(seed)
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    vocabulary: Any = {token: number for number, token in enumerate([*bytes_to_unicode().values(), *special])}
+    tokenizer = Qwen2Tokenizer(vocab=vocabulary, merges=[], model_max_length=512)
+    tokenizer.add_special_tokens({"additional_special_tokens": special[1:]})
+    tokenizer.chat_template = CHAT
+    config = Qwen3Config(
+        vocab_size=len(tokenizer) + 4,
+        hidden_size=TEXT_WIDTHS[0],
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+    )
+    transformer = OvisImageTransformer2DModel(
+        in_channels=16,
+        out_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=TEXT_WIDTHS[0],
+        axes_dims_rope=(4, 6, 6),
+    )
+    pipeline: Any = OvisImagePipeline(
+        transformer=transformer,
+        scheduler=_flow_scheduler(shift=3.0, use_dynamic_shifting=True),
+        vae=_vae(0.3611, 0.1159),
+        text_encoder=Qwen3Model(config),
+        tokenizer=tokenizer,
+    )
+    pipeline.save_pretrained(folder)
     return folder

@@ -77,7 +77,9 @@ def unreadable(data: Raw) -> Iterator[Problem]:
         if not isinstance(place, str) or not _is_here(place) or not _loads(registries.family, family):
             continue
         # An autoencoder from the hub is not looked at.
-        own = {"vae": user_path(vae)} if isinstance(vae, str) and _is_here(vae) else {}
+        own: dict[str, Any] = {"vae": user_path(vae)} if isinstance(vae, str) and _is_here(vae) else {}
+        if isinstance(without := base.get("without"), list) and without:
+            own["without"] = [str(name) for name in without]
         try:
             registries.open_base(str(family), user_path(place), **own)
         except InputError as error:

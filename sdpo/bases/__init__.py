@@ -38,6 +38,13 @@ REGISTRY = Registry(
 )
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
+_KEYS = {
+    "vae": "base.vae",
+    "encoder_dtype": "encoding.encoder_dtype",
+    "without": "base.without",
+    "embedded_guidance": "training.embedded_guidance",
+}
+"""Key of the config that an option of a family comes from."""
 
 
 class Base(Protocol):
@@ -49,12 +56,21 @@ class Base(Protocol):
         ...
 
     @property
+    def denoiser_folder(self) -> str:
+        """Folder of the denoiser in a base or model, in diffusers' layout: ``unet`` or ``transformer``."""
+        ...
+
+    @property
     def condition_widths(self) -> Mapping[str, int]:
         """Names of the conditions of a prompt, and the last dimension of each, that the denoiser takes."""
         ...
 
     def draw_timesteps(self, count: int, generator: torch.Generator) -> torch.Tensor:
         """Random timesteps (count,), as this base is trained with."""
+        ...
+
+    def timesteps_at(self, shares: torch.Tensor) -> torch.Tensor:
+        """Timesteps (N,) at shares of the schedule (N,) in [0, 1), 0 is data."""
         ...
 
     def spread_timesteps(self, count: int) -> torch.Tensor:
@@ -112,7 +128,8 @@ def open_base(family: str, path: str | Path, *, device: str = "cpu", **options: 
         family: its name.
         path: its folder.
         device: where tensors and modules live.
-        options: ``vae``, folder of another autoencoder; ``encoder_dtype``.
+        options: ``vae``, folder of another autoencoder; ``encoder_dtype``; ``without``, text encoders that are left
+            out; ``embedded_guidance``, what the denoiser is told in training.
 
     Raises:
         InputError: unknown family, the folder is not a base of that family, or the family has no such option.
@@ -121,19 +138,27 @@ def open_base(family: str, path: str | Path, *, device: str = "cpu", **options: 
     known = inspect.signature(opener).parameters
     for option in options:
         if option not in known:
-            key = {"vae": "base.vae", "encoder_dtype": "encoding.encoder_dtype"}.get(option, option)
+            key = _KEYS.get(option, option)
             raise InputError(f"base family '{family}' has no choice of {option}; leave {key} out")
     base: Base = opener(Path(path), device=device, **options)
     return base
 
 
-def open_described(base: Mapping[str, Any], *, device: str = "cpu", encoder_dtype: str = "float32") -> Base:
+def open_described(
+    base: Mapping[str, Any],
+    *,
+    device: str = "cpu",
+    encoder_dtype: str = "float32",
+    embedded_guidance: float | None = None,
+) -> Base:
     """Open the base of a job description.
 
     Args:
-        base: ``family``, ``path`` and, if it has one, ``vae``: each path a folder or a hub id ``owner/name@revision``.
+        base: ``family``, ``path`` and, if it has them, ``vae`` and ``without``: each path a folder or a hub id
+            ``owner/name@revision``.
         device: where tensors and modules live.
         encoder_dtype: dtype in which autoencoder and text encoders compute.
+        embedded_guidance: what a denoiser that is told the guidance is told in training.
 
     Raises:
         InputError: as :func:`open_base`, or the base cannot be fetched.
@@ -141,6 +166,10 @@ def open_described(base: Mapping[str, Any], *, device: str = "cpu", encoder_dtyp
     options: dict[str, Any] = {} if encoder_dtype == "float32" else {"encoder_dtype": encoder_dtype}
     if base.get("vae"):
         options["vae"] = local_folder(base["vae"])
+    if base.get("without"):
+        options["without"] = base["without"]
+    if embedded_guidance is not None:
+        options["embedded_guidance"] = embedded_guidance
     return open_base(base["family"], local_folder(base["path"]), device=device, **options)
 
 

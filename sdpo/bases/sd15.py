@@ -40,6 +40,7 @@ class StableDiffusion:
     """
 
     FAMILY: ClassVar[str] = "sd15"
+    denoiser_folder = "unet"
     TEXT_ENCODERS: ClassVar[Mapping[str, str]] = {"tokenizer": "text_encoder"}
 
     def __init__(
@@ -83,6 +84,10 @@ class StableDiffusion:
         import torch
 
         return torch.randint(0, len(self.alphas_cumprod), (count,), generator=generator)
+
+    def timesteps_at(self, shares: torch.Tensor) -> torch.Tensor:
+        """Integers (N,) at shares of the schedule (N,) in [0, 1)."""
+        return (shares * len(self.alphas_cumprod)).long()
 
     def spread_timesteps(self, count: int) -> torch.Tensor:
         """Integers (count,) spread evenly over the schedule, ascending."""

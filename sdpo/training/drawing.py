@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from artifacts.random_streams import stream
 from families.conditions import Conditions, moved, split
+from sdpo.diffusion.timesteps import UNIFORM, TimestepSettings, drawn_timesteps
 
 if TYPE_CHECKING:
     import torch
@@ -84,6 +85,7 @@ def draw(
     seed: int,
     step: int,
     part: range | None = None,
+    density: TimestepSettings = UNIFORM,
 ) -> Drawn:
     """Everything random about step ``step`` (from 1) of seed ``seed``.
 
@@ -95,6 +97,7 @@ def draw(
         seed, step: of the run.
         part: places of the step's pairs that are wanted, consecutive; all by default. Every pair gets what it would
             get in the whole step.
+        density: of the timesteps.
     """
     import torch
 
@@ -104,7 +107,7 @@ def draw(
     random = stream(STEP, seed, step)
     # Copied, or the noise of the whole step would stay in memory with it.
     noise = torch.randn((batch_size, *pairs.latent_shape), generator=random)[own].clone()
-    timesteps = base.draw_timesteps(batch_size, random)[own]
+    timesteps = drawn_timesteps(base, batch_size, random, density)[own]
     empty = (torch.rand(batch_size, generator=random) < empty_prompt_share)[own]
     # The members of a pair are mirrored independently, as in the published code (two calls of its transform).
     mirrored = (

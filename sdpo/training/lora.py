@@ -101,8 +101,12 @@ class Adapters:
             for name, parameter in own.items():
                 parameter.copy_(weights[name])
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, prefix: str) -> None:
         """Write :data:`FILE`, which ``load_lora_weights`` of a diffusers pipeline reads, alpha included.
+
+        Args:
+            folder: of the model.
+            prefix: the denoiser's name in the pipeline, ``unet`` or ``transformer``.
 
         The header has one entry of metadata: several would be written in an order that changes from file to file.
         """
@@ -110,9 +114,9 @@ class Adapters:
         from safetensors.torch import save_file
 
         config = self.denoiser.peft_config[_NAME].to_dict()
-        about = {f"unet.{key}": sorted(value) if isinstance(value, set) else value for key, value in config.items()}
+        about = {f"{prefix}.{key}": sorted(value) if isinstance(value, set) else value for key, value in config.items()}
         weights = get_peft_model_state_dict(self.denoiser, adapter_name=_NAME)
-        tensors = {f"unet.{name}": tensor.detach().contiguous() for name, tensor in weights.items()}
+        tensors = {f"{prefix}.{name}": tensor.detach().contiguous() for name, tensor in weights.items()}
         save_file(tensors, folder / FILE, metadata={_METADATA: json.dumps(about, sort_keys=True)})
 
     def merge(self) -> None:

@@ -117,7 +117,7 @@ class Policy:
                 return
             from sdpo.training.lora import Adapters
 
-            self.adapters.save(folder)
+            self.adapters.save(folder, self.base.denoiser_folder)
             assert self.settings.lora is not None
             merged = self.base.load_denoiser()
             adapters = Adapters(merged, self.settings.lora, seed=0)

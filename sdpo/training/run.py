@@ -230,6 +230,7 @@ class TrainingRun:
             batch_size=self.settings.batch_size,
             empty_prompt_share=self.settings.empty_prompt_share,
             seed=self.seed,
+            density=self.settings.timesteps,
             step=step,
             part=range(self._parts[0].start, self._parts[-1].stop),
         )

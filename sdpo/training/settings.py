@@ -10,6 +10,7 @@ from pydantic import Field
 from artifacts.block import BaseBlock, Block, JobSpec, Name, Seed, checked
 from artifacts.errors import InputError
 from artifacts.validation import known
+from sdpo.diffusion.timesteps import UNIFORM, TimestepSettings
 from sdpo.training.loggers import names as logger_names
 
 RUN = (
@@ -82,6 +83,13 @@ class TrainingSettings(Block):
     max_grad_norm: float = Field(default=1.0, gt=0, description="L2 norm to which the gradient is clipped.")
     empty_prompt_share: float = Field(
         default=0.0, ge=0, le=1, description="Share of pairs trained with the empty prompt instead of their own."
+    )
+    timesteps: TimestepSettings = Field(default=UNIFORM, description="Which timesteps are drawn.")
+    embedded_guidance: float | None = Field(
+        default=None,
+        ge=0,
+        description="What a denoiser that is told the guidance (FLUX dev) is told in training; left out, 3.5, our "
+        "choice: the library's default for drawing.",
     )
     lora: LoraSettings | None = Field(default=None, description="Train adapters; left out, all weights are trained.")
     ema_decay: float | None = Field(

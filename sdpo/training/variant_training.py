@@ -57,7 +57,12 @@ class VariantTraining:
         self.objective = objectives.create(asked.name, safeguard=asked.safeguard, **asked.parameters)
         pairs = Path(job.pairs)
         encoder_dtype = cache.settings_of(pairs).encoder_dtype
-        self.base = bases.open_described(spec["base"], device=self.device, encoder_dtype=encoder_dtype)
+        self.base = bases.open_described(
+            spec["base"],
+            device=self.device,
+            encoder_dtype=encoder_dtype,
+            embedded_guidance=self.settings.embedded_guidance,
+        )
         # The main process reads every file of the cache to check it, while the others wait.
         if not own.main:
             own.wait()

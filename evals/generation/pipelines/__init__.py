@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from artifacts.errors import InputError
 from evals.generation.pipelines.interface import Pipeline
+from families.flow import is_flow
 
 __all__ = ["Pipeline", "open_pipeline"]
 
 
-def open_pipeline(path: str | Path, **options: Any) -> Pipeline:
+def open_pipeline(path: str | Path, *, without: Sequence[str] = (), **options: Any) -> Pipeline:
     """Open a base by what its folder holds.
 
     Args:
         path: folder of the base.
+        without: text encoders that are left out, where the base can do without.
         options: of :class:`~evals.generation.pipelines.interface.Pipeline`.
 
     Raises:
         InputError: the folder is no base that can be run.
     """
+    if is_flow(Path(path)):
+        from evals.generation.pipelines.flow import Flow
+
+        return Flow(path, without=without, **options)
+    if without:
+        raise InputError(f"base.without: {path} cannot do without {without[0]}; leave it out")
     from evals.generation.pipelines.stable_diffusion import StableDiffusion
 
     return StableDiffusion(path, **options)

@@ -136,10 +136,20 @@ def tiny_sd15_world(
     return _tiny_world(request, tmp_path_factory, "sd15")
 
 
+@pytest.fixture(scope="session", params=["sd3", "flux", "ovis_image"])
+def tiny_flow_world(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, str], Path]:
+    """A base of rectified flow, and a pair cache made with it; not to be changed."""
+    return _tiny_world(request, tmp_path_factory, request.param)
+
+
 def _tiny_world(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, family: str
 ) -> tuple[dict[str, str], Path]:
-    base = {"name": "tiny", "family": family, "path": str(request.getfixturevalue(f"tiny_{family}"))}
+    flows = request.getfixturevalue("tiny_flows")
+    path = flows.get(family) or request.getfixturevalue(f"tiny_{family}")
+    base = {"name": "tiny", "family": family, "path": str(path)}
     folder = tmp_path_factory.mktemp("pairs") / family
     request.getfixturevalue("build_tiny_cache")(base, folder)
     return base, folder

@@ -1,0 +1,23 @@
+"""FLUX.1, dev and schnell, in diffusers' layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from families.flow import open_flow
+from sdpo.diffusion.flow_base import WEIGHTS, FlowBase
+
+__all__ = ["WEIGHTS", "open_base"]
+
+
+def open_base(
+    path: Path,
+    *,
+    device: str = "cpu",
+    vae: Path | None = None,
+    encoder_dtype: str = "float32",
+    embedded_guidance: float | None = None,
+) -> FlowBase:
+    """Open a base folder of this family; dev is told ``embedded_guidance`` in training."""
+    options = {"device": device, "vae": vae, "text_dtype": encoder_dtype, "vae_dtype": encoder_dtype}
+    return FlowBase(open_flow(path, "flux", **options), embedded_guidance)
