@@ -38,8 +38,8 @@ class BaseBlock(Block):
         "madebyollin/sdxl-vae-fp16-fix.",
         min_length=1,
     )
-    without: list[str] = Field(
-        default=[],
+    without: list[str] | None = Field(
+        default=None,
         description="Text encoders of the base that are left out, such as `text_encoder_3` of SD3, whose T5 has 4.7 "
         "billion parameters; the denoiser is told zeros in their place.",
     )

@@ -26,6 +26,7 @@ from evals.published.fetched_weights import RECORD, read_record
 from evals.published.prompts import PROMPTS
 from evals.published.weights import NEEDED, WEIGHTS, PublishedFile
 from evals.scoring.scorer_settings import scorer_blocks
+from families.diffusers_folder import DENOISERS
 
 PACKAGES = (
     "torch",
@@ -103,13 +104,14 @@ def _denoiser_findings(config: Mapping[str, Any]) -> Iterator[Finding]:
         if not isinstance(block, dict):
             continue
         if isinstance(path := block.get("path"), str):
-            yield _source_finding(what, path, ("unet", "vae", "text_encoder"))
+            yield _source_finding(what, path, [DENOISERS, ["vae"], ["text_encoder"]])
         if isinstance(path := block.get("vae"), str):
-            yield _source_finding(f"{what}'s vae", path, (".",))
+            yield _source_finding(f"{what}'s vae", path, [["."]])
     for what, block in _listed(config, "models", "model"):
         if isinstance(source := block.get("source"), str):
             file = block.get("file")
-            yield _source_finding(what, source, (file if isinstance(file, str) else "unet", "."), all_of_them=False)
+            own = [file] if isinstance(file, str) else DENOISERS
+            yield _source_finding(what, source, [[*own, "."]])
 
 
 def _listed(config: Mapping[str, Any], key: str, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -119,14 +121,13 @@ def _listed(config: Mapping[str, Any], key: str, kind: str) -> Iterator[tuple[st
             yield f"{kind} {block.get('name')}", block
 
 
-def _source_finding(what: str, source: str, parts: Sequence[str], *, all_of_them: bool = True) -> Finding:
+def _source_finding(what: str, source: str, parts: Sequence[Sequence[str]]) -> Finding:
     """Whether a file, folder or hub id is here.
 
     Args:
         what: for whom.
         source: as the config names it.
-        parts: files or folders with weights, of which a fetched hub id has all, or at least one.
-        all_of_them: which of the two.
+        parts: files or folders with weights; a fetched hub id has one of each group.
     """
     if is_local(source):
         there = user_path(source).exists()
@@ -134,8 +135,7 @@ def _source_finding(what: str, source: str, parts: Sequence[str], *, all_of_them
     if "@" not in source:
         return Finding(what, source, f"no such folder, and as a hub id it has no revision; write {source}@<commit>")
     folder = cached_folder(source)
-    found = [folder is not None and _has_weights(folder / part) for part in parts]
-    if all(found) if all_of_them else any(found):
+    if folder is not None and all(any(_has_weights(folder / part) for part in group) for group in parts):
         return Finding(what, f"{source} (in the hub's cache)")
     begun = "in part in" if folder is not None else "not in"
     return Finding(what, f"{source} ({begun} the hub's cache; fetched on first use)")

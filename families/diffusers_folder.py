@@ -19,6 +19,14 @@ SCHEDULERS = tuple(
 )
 """Classes whose configuration is a schedule of β for x_t = √ᾱ x0 + √(1 − ᾱ) ε, and what the denoiser predicts of it."""
 
+DENOISERS = ("unet", "transformer")
+"""Folders of a denoiser in a pipeline."""
+
+
+def denoiser_folder(path: Path) -> Path | None:
+    """Folder of the denoiser of a pipeline, if the path is that of one."""
+    return next((path / name for name in DENOISERS if (path / name / "config.json").is_file()), None)
+
 
 class DiffusersFolder:
     """A folder with one subfolder a part.

@@ -10,6 +10,7 @@ from typing import Any
 from artifacts import layout
 from artifacts.file_names import user_path
 from artifacts.hub import is_local
+from families.diffusers_folder import denoiser_folder
 from pipeline.config import Benchmark, registries
 from pipeline.config.base import Base
 from pipeline.config.models import Model
@@ -117,7 +118,7 @@ class Files:
 def _source_path(model: Model) -> str:
     """What of a model's source is read: the denoiser's folder, if it is that of a whole pipeline."""
     path = user_path(model.source) / (model.file or "")
-    return ((path / "unet") if (path / "unet").is_dir() else path).as_posix()
+    return (denoiser_folder(path) or path).as_posix()
 
 
 def option_paths(options: Mapping[str, Any]) -> list[str]:

@@ -19,7 +19,7 @@ from artifacts.weight_files import read_state_dict
 from evals.generation import lora_files, lora_scale
 from evals.generation.settings import ExternalModel
 from evals.networks.weights import read_json
-from families.diffusers_folder import DiffusersFolder
+from families.diffusers_folder import DENOISERS, DiffusersFolder, denoiser_folder
 from families.parts import load_part
 
 if TYPE_CHECKING:
@@ -30,9 +30,12 @@ if TYPE_CHECKING:
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 FOLDER_WEIGHTS = "diffusion_pytorch_model"
 SCHEDULER = "scheduler/scheduler_config.json"
-_PREFIXES = ("module.", "model.", "unet.", "diffusion_model.", "denoiser.")
-# Of the code of Stable Diffusion and SDXL.
-_ORIGINAL_NAMES = ("model.diffusion_model.", "diffusion_model.", "input_blocks.", "first_stage_model.")
+_PREFIXES = ("module.", "model.", "diffusion_model.", "denoiser.", *(f"{name}." for name in DENOISERS))
+# Of the code of Stable Diffusion, SDXL, SD3 and FLUX.
+_ORIGINAL_NAMES = (
+    *("model.diffusion_model.", "diffusion_model.", "input_blocks.", "first_stage_model."),
+    *("joint_blocks.", "double_blocks."),
+)
 # Cross-attention width of the denoiser, by which families are told apart.
 _WIDTHS = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "SDXL"}
 
@@ -48,13 +51,11 @@ def locate(model: ExternalModel) -> Path:
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; correct source and file of the model")
     if path.is_dir():
-        denoisers = [folder for folder in (path / "unet", path) if (folder / "config.json").is_file()]
-        found = [*denoisers[:1], *(path / name for name in lora_files.FILES if (path / name).is_file())]
+        own = denoiser_folder(path) or (path if (path / "config.json").is_file() else None)
+        found = [*([own] if own else []), *(path / name for name in lora_files.FILES if (path / name).is_file())]
         if not found:
-            raise InputError(
-                f"{path}: holds neither unet/config.json nor config.json nor {' nor '.join(lora_files.FILES[:2])}; "
-                "name the weights with `file`"
-            )
+            known = [*(f"{name}/config.json" for name in DENOISERS), "config.json", *lora_files.FILES[:2]]
+            raise InputError(f"{path}: holds neither {' nor '.join(known)}; name the weights with `file`")
         if len(found) > 1:
             names = " and ".join(one.relative_to(path).as_posix() for one in found)
             raise InputError(f"{path}: holds {names}; name the one that is meant with `file`")
@@ -121,7 +122,6 @@ def load(path: Path, pipeline: Pipeline) -> Any:
             pipeline that they lie in says that they predict something else than the base's denoiser.
     """
     import torch
-    from diffusers import UNet2DConditionModel
 
     state: dict[str, torch.Tensor] = {}
     for file in weight_files(path):
@@ -132,27 +132,29 @@ def load(path: Path, pipeline: Pipeline) -> Any:
             state.update(more)
     if path.is_file() and lora_files.is_adapter(path, state):
         # Merged in float32, whatever the precision to draw in.
-        unet = load_part(UNet2DConditionModel, pipeline.path / "unet", torch_dtype=torch.float32)
-        lora_files.merge(path, state, unet, pipeline.path)
+        denoiser = load_part(pipeline.denoiser_class, pipeline.path / pipeline.DENOISER, torch_dtype=torch.float32)
+        lora_files.merge(path, state, denoiser, pipeline.path)
     else:
         state = _in_diffusers_names(state)
         _check(path, state, pipeline)
         _check_prediction(path, pipeline)
         config = _own_config(path, pipeline) if path.is_dir() else pipeline.denoiser_config
         try:
-            unet = _empty_unet(config)
-            unet.load_state_dict(state, assign=True)
+            denoiser = _empty(pipeline.denoiser_class, config)
+            denoiser.load_state_dict(state, assign=True)
         # Only of a folder's own configuration; what diffusers raises depends on the key that is wrong.
         except Exception as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{path}: weights and config.json are of different architectures ({reason})") from error
-    return unet.to(pipeline.device, pipeline.dtype).eval().requires_grad_(False)
+    return denoiser.to(pipeline.device, pipeline.dtype).eval().requires_grad_(False)
 
 
 def _check_prediction(path: Path, pipeline: Pipeline) -> None:
     """The scheduler of the pipeline around a denoiser's folder says what it predicts; its weights do not."""
     if path.is_dir() and (path.parent / SCHEDULER).is_file():
-        own, base = DiffusersFolder(path.parent, ()).prediction_type, pipeline.prediction_type
+        flow = str(read_json(path.parent / SCHEDULER).get("_class_name")).startswith("FlowMatch")
+        own = "flow" if flow else DiffusersFolder(path.parent, ()).prediction_type
+        base = pipeline.prediction_type
         if own != base:
             raise InputError(
                 f"{path.parent / SCHEDULER}: prediction_type is {own}, the base {pipeline.path} has {base}; give the "
@@ -174,13 +176,12 @@ def _own_config(folder: Path, pipeline: Pipeline) -> dict[str, Any]:
     return config
 
 
-def _empty_unet(config: Mapping[str, Any]) -> Any:
+def _empty(kind: Any, config: Mapping[str, Any]) -> Any:
     """An architecture without memory for its weights."""
     import torch
-    from diffusers import UNet2DConditionModel
 
     with torch.device("meta"):
-        return UNet2DConditionModel.from_config(config)
+        return kind.from_config(config)
 
 
 def _in_diffusers_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -193,7 +194,7 @@ def _in_diffusers_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Te
 
 def _check(path: Path, state: Mapping[str, torch.Tensor], pipeline: Pipeline) -> None:
     """Names, shapes and kinds of numbers must be those of the base."""
-    base = _empty_unet(pipeline.denoiser_config).state_dict()
+    base = _empty(pipeline.denoiser_class, pipeline.denoiser_config).state_dict()
     wanted = {name: tuple(tensor.shape) for name, tensor in base.items()}
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}
     wrong = [
@@ -216,7 +217,7 @@ def _check(path: Path, state: Mapping[str, torch.Tensor], pipeline: Pipeline) ->
         return
     if any(name.startswith(_ORIGINAL_NAMES) or ".input_blocks." in name for name in found):
         hint = "it is a whole checkpoint in the original layout: convert it with diffusers' single-file loader"
-    elif (theirs := _text_width(found)) != (ours := _text_width(wanted)):
+    elif (theirs := _text_width(found)) != (ours := _text_width(wanted)) and None not in (theirs, ours):
         hint = f"it takes text of width {_family(theirs)}, the base's text has {_family(ours)}: give its own base"
     else:
         hint = "give the base that it was trained from"
@@ -236,8 +237,8 @@ def _fetch(source: str, file: str | None) -> Path:
     if file is not None and file.endswith(WEIGHT_SUFFIXES):
         return _snapshot(source, file, [file, Path(file).with_name(lora_scale.CONFIG).as_posix()])
     top = "" if file is None else f"{file.rstrip('/')}/"
-    folders = (f"{top}unet/", top)
-    # Of the pipeline, whose `unet/` the file may be.
+    folders = (*(f"{top}{name}/" for name in DENOISERS), top)
+    # Of the pipeline, whose denoiser the file may be.
     schedulers = [top + SCHEDULER, (Path(top).parent / SCHEDULER).as_posix()]
     # Pickles only where there is nothing better, so that each weight is fetched once.
     for suffix in (".safetensors", ".bin"):

@@ -106,7 +106,7 @@ class _Job:
             vae=self.vae,
             text_dtype=self.settings.working_dtype,
             size=self.settings.size,
-            without=self.base.without,
+            without=self.base.without or (),
         )
         self.prompts = {name: read_table(layout.prompts(self.root, name), "prompts") for name in spec.prompt_sets}
         self.sources = spec.sources

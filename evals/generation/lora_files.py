@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from artifacts.errors import InputError
 from evals.generation import lora_scale
+from families.diffusers_folder import DENOISERS
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +30,7 @@ _ALPHA = re.compile(r"(.+?)(?:[._]lora|\.lora_linear_layer)?\.alpha")
 _TEXT = re.compile(
     r"(base_model\.model\.)?(text_encoder|text_model|conditioner\.|cond_stage_model\.|(lora_|lycoris_)?te[12]?_)"
 )
-_PREFIXES = ("base_model.model.", "unet.", "module.", "model.", "diffusion_model.")
+_PREFIXES = ("base_model.model.", "module.", "model.", "diffusion_model.", *(f"{name}." for name in DENOISERS))
 _OTHER_METHODS = {
     "DoRA": r"dora_scale|magnitude",
     "LoHa of LyCORIS": r"\.hada_",
@@ -62,13 +63,13 @@ def is_adapter(path: Path, keys: Iterable[str]) -> bool:
     return any(key.startswith(("lora_", "lycoris_")) or any(p.search(key) for p in patterns) for key in keys)
 
 
-def merge(path: Path, state: Mapping[str, torch.Tensor], unet: Any, base: Path) -> None:
+def merge(path: Path, state: Mapping[str, torch.Tensor], denoiser: Any, base: Path) -> None:
     """Add a LoRA to the weights of a denoiser.
 
     Args:
         path: file that the state was read from; metadata and PEFT's configuration are read beside it.
         state: its tensors.
-        unet: a ``UNet2DConditionModel`` in float32.
+        denoiser: of diffusers, in float32.
         base: folder of the base, for messages.
 
     Raises:
@@ -77,8 +78,8 @@ def merge(path: Path, state: Mapping[str, torch.Tensor], unet: Any, base: Path) 
     import torch
 
     layers = _read(path, state)
-    weights = {name: p for name, p in unet.named_parameters() if name.endswith(".weight") and p.ndim > 1}
-    places = _places(layers, weights, unet)
+    weights = {name: p for name, p in denoiser.named_parameters() if name.endswith(".weight") and p.ndim > 1}
+    places = _places(layers, weights, denoiser)
     if lost := [name for name in layers if name not in places]:
         keys = [key for name in lost for key, _ in (*layers[name].down, *layers[name].up)]
         raise InputError(
@@ -154,7 +155,7 @@ def _read(path: Path, state: Mapping[str, torch.Tensor]) -> dict[str, _Layer]:
     return layers
 
 
-def _places(layers: Iterable[str], weights: Mapping[str, Any], unet: Any) -> dict[str, str]:
+def _places(layers: Iterable[str], weights: Mapping[str, Any], denoiser: Any) -> dict[str, str]:
     """Names of modules in the denoiser of what the file calls them, where there is one."""
     modules = {name.removesuffix(".weight") for name in weights}
     # Two names that would be one are no name.
@@ -171,7 +172,7 @@ def _places(layers: Iterable[str], weights: Mapping[str, Any], unet: Any) -> dic
         if place is not None:
             found[layer] = place
     originals = [layer for layer in layers if layer not in found and layer.startswith("lora_unet_")]
-    return {**found, **_original_places(originals, modules, unet)} if originals else found
+    return {**found, **_original_places(originals, modules, denoiser)} if originals else found
 
 
 def _place(name: str, modules: set[str]) -> str | None:
@@ -180,7 +181,7 @@ def _place(name: str, modules: set[str]) -> str | None:
     return next((n for n in (dotted, f"{dotted}.0") if n in modules), None)
 
 
-def _original_places(layers: list[str], modules: set[str], unet: Any) -> dict[str, str]:
+def _original_places(layers: list[str], modules: set[str], denoiser: Any) -> dict[str, str]:
     """As :func:`_places`, of kohya's names for blocks as the original code of SDXL numbers them, by diffusers."""
     import torch
     from diffusers.loaders.lora_pipeline import StableDiffusionXLLoraLoaderMixin
@@ -188,7 +189,7 @@ def _original_places(layers: list[str], modules: set[str], unet: Any) -> dict[st
     marks = {layer: torch.zeros(1) for layer in layers}
     pairs = {f"{x}.{end}.weight": mark for x, mark in marks.items() for end in ("lora_down", "lora_up")}
     try:
-        renamed, _ = StableDiffusionXLLoraLoaderMixin.lora_state_dict(pairs, unet_config=unet.config)
+        renamed, _ = StableDiffusionXLLoraLoaderMixin.lora_state_dict(pairs, unet_config=denoiser.config)
     # What diffusers raises for names that it cannot place: the caller refuses them all.
     except (ValueError, KeyError, IndexError, AttributeError):
         return {}

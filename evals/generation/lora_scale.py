@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from artifacts.errors import InputError
 from artifacts.json_files import read_object, to_object
+from families.diffusers_folder import DENOISERS
 
 if TYPE_CHECKING:
     import torch
@@ -132,7 +133,8 @@ def settings(path: Path, keys: Iterable[str]) -> list[Settings]:
     if _DIFFUSERS in metadata:
         where = f"{path}: {_DIFFUSERS}"
         values = to_object(metadata[_DIFFUSERS], where, damaged=_DAMAGED)
-        own = {key.removeprefix("unet."): value for key, value in values.items() if key.startswith("unet.")}
+        names = [(key.partition("."), value) for key, value in values.items()]
+        own = {key: value for (part, _, key), value in names if part in DENOISERS}
         found.append(Settings(where, own or values))
     for one in found:
         one.check()

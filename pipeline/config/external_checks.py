@@ -9,6 +9,7 @@ from typing import Any
 from artifacts.file_names import user_path
 from artifacts.hub import is_local
 from artifacts.validation import MISSING, Problem, unknown
+from families.flow import FAMILIES as FLOWS
 from pipeline.config import raw, registries
 from pipeline.config.benchmark import RESERVED_VARIANT
 from pipeline.config.raw import Raw
@@ -97,6 +98,17 @@ def _families(data: Raw) -> Iterator[Problem]:
                 )
 
 
+def _flows(data: Raw) -> Iterator[Problem]:
+    """Bases of rectified flow are drawn from in one way."""
+    generation = raw.block(data, "generation")
+    bases = [raw.block(data, "base"), *(base for _, base in raw.listed(data, "other_bases"))]
+    if not any(base.get("family") in FLOWS.values() for base in bases):
+        return
+    for key, default, expected in (("protocol", "clean", "clean"), ("scheduler", "ddim", "euler")):
+        if (value := generation.get(key, default)) != expected:
+            yield Problem(("generation", key), value, f"no flow model is drawn with it; expected {expected}")
+
+
 def _revisions(data: Raw) -> Iterator[Problem]:
     places: list[tuple[tuple[str | int, ...], Any]] = [
         (("models", index, "source"), model.get("source")) for index, model in raw.listed(data, "models")
@@ -118,4 +130,4 @@ def _baselines(data: Raw) -> Iterator[Problem]:
             yield Problem(("models", index, "baseline"), baseline, unknown("variant or model", baseline, others))
 
 
-CHECKS = (_names, _bases, _families, _revisions, _baselines)
+CHECKS = (_names, _bases, _families, _flows, _revisions, _baselines)

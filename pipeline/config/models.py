@@ -24,7 +24,7 @@ class Model(Block):
     file: str | None = Field(
         default=None,
         min_length=1,
-        description="File or folder within `source`; left out, `unet/`, else the folder itself.",
+        description="File or folder within `source`; left out, `unet/` or `transformer/`, else the folder itself.",
     )
     sha256: str | None = Field(
         default=None,

@@ -1,4 +1,4 @@
-"""The complete workflow on tiny bases with the classes and layout of Stable Diffusion 1.5 and XL, by the commands."""
+"""The complete workflow on tiny bases with the classes and layout of published ones, by the commands."""
 
 from __future__ import annotations
 
@@ -37,9 +37,15 @@ def write_pairs(folder: Path) -> None:
     (folder / "pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
+FLOWS = ("sd3", "flux", "ovis_image")
+
+
 def config(family: str, base: Path) -> dict[str, Any]:
     variant = {"objective": "diffusion_dpo", "parameters": {"beta": 500}, "pairs": "own"}
     lora = {"lora": {"rank": 4}, "learning_rate": 1e-3}
+    generation = {"protocol": "sdpo", "scheduler": "euler", "steps": 2, "batch_size": 2, "dtype": "bfloat16"}
+    if family in FLOWS:
+        generation |= {"protocol": "clean", "size": 32, "guidance_scale": 3.5}
     return {
         "benchmark": family,
         "base": {"name": family, "family": family, "path": str(base)},
@@ -58,7 +64,7 @@ def config(family: str, base: Path) -> dict[str, Any]:
             "learning_rate": 1e-4,
             "optimizer": "adafactor" if family == "sdxl" else "adamw",
             "precision": "bfloat16",
-            "gradient_checkpointing": family == "sdxl",
+            "gradient_checkpointing": family in ("sdxl", "flux"),
             "empty_prompt_share": 0.2,
             "drift_every": 2,
         },
@@ -69,7 +75,7 @@ def config(family: str, base: Path) -> dict[str, Any]:
         ],
         "seeds": [0],
         "prompt_sets": {"own": {"source": "text_file", "options": {"path": "prompts.txt"}}},
-        "generation": {"protocol": "sdpo", "scheduler": "euler", "steps": 2, "batch_size": 2, "dtype": "bfloat16"},
+        "generation": generation,
         "scorers": {"jpeg_size": {}, "blank": {}},
         "statistics": {"resamples": 50},
         "report": {"grid": {"prompts": 2}},
@@ -77,9 +83,11 @@ def config(family: str, base: Path) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("family", ["sd15", "sdxl"])
+@pytest.mark.parametrize("family", ["sd15", "sdxl", *FLOWS])
 def test_the_whole_workflow(family: str, tmp_path: Path, benchmark_in: Any, request: pytest.FixtureRequest) -> None:
-    base: Path = request.getfixturevalue(f"tiny_{family}")
+    flows: dict[str, Path] = request.getfixturevalue("tiny_flows") if family in FLOWS else {}
+    base = flows.get(family) or request.getfixturevalue(f"tiny_{family}")
+    file = f"{'transformer' if flows else 'unet'}/diffusion_pytorch_model.safetensors"
     write_pairs(tmp_path / "data")
     (tmp_path / "prompts.txt").write_text("\n".join(PROMPTS) + "\n")
     benchmark = benchmark_in(tmp_path, config(family, base))
@@ -93,7 +101,7 @@ def test_the_whole_workflow(family: str, tmp_path: Path, benchmark_in: Any, requ
     assert (counts["train"], counts["heldout"]) == (9, 3)
     models = {name: benchmark.root / f"models/{family}/{name}/seed0" for name in ("dpo", "dpo+sdpo", "dpo-lora")}
     for folder in models.values():
-        assert (folder / "unet/diffusion_pytorch_model.safetensors").is_file()
+        assert (folder / file).is_file()
         log = read_table(folder / "training.parquet", "training")
         assert np.isfinite(log["loss"]).all()
         assert list(read_table(folder / "drift.parquet", "drift")["step"]) == [0, 2, 4]
@@ -101,7 +109,7 @@ def test_the_whole_workflow(family: str, tmp_path: Path, benchmark_in: Any, requ
     scales = read_table(models["dpo+sdpo"] / "training.parquet", "training")["safe_scale_mean"]
     assert scales.between(0, 1).all()
 
-    weights = {file_sha256(folder / "unet/diffusion_pytorch_model.safetensors") for folder in models.values()}
+    weights = {file_sha256(folder / file) for folder in models.values()}
     assert len(weights) == 3
 
     rows = list(csv.DictReader((benchmark.root / "tables/scores.csv").open()))

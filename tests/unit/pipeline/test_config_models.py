@@ -185,6 +185,18 @@ def test_family_with_a_generator_of_its_own(elsewhere: Config, monkeypatch: pyte
     ]
 
 
+def test_flow_models_are_drawn_in_one_way(elsewhere: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.config.external_checks.FLOWS", {"Transformer": elsewhere["base"]["family"]})
+    elsewhere["models"][1]["source"] = HUB
+    elsewhere["generation"] = {"protocol": "sdpo"}
+    assert errors(elsewhere) == [
+        'generation.protocol = "sdpo": no flow model is drawn with it; expected clean',
+        'generation.scheduler = "ddim": no flow model is drawn with it; expected euler',
+    ]
+    elsewhere["generation"] = {"protocol": "sdpo", "scheduler": "euler"}
+    assert len(errors(elsewhere)) == 1
+
+
 def test_missing_local_weights(elsewhere: Config, tmp_path: Path) -> None:
     for path in ("resources/miniature/base", "resources/miniature/pickscore", "models/here"):
         (tmp_path / path).mkdir(parents=True)

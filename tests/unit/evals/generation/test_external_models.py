@@ -188,7 +188,7 @@ def test_own_configuration_of_a_folder_counts_but_for_the_size(
     ("values", "message"),
     [
         ({"prediction_type": "v_prediction"}, r"prediction_type is v_prediction, the base .* has epsilon"),
-        ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, r"the scheduler is a FlowMatchEulerDiscreteScheduler"),
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, r"prediction_type is flow, the base .* has epsilon"),
     ],
 )
 def test_pipeline_around_a_folder_says_what_its_denoiser_predicts(
@@ -266,7 +266,7 @@ def test_source_that_holds_no_weights(base: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(InputError, match=r"notes\.txt: not a weight file; expected one of \.safetensors"):
         locate(ExternalModel(source=str(tmp_path), file="notes.txt"))
-    with pytest.raises(InputError, match=r"holds neither unet/config\.json nor config\.json nor pytorch_lora"):
+    with pytest.raises(InputError, match=r"holds neither unet/config\.json nor transformer/config\.json nor config"):
         locate(ExternalModel(source=str(tmp_path)))
     shutil.copytree(base / "unet", tmp_path / "unet")
     (tmp_path / "unet/diffusion_pytorch_model.safetensors").unlink()
