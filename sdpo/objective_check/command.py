@@ -87,6 +87,22 @@ def sees_loser(objective: Objective) -> str:
     return ""
 
 
+def sees_reference(objective: Objective) -> str:
+    """``USES_REFERENCE = False`` is true: another reference changes neither loss nor gradients."""
+    import torch
+
+    if getattr(objective.module, "USES_REFERENCE", True):
+        return ""
+    pair = pairs(Draw())
+    assert pair.reference_loser is not None
+    other = replace(pair, reference_winner=pair.reference_winner + 1.0, reference_loser=pair.reference_loser - 2.0)
+    found = [[objective(p).loss, *gradients(objective, p)] for p in (pair, other)]
+    if all(torch.equal(one, two) for one, two in zip(*found, strict=True)):
+        return ""
+    name = objective.module.__name__ if hasattr(objective.module, "__name__") else objective.name
+    return f"{name} says USES_REFERENCE = False, and its loss or gradient is another one with another reference"
+
+
 def strict(objective: Objective) -> str:
     """Hyperparameters are described, and a text for a number or an unknown key is refused."""
     model = objective.module.Parameters
@@ -106,7 +122,7 @@ def strict(objective: Objective) -> str:
     return ""
 
 
-WHOLE = {"loser": sees_loser, "hyperparameters": strict}
+WHOLE = {"loser": sees_loser, "reference": sees_reference, "hyperparameters": strict}
 """Checks of an objective as a whole."""
 
 

@@ -9,6 +9,8 @@ An objective is one module of this package, or of a plug-in in the entry-point g
   ``weights(errors, parameters)``, what :func:`pair_weights` is to return.
 
 - if the loss of a pair takes in other pairs, those of other processes' micro-batches too: ``REDUCES = True``;
+- if neither value nor gradient knows the reference, which is then predicted for the log alone: ``USES_REFERENCE =
+  False``;
 - if it holds a part of itself, so that its gradient is not the slope of its value: ``STOPS_GRADIENT = True``.
 
 ``sdpo check-objective`` checks all of this (:mod:`sdpo.objective_check.command`).

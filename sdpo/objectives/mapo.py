@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sdpo.diffusion.errors import PairErrors
 
 HAS_LOSER = True
+USES_REFERENCE = False
 
 
 class Parameters(BaseModel):

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sdpo.diffusion.errors import PairErrors
 
 HAS_LOSER = False
+USES_REFERENCE = False
 
 
 class Parameters(BaseModel):

@@ -30,6 +30,10 @@ LOGGED = (
 )
 
 
+COMPARED = ("winner_drift", "loser_drift", "margin", "implicit_accuracy")
+"""Beginnings of the names of metrics that compare policy and reference."""
+
+
 class PairGradients:
     """Computes the gradients of steps.
 
@@ -46,11 +50,18 @@ class PairGradients:
     ) -> None:
         self.base, self.objective, self.policy = base, objective, policy
         self.precision, self.processes = precision, processes
+        self.uses_reference = bool(getattr(objective.module, "USES_REFERENCE", True))
 
-    def predicted(self, drawn: Drawn, *, apart: bool = False) -> PairPrediction:
-        """Predictions and targets; ``apart``: winners and losers pass through the policy one after the other.
+    def predicted(self, drawn: Drawn, *, apart: bool = False, logged: bool = True) -> PairPrediction:
+        """Predictions and targets.
 
         Losers of an objective that does not learn from them are predicted without gradients, and so apart.
+
+        Args:
+            drawn: the pairs.
+            apart: winners and losers pass through the policy one after the other.
+            logged: whether drifts are asked for. If not, what the objective does not look at is not predicted: losers
+                are left out, and the policy stands for the reference.
         """
         import torch
 
@@ -64,22 +75,34 @@ class PairGradients:
         noisy = [noised(x, drawn.noise, alpha, sigma) for x in branches]
         targets = [target(self.base.parametrisation, x, drawn.noise, alpha, sigma) for x in branches]
         conditions = [drawn.winner_conditions, drawn.loser_conditions]
+        time = sigma if self.base.parametrisation == "flow" else None
         both = torch.cat(noisy), torch.cat([drawn.timesteps] * 2), joined(conditions)
         predict = partial(self.precision.predict, self.base)
-        with torch.no_grad(), self.policy.as_reference() as denoiser:
-            reference = predict(denoiser, *both).chunk(2)
+        compared = logged or self.uses_reference
+        if compared:
+            with torch.no_grad(), self.policy.as_reference() as denoiser:
+                reference = list(predict(denoiser, *both).chunk(2))
         denoiser = self.policy.denoiser
         if apart or not self.objective.module.HAS_LOSER:
             winner = predict(denoiser, noisy[0], drawn.timesteps, conditions[0])
+            if not (compared or self.objective.module.HAS_LOSER):
+                return PairPrediction(winner, None, winner.detach(), None, targets[0], None, time)
             with torch.set_grad_enabled(self.objective.module.HAS_LOSER):
                 policy = [winner, predict(denoiser, noisy[1], drawn.timesteps, conditions[1])]
         else:
             policy = list(predict(denoiser, *both).chunk(2))
-        time = sigma if self.base.parametrisation == "flow" else None
+        if not compared:
+            reference = [x.detach() for x in policy]
         return PairPrediction(policy[0], policy[1], reference[0], reference[1], targets[0], targets[1], time)
 
     def fill(
-        self, parts: Sequence[Drawn], pairs: int, *, turns: int = 0, leaving: Callable[[], bool] = bool
+        self,
+        parts: Sequence[Drawn],
+        pairs: int,
+        *,
+        turns: int = 0,
+        leaving: Callable[[], bool] = bool,
+        logged: bool = True,
     ) -> tuple[float, dict[str, float | None]]:
         """Fill the gradients of what trains, summed over all processes.
 
@@ -88,9 +111,10 @@ class PairGradients:
             pairs: of the step, in all processes.
             turns: micro-batches of the process that has most of them.
             leaving: whether this process wants to leave; asked between micro-batches.
+            logged: whether the metrics are asked for.
 
         Returns:
-            The loss and the logged metrics, means over the pairs of the step.
+            The loss and the logged metrics, means over the pairs of the step; null what was not computed.
 
         Raises:
             InputError: a prediction is not finite, or objective and pairs do not fit.
@@ -106,19 +130,22 @@ class PairGradients:
                 group = going_on if first + together >= len(parts) else islice(going_on, together)
                 found, _ = accumulate_gradients(
                     self.objective,
-                    (partial(self.predicted, part, apart=True) for part in group),
+                    (partial(self.predicted, part, apart=True, logged=logged) for part in group),
                     self.policy.trained,
                     pairs=pairs,
                 )
                 outputs += found
         else:
             for part in going_on:
-                out = self.objective(self.predicted(part))
+                out = self.objective(self.predicted(part, logged=logged))
                 (out.loss * (len(part) / pairs)).backward()
                 outputs.append(out)
         self.processes.add_up(p.grad for p in self.policy.trained if p.grad is not None)
         shares = [noise_share(*self.base.coefficients(part.timesteps.to(self.precision.device))) for part in parts]
-        return self._means(outputs, [len(part) / pairs for part in parts], shares)
+        loss, metrics = self._means(outputs, [len(part) / pairs for part in parts], shares)
+        if not (logged or self.uses_reference):
+            metrics |= dict.fromkeys(name for name in metrics if name.startswith(COMPARED))
+        return loss, metrics
 
     def _while_all_stay(self, parts: Sequence[Drawn], turns: int, leaving: Callable[[], bool]) -> Iterator[Drawn]:
         """The micro-batches; between them all processes find out whether one wants to leave, each as often."""

@@ -244,7 +244,7 @@ class TrainingRun:
             budget: says between micro-batches whether SIGTERM has come.
 
         Returns:
-            Its row of the log, without what the clock says.
+            Its row of the log, without what the clock says; where no row is due, without what is noted only there.
 
         Raises:
             InputError: loss or gradient is not finite; the weights are as they were.
@@ -261,6 +261,7 @@ class TrainingRun:
                 settings.batch_size,
                 turns=self._turns,
                 leaving=lambda: budget is not None and budget.asked_to_end,
+                logged=self._is_due("training", step),
             )
             norm = float(torch.nn.utils.clip_grad_norm_(self.policy.trained, settings.max_grad_norm))
             if not (math.isfinite(loss) and math.isfinite(norm)):

@@ -247,6 +247,11 @@ def test_built_in_objectives_and_given_hyperparameters(capsys: pytest.CaptureFix
         ),
         (LOSS, "-errors.policy_loser", "loser: no gradient reaches the winner's prediction at any of 14 inputs"),
         ("HAS_LOSER = True", "HAS_LOSER = False", "says HAS_LOSER = False, and its loss asks for the loser: "),
+        (
+            "HAS_LOSER = True",
+            "HAS_LOSER = True\nUSES_REFERENCE = False",
+            "says USES_REFERENCE = False, and its loss or gradient is another one with another reference",
+        ),
         (', description="Another form."', "", "hyperparameters: Parameters.sign has no description"),
         (
             "def loss(",

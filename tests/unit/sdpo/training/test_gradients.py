@@ -85,7 +85,7 @@ class World:
         base: Any = SimpleNamespace(coefficients=lambda t: (1.0 - t, t))
         own: Any = SimpleNamespace(trained=self.parameters)
         gradients = PairGradients(base, objective, own, device, Processes())
-        gradients.predicted = lambda part, apart=False: self.predict(part.rows)  # type: ignore[method-assign, assignment]
+        gradients.predicted = lambda part, **_: self.predict(part.rows)  # type: ignore[method-assign, assignment]
         parts: Any = [Part(slice(a, a + size)) for a in range(0, PAIRS, size)]
         _, metrics = gradients.fill(parts, PAIRS)
         # The cosine is that of a micro-batch.

@@ -25,6 +25,7 @@ from sdpo.training import checkpoint, train_together
 from sdpo.training.drawing import chosen_pairs, draw
 from sdpo.training.heldout_drift import HeldoutProbe
 from sdpo.training.job import TrainingRun, TrainingSettings, train
+from sdpo.training.precision import Precision
 
 Job = Callable[..., dict[str, Any]]
 # What a clock or the operating system measures, not the training.
@@ -329,6 +330,36 @@ def test_losers_that_teach_nothing_are_predicted_without_gradients(job: Job) -> 
     assert own.policy_winner.requires_grad and not own.policy_loser.requires_grad and other.policy_loser.requires_grad
     torch.testing.assert_close(own.policy_winner, other.policy_winner, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(own.policy_loser, other.policy_loser, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("objective", "unlogged"), [("sft", 4), ("mapo", 8), ("diffusion_dpo", 16)])
+def test_what_the_objective_does_not_look_at_is_predicted_for_the_log_alone(
+    job: Job, objective: str, unlogged: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of four pairs: winners, losers, and both once more as the reference; no gradient changes."""
+    run = one_run(job(objective=objective, steps=4, log_every=2))
+    predict, images = Precision.predict, 0
+
+    def counted(self: Precision, base: Any, denoiser: Any, noisy: torch.Tensor, *rest: Any) -> torch.Tensor:
+        nonlocal images
+        images += len(noisy)
+        return predict(self, base, denoiser, noisy, *rest)
+
+    monkeypatch.setattr(Precision, "predict", counted)
+    found = {}
+    for logged, expected in ((True, 16), (False, unlogged)):
+        run.optimizer.zero_grad(set_to_none=True)
+        images = 0
+        loss, metrics = run.gradients.fill([run.drawn(1)], 4, logged=logged)
+        assert images == expected
+        assert metrics["safe_scale_mean"] == 1.0
+        known = logged or unlogged == 16
+        for name in ("winner_drift", "loser_drift", "margin", "implicit_accuracy"):
+            assert (metrics[name] is not None) == known
+        assert any(metrics[f"winner_drift_noise_{k}"] is not None for k in range(1, 6)) == known
+        found[logged] = loss, [p.grad.clone() for p in run.policy.trained if p.grad is not None]
+    assert found[True][0] == found[False][0]
+    assert all(torch.equal(one, two) for one, two in zip(found[True][1], found[False][1], strict=True))
 
 
 def test_one_model_is_gone_before_the_next_is_made(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
