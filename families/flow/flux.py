@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from artifacts.errors import InputError
 from families.conditions import Conditions
-from families.flow.model import FlowModel, tokens
-from families.flow.token_latents import PATCH, packed, positions, unpacked
+from families.flow.model import tokens
+from families.flow.token_latents import TokenFlow, packed, positions, unpacked
 from families.prompt_tokens import token_ids
 
 if TYPE_CHECKING:
@@ -18,12 +18,11 @@ T5_TOKENS = 512
 """Tokens of a prompt at most, the library's own number; schnell's tokenizer says 256."""
 
 
-class Model(FlowModel):
+class Model(TokenFlow):
     """``text`` (N, T, D): T5's last layer, T at most 512; ``pooled`` (N, P): CLIP's pooled output."""
 
     TRANSFORMER: ClassVar[str] = "FluxTransformer2DModel"
     TEXT_ENCODERS: ClassVar[Mapping[str, str]] = {"tokenizer": "text_encoder", "tokenizer_2": "text_encoder_2"}
-    SIGMAS_GIVEN: ClassVar[bool] = True
 
     def _check(self) -> None:
         super()._check()
@@ -33,16 +32,6 @@ class Model(FlowModel):
                     f"{self.path}: {encoder} makes embeddings of width {made}, its transformer takes {taken}; the "
                     "parts are not of one base"
                 )
-
-    @property
-    def latent_channels(self) -> int:
-        """Channels of the latents: a quarter of a token's."""
-        return int(self.config.get("in_channels", 64)) // (PATCH * PATCH)
-
-    @property
-    def _patch_size(self) -> int:
-        # Latents come in tokens.
-        return 1
 
     @property
     def condition_widths(self) -> dict[str, int]:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from artifacts.atomic import json_sha256
 from artifacts.errors import InputError
 from families.conditions import Conditions
-from families.flow.model import FlowModel
-from families.flow.token_latents import PATCH, packed, positions, unpacked
+from families.flow.token_latents import TokenFlow, packed, positions, unpacked
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +22,7 @@ INSTRUCTION_TOKENS, PROMPT_TOKENS = 28, 256
 """Tokens of the chat template and the instruction, which are cut off, and of what follows."""
 
 
-class Model(FlowModel):
+class Model(TokenFlow):
     """``text`` (N, 256, D): the last layer of the language model after the instruction, zeros where the text has ended.
 
     The transformer takes no mask: it sees the zeros, as it did in its training.
@@ -31,7 +30,6 @@ class Model(FlowModel):
 
     TRANSFORMER: ClassVar[str] = "OvisImageTransformer2DModel"
     TEXT_ENCODERS: ClassVar[Mapping[str, str]] = {"tokenizer": "text_encoder"}
-    SIGMAS_GIVEN: ClassVar[bool] = True
 
     def _check(self) -> None:
         super()._check()
@@ -41,16 +39,6 @@ class Model(FlowModel):
                 f"{self.path}: text_encoder makes embeddings of width {made}, its transformer takes {taken} "
                 "(joint_attention_dim); the parts are not of one base"
             )
-
-    @property
-    def latent_channels(self) -> int:
-        """Channels of the latents: a quarter of a token's."""
-        return int(self.config.get("in_channels", 64)) // (PATCH * PATCH)
-
-    @property
-    def _patch_size(self) -> int:
-        # Latents come in tokens.
-        return 1
 
     @property
     def condition_widths(self) -> dict[str, int]:

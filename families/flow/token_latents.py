@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
+
+from families.flow.model import FlowModel
 
 if TYPE_CHECKING:
     import torch
@@ -30,3 +32,20 @@ def positions(height: int, width: int, like: torch.Tensor) -> torch.Tensor:
     rows, columns = (torch.arange(side // PATCH, device=like.device) for side in (height, width))
     grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1).reshape(-1, 2)
     return torch.nn.functional.pad(grid, (1, 0)).to(like.dtype)
+
+
+class TokenFlow(FlowModel):
+    """A model whose transformer takes tokens and is told where they stand."""
+
+    SIGMAS_GIVEN: ClassVar[bool] = True
+    PATCH: ClassVar[int] = PATCH
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the latents: a quarter of a token's."""
+        return int(self.config.get("in_channels", 64)) // (PATCH * PATCH)
+
+    @property
+    def _patch_size(self) -> int:
+        # Latents come in tokens.
+        return 1
