@@ -45,6 +45,9 @@ class Specs(Chunks):
         """Spec of ``sdpo pairs``."""
         out = layout.pairs(self.root, dataset, self.benchmark.base.name).as_posix()
         block = self.benchmark.pairs[dataset].model_dump()
+        if not block["flipped"]:
+            # As it was before there were flipped labels: caches without them stay as they are.
+            del block["flipped"], block["flip_seed"]
         return self._spec("pairs", dataset=dataset, **block, base=self._base, out=out)
 
     def joint_train_spec(self, variants: Sequence[str], seeds: Sequence[int]) -> Spec:

@@ -69,7 +69,7 @@ def notes(
         listed.append(
             f"No variant is like {', '.join(alone)} but without safeguard, so what that changes is not shown."
         )
-    listed.append(_safeguard_note(trained))
+    listed += [_safeguard_note(trained), _labels_note(trained)]
     if generation:
         if generation.get("protocol") == "sdpo":
             listed.append(
@@ -123,6 +123,16 @@ def _safeguard_note(trained: Mapping[str, Mapping[str, Any]]) -> str:
         if found["safeguard"]:
             settings.setdefault(in_words(found["safeguard"]), []).append(variant)
     return "Safeguard: " + "; ".join(f"{how} ({', '.join(v)})" for how, v in settings.items()) + "." if settings else ""
+
+
+def _labels_note(trained: Mapping[str, Mapping[str, Any]]) -> str:
+    """Which variants were trained on labels that were turned round on purpose."""
+    shares: dict[float, list[str]] = {}
+    for variant, found in trained.items():
+        if "flipped" in found:
+            shares.setdefault(found["flipped"], []).append(variant)
+    listed = "; ".join(f"{share:g} of the training pairs ({', '.join(v)})" for share, v in shares.items())
+    return f"Labels turned round on purpose: {listed}." if listed else ""
 
 
 def _prompts(prompts: Mapping[str, int], against: Sequence[DifferenceRow]) -> str:

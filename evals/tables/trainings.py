@@ -19,7 +19,7 @@ FIRST = ("mu", "granularity")
 
 
 def trainings(comparison: Comparison) -> dict[str, dict[str, Any]]:
-    """Objective, its parameters, safeguard and main settings of each trained variant, by its first model.
+    """Objective, its parameters, safeguard, label noise and main settings of each trained variant, by its first model.
 
     A model without provenance, which no job of a benchmark leaves behind, is left out.
 
@@ -33,7 +33,8 @@ def trainings(comparison: Comparison) -> dict[str, dict[str, Any]]:
         if not model.trained or not path.is_file():
             continue
         try:
-            spec = json.loads(path.read_text(encoding="utf-8"))["spec"]
+            provenance = json.loads(path.read_text(encoding="utf-8"))
+            spec = provenance["spec"]
             objective, training = _mapping(spec.get("objective")), _mapping(spec.get("training"))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(
@@ -44,6 +45,7 @@ def trainings(comparison: Comparison) -> dict[str, dict[str, Any]]:
             "parameters": dict(_mapping(objective.get("parameters"))),
             "safeguard": dict(_mapping(objective.get("safeguard"))),
             "pairs": model.pairs,
+            **({"flipped": provenance["flipped"]} if provenance.get("flipped") else {}),
             **{name: training[name] for name in SETTINGS if name in training},
             **({} if model.step is None else {"steps": model.step}),
         }

@@ -10,6 +10,7 @@ from artifacts.block import Block
 from artifacts.validation import known
 from pipeline.config import registries
 from sdpo.pairs.cache.settings import EncodingSettings
+from sdpo.pairs.label_noise import flip_seed_option, flipped_option
 
 
 class Encoding(EncodingSettings):
@@ -23,4 +24,6 @@ class PairSet(Block):
         description="Pair source that reads or makes the pairs."
     )
     options: dict[str, Any] = Field(default_factory=dict, description="The source's own options.")
+    flipped: float = flipped_option()
+    flip_seed: int = flip_seed_option()
     encoding: Encoding = Field(default_factory=Encoding, description="How images are prepared and stored for training.")

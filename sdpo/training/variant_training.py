@@ -178,6 +178,8 @@ class VariantTraining:
         """Write the model as it is now, with its log up to here."""
         import pandas as pd
 
+        from sdpo.pairs import cache
+
         provenance = describe(
             stage="train",
             spec={**self.about, "pairs": str(self.job.pairs)},
@@ -189,6 +191,7 @@ class VariantTraining:
             resumed_from_step=run.resumed_from,
             processes=self.processes.count,
             device=device_name(self.device),
+            **cache.label_noise(Path(self.job.pairs)),
             **{RUN_DIGEST: self._digest(seed)},
         )
         with replaced_directory(layout.model(self.job.root, name)) as folder:

@@ -88,6 +88,7 @@ def _train_stack(specs: Sequence[Mapping[str, Any]]) -> Path:
                 dtype="float32",
                 resumed_from_step=run.resumed_from,
                 trained_together=len(run),
+                **cache.label_noise(pairs),
             )
             _export(layout.model(first["root"], layout.model_name(base_name(first), names[variant], seed)), run, model,
                     provenance)  # fmt: skip

@@ -10,7 +10,17 @@ images themselves, as PNG. Ties are kept in the index with label 0.5, in the ord
 
 from sdpo.pairs.cache.building import build
 from sdpo.pairs.cache.gathering import Pairs, Side
-from sdpo.pairs.cache.reading import check_fits, content_sha256, load, settings_of
+from sdpo.pairs.cache.reading import check_fits, content_sha256, label_noise, load, settings_of
 from sdpo.pairs.cache.settings import EncodingSettings
 
-__all__ = ["EncodingSettings", "Pairs", "Side", "build", "check_fits", "content_sha256", "load", "settings_of"]
+__all__ = [
+    "EncodingSettings",
+    "Pairs",
+    "Side",
+    "build",
+    "check_fits",
+    "content_sha256",
+    "label_noise",
+    "load",
+    "settings_of",
+]

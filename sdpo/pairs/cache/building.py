@@ -34,13 +34,14 @@ from sdpo.pairs.cache.reading import LAYOUT, description, encoder_digests, note_
 from sdpo.pairs.cache.settings import EncodingSettings, PairsSpec
 from sdpo.pairs.cache.shard_reading import Shards
 from sdpo.pairs.cache.shard_writing import NONE, TIE, Row, Shard
+from sdpo.pairs.label_noise import LabelNoise
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from sdpo.pairs import Pair
 
-SHAPING = ("dataset", "source", "options", "encoding", "base", "stage_version")
+SHAPING = ("dataset", "source", "options", "flipped", "flip_seed", "encoding", "base", "stage_version")
 _READ_AHEAD = 64
 """Pairs whose images are decoded and prepared at once, in threads."""
 
@@ -71,16 +72,18 @@ def build(spec: Mapping[str, Any]) -> None:
     with owned(state, doing="builds this cache") as waited:
         if not (waited and _made_from(out, shaping, digests)):
             with shard_writing.tidied(state), Encoders(spec["base"], settings, job.processes) as encoders:
-                work = _Build(encoders, settings, state)
+                work, noise = _Build(encoders, settings, state), LabelNoise(job.flipped, job.flip_seed)
                 read = sources.rest(sources.read(job.source, job.options, base_path=base_path), work.taken_up())
                 try:
-                    work.go(iter(progress(read, label=f"pair set {job.dataset}", unit="pair")))
+                    work.go(iter(progress(noise.applied(read), label=f"pair set {job.dataset}", unit="pair")))
                 except BrokenProcessPool as error:
                     raise InputError(
                         f"pairs '{job.dataset}': a process that encodes has died, perhaps for want of memory; "
                         "lower execution.encoding_processes and run it again: finished shards are taken up"
                     ) from error
                 counts = work.counts(job.dataset)
+                if job.flipped:
+                    counts["flipped"] = work.flipped(noise)
                 found = {"left_out": work.listed.counts, "decoding": work.met()}
                 provenance = describe(stage="pairs", spec=shaping, inputs=digests, started=started)
                 about = {"counts": counts, **found, "encoding": settings.model_dump(), "provenance": provenance}
@@ -210,6 +213,11 @@ class _Build:
             "images": len(self.images),
             "prompts": len({row.prompt for row in rows}),
         }
+
+    def flipped(self, noise: LabelNoise) -> int:
+        """Number of pairs that are trained on with the wrong label."""
+        won = [row for row in self.listed.rows if row.label != TIE and row.split == "train"]
+        return sum(noise.flips(row.number) for row in won)
 
     def _shapes(self) -> dict[str, Any]:
         """What a reader has to know before it reads: shapes of latents and conditions, without the first dimension."""

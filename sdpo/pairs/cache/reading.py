@@ -52,6 +52,16 @@ def content_sha256(folder: Path) -> str:
     return json_sha256(description(folder)["files"])
 
 
+def label_noise(folder: Path) -> dict[str, float]:
+    """``flipped``, the share of the training pairs whose label was turned round on purpose; nothing if none was.
+
+    Raises:
+        InputError: ``cache.json`` is missing or damaged.
+    """
+    share = description(folder)["provenance"]["spec"].get("flipped")
+    return {"flipped": float(share)} if share else {}
+
+
 def settings_of(folder: Path) -> EncodingSettings:
     """The settings a cache was built with.
 

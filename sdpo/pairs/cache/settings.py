@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from artifacts.block import BaseBlock, Block, JobSpec, Name
+from sdpo.pairs.label_noise import flip_seed_option, flipped_option
 
 
 class EncodingSettings(Block):
@@ -65,6 +66,8 @@ class PairsSpec(JobSpec):
     dataset: Name = Field(description="Name of the pair set.")
     source: str = Field(description="Pair source that reads or makes the pairs.")
     options: dict[str, Any] = Field(default={}, description="The source's own options.")
+    flipped: float = flipped_option()
+    flip_seed: int = flip_seed_option()
     encoding: EncodingSettings = Field(default=EncodingSettings(), description="How images are prepared and stored.")
     base: BaseBlock = Field(description="What encodes images and prompts.")
     out: str = Field(description="Folder of the cache.")

@@ -354,6 +354,18 @@ def test_every_input_is_an_output_of_another_job(config: Config) -> None:
         assert unread == {"results/mlflow/imported/tiny.json"}
 
 
+def test_label_noise_makes_other_pairs_and_none_leaves_the_jobs_as_they_were(config: Config) -> None:
+    before = specs(config)
+    assert "flipped" not in json.loads(before["pairs", "renders"])
+    config["pairs"]["renders"] |= {"flipped": 0.0, "flip_seed": 5}
+    assert changed(before, specs(config)) == set()
+    config["pairs"]["renders"]["flipped"] = 0.2
+    after = specs(config)
+    assert changed(before, after) == {("pairs", "renders")}
+    spec = json.loads(after["pairs", "renders"])
+    assert (spec["flipped"], spec["flip_seed"]) == (0.2, 5)
+
+
 def test_pair_jobs_say_how_images_are_encoded(config: Config) -> None:
     before = specs(config)
     config["pairs"]["renders"]["encoding"] = {"resolution": 512, "flips": True}

@@ -629,7 +629,7 @@ def test_the_tables_say_what_they_were_made_with(world: World) -> None:
         "training": {"steps": 100, "batch_size": 16, "learning_rate": 1e-4},
     }
     for model in comparison.of_variant("dmpo+sdpo"):
-        write_json(layout.model(world.root, model.name) / "provenance.json", {"spec": spec})
+        write_json(layout.model(world.root, model.name) / "provenance.json", {"spec": spec, "flipped": 0.2})
     write_tables(comparison, {"steps": 5})
     made = json.loads((world.root / "tables" / "comparison.json").read_text())
     assert list(made["scorers"]) == list(world.scorers)
@@ -641,6 +641,7 @@ def test_the_tables_say_what_they_were_made_with(world: World) -> None:
     assert read.comparison == replace(comparison, root=moved)
     printed = print_table(read.comparison, read.generation, read.trained)
     assert "Safeguard: mu 0, granularity pair (dmpo+sdpo)." in printed
+    assert "Labels turned round on purpose: 0.2 of the training pairs (dmpo+sdpo)." in printed
 
 
 def test_notes_state_protocols_counts_method_and_generation(world: World) -> None:
