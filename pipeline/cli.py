@@ -119,7 +119,8 @@ def _install(arguments: argparse.Namespace) -> None:
     from artifacts.atomic import replaced_directory, replaced_file
 
     built, target = Path(arguments.built), Path(arguments.target)
-    folders, files = ("base", "scorers"), ("quality.json", "agreement.json", "contact_sheet.png")
+    folders = ("base", "flow", "scorers")
+    files = ("quality.json", "agreement.json", "contact_sheet.png", "contact_sheet_flow.png")
     for name in (*folders, *files):
         if not (built / name).exists():
             raise InputError(f"{built / name}: no such file or folder; run `make miniature` first")

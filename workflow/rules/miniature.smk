@@ -38,6 +38,32 @@ rule miniature_base:
         "miniature base --out {params.out:q} --threads {threads} 2>&1 | tee {log:q}"
 
 
+rule miniature_flow:
+    input:
+        base=f"{BUILD}/base/provenance.json",
+    output:
+        f"{BUILD}/flow/provenance.json",
+    log:
+        f"{BUILD}/logs/flow.log",
+    benchmark:
+        f"{BUILD}/benchmarks/flow.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        **EXECUTION.slurm.resources(gpus=0),
+        mem_mb=3000,
+        runtime=60,
+    params:
+        version=VERSIONS["miniature"],
+        base=lambda wildcards, input: os.path.dirname(input.base),
+        out=lambda wildcards, output: os.path.dirname(output[0]),
+    message:
+        "Miniature: train the flow base"
+    shell:
+        "miniature flow --base {params.base:q} --out {params.out:q} --threads {threads} 2>&1 | tee {log:q}"
+
+
 rule miniature_scorer_data:
     input:
         base=f"{BUILD}/base/provenance.json",
@@ -124,11 +150,13 @@ rule miniature_quality:
     input:
         scorers=rules.miniature_collect.output,
         base=f"{BUILD}/base/provenance.json",
+        flow=f"{BUILD}/flow/provenance.json",
         data=f"{BUILD}/scorer_data.npz",
     output:
         f"{BUILD}/quality.json",
         f"{BUILD}/agreement.json",
         f"{BUILD}/contact_sheet.png",
+        f"{BUILD}/contact_sheet_flow.png",
     log:
         f"{BUILD}/logs/quality.log",
     benchmark:
@@ -143,12 +171,13 @@ rule miniature_quality:
     params:
         version=VERSIONS["miniature"],
         base=lambda wildcards, input: os.path.dirname(input.base),
+        flow=lambda wildcards, input: os.path.dirname(input.flow),
         scorers=lambda wildcards, input: os.path.dirname(
             os.path.dirname(input.scorers[0])
         ),
         out=lambda wildcards, output: os.path.dirname(output[0]),
     message:
-        "Miniature: measure base and scorers"
+        "Miniature: measure bases and scorers"
     shell:
-        "miniature quality --base {params.base:q} --scorers {params.scorers:q} --data {input.data:q} --out {params.out:q}"
-        " 2>&1 | tee {log:q}"
+        "miniature quality --base {params.base:q} --flow {params.flow:q} --scorers {params.scorers:q}"
+        " --data {input.data:q} --out {params.out:q} 2>&1 | tee {log:q}"

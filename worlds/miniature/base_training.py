@@ -9,19 +9,19 @@ preference training finds something to align. The noise schedule ends in nearly 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from artifacts.atomic import write_json
-from artifacts.progress import progress
 from families.parts import load_part
 from worlds.miniature import tokenizer as world_tokenizer
-from worlds.miniature.rendering import IMAGE_SIZE_PX, Pixels, degrade, faulty, render
-from worlds.miniature.scenes import random_scene, training_scene
+from worlds.miniature.denoiser_training import DenoiserRecipe, captioned_latents, fit, shuffled_batches, to_tensor
+from worlds.miniature.rendering import IMAGE_SIZE_PX, degrade, render
+from worlds.miniature.scenes import random_scene
 
 if TYPE_CHECKING:
     import torch
@@ -32,25 +32,11 @@ LATENT_NOISE = 0.05
 
 
 @dataclass(frozen=True)
-class BaseRecipe:
-    """Sizes and lengths of the training. The defaults are the recipe of the shipped weights.
+class BaseRecipe(DenoiserRecipe):
+    """Sizes and lengths of the training. The defaults are the recipe of the shipped weights."""
 
-    The denoiser is trained in ``cycles`` of ``denoiser_steps``, each a rise and fall of the learning rate on new
-    pictures, each from the averaged weights of the one before.
-    """
-
-    seed: int = 0
-    pictures: int = 40_000
     autoencoder_steps: int = 1500
-    denoiser_steps: int = 4000
-    cycles: int = 2
-    batch_size: int = 64
     autoencoder_learning_rate: float = 2e-3
-    denoiser_learning_rate: float = 3e-3
-    average_decay: float = 0.999
-    empty_prompt_share: float = 0.1
-    contradiction: float = 0.25
-    degradation: float = 0.15
 
 
 @dataclass(frozen=True)
@@ -175,23 +161,6 @@ def build_scheduler() -> Any:
     )
 
 
-def to_tensor(pictures: Pixels) -> torch.Tensor:
-    """(N, 32, 32, 3) in [0, 1] to (N, 3, 32, 32) in [-1, 1]."""
-    import torch
-
-    return torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))) * 2 - 1
-
-
-def _batches(count: int, size: int, steps: int, rng: np.random.Generator, label: str) -> Iterator[np.ndarray]:
-    """``steps`` batches of indices, reshuffled every epoch, under a progress bar."""
-    queue = np.empty(0, dtype=np.int64)
-    for _ in progress(range(steps), label=label, unit="step"):
-        while len(queue) < size:
-            queue = np.concatenate([queue, rng.permutation(count)])
-        yield queue[:size]
-        queue = queue[size:]
-
-
 def train_autoencoder(recipe: BaseRecipe) -> Any:
     """Reconstruct clean and degraded renders; the scaling factor gives latents unit variance."""
     import torch
@@ -205,7 +174,7 @@ def train_autoencoder(recipe: BaseRecipe) -> Any:
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, recipe.autoencoder_learning_rate, total_steps=recipe.autoencoder_steps
     )
-    for chosen in _batches(len(pictures), recipe.batch_size, recipe.autoencoder_steps, rng, "autoencoder"):
+    for chosen in shuffled_batches(len(pictures), recipe.batch_size, recipe.autoencoder_steps, rng, "autoencoder"):
         batch = pictures[chosen]
         latents = vae.encode(batch).latents
         decoded = vae.decode(latents + LATENT_NOISE * torch.randn_like(latents)).sample
@@ -218,16 +187,6 @@ def train_autoencoder(recipe: BaseRecipe) -> Any:
     with torch.no_grad():
         vae.register_to_config(scaling_factor=round(float(1 / vae.encode(pictures[:2048]).latents.std()), 4))
     return vae
-
-
-def encode(vae: Any, pictures: Pixels) -> torch.Tensor:
-    """Scaled latents (N, 4, 8, 8) of pictures (N, 32, 32, 3) in [0, 1]."""
-    import torch
-
-    with torch.no_grad():
-        parts = [vae.encode(to_tensor(pictures[i : i + 256])).latents for i in range(0, len(pictures), 256)]
-    scale: float = vae.config.scaling_factor
-    return torch.cat(parts) * scale
 
 
 def train_base(recipe: BaseRecipe, *, start: BaseModules | None = None) -> BaseModules:
@@ -256,37 +215,17 @@ def _train_cycle(recipe: BaseRecipe, parts: BaseModules, cycle: int) -> None:
     """Train denoiser and text encoder in place for one cycle, from 1; they end as the average over the steps."""
     import torch
 
-    rng = np.random.default_rng(recipe.seed + cycle)
-    scenes = [training_scene(rng) for _ in range(recipe.pictures)]
-    pictures = faulty(scenes, rng, contradiction=recipe.contradiction, degradation=recipe.degradation)
-    latents = encode(parts.vae, pictures)
-    captions = ["", *(scene.caption for scene in scenes)]
-    padded = parts.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
+    pictures = captioned_latents(recipe, parts.vae, cycle)
+    padded = parts.tokenizer(pictures.captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
     text_encoder, unet, scheduler = parts.text_encoder.train(), parts.unet.train(), parts.scheduler
-    parameters = [*unet.parameters(), *text_encoder.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=recipe.denoiser_learning_rate, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.denoiser_learning_rate, total_steps=recipe.denoiser_steps, pct_start=0.1
-    )
-    average = [p.detach().clone() for p in parameters]
-    batches = _batches(len(latents), recipe.batch_size, recipe.denoiser_steps, rng, f"denoiser, cycle {cycle}")
-    for step, chosen in enumerate(batches, start=1):
-        caption_rows = np.where(rng.random(len(chosen)) < recipe.empty_prompt_share, 0, chosen + 1)
-        noise = torch.randn(len(chosen), *latents.shape[1:])
-        timesteps = torch.randint(0, scheduler.config.num_train_timesteps, (len(chosen),))
-        noisy = scheduler.add_noise(latents[chosen], noise, timesteps)
-        hidden = text_encoder(padded[caption_rows]).last_hidden_state
-        loss = torch.nn.functional.mse_loss(unet(noisy, timesteps, hidden).sample, noise)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        schedule.step()
-        decay = min(recipe.average_decay, (1 + step) / (10 + step))
-        with torch.no_grad():
-            torch._foreach_lerp_(average, parameters, 1 - decay)
-    with torch.no_grad():
-        for parameter, mean in zip(parameters, average, strict=True):
-            parameter.copy_(mean)
+
+    def loss(latents: torch.Tensor, captions: NDArray[np.int64]) -> torch.Tensor:
+        noise = torch.randn(latents.shape)
+        timesteps = torch.randint(0, scheduler.config.num_train_timesteps, (len(latents),))
+        noisy = scheduler.add_noise(latents, noise, timesteps)
+        hidden = text_encoder(padded[captions]).last_hidden_state
+        return torch.nn.functional.mse_loss(unet(noisy, timesteps, hidden).sample, noise)
+
+    fit(recipe, [*unet.parameters(), *text_encoder.parameters()], pictures, loss, label=f"denoiser, cycle {cycle}")
     text_encoder.eval()
     unet.eval()

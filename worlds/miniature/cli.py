@@ -33,6 +33,23 @@ def _base(arguments: argparse.Namespace) -> None:
         write_json(folder / "provenance.json", {**provenance, "threads": arguments.threads})
 
 
+def _flow(arguments: argparse.Namespace) -> None:
+    import torch
+
+    from artifacts.atomic import replaced_directory, tree_sha256, write_json
+    from artifacts.provenance import describe
+    from worlds.miniature.flow_training import FlowRecipe, load_autoencoder, train_flow
+
+    torch.set_num_threads(arguments.threads)
+    started, recipe = time.time(), FlowRecipe(seed=arguments.seed)
+    modules = train_flow(recipe, load_autoencoder(arguments.base))
+    with replaced_directory(arguments.out) as folder:
+        modules.save(folder)
+        inputs = {"vae": tree_sha256(arguments.base / "vae")}
+        provenance = describe(stage="miniature flow", spec=asdict(recipe), inputs=inputs, started=started)
+        write_json(folder / "provenance.json", {**provenance, "threads": arguments.threads})
+
+
 def _scorer_data(arguments: argparse.Namespace) -> None:
     import tempfile
 
@@ -78,12 +95,18 @@ def _quality(arguments: argparse.Namespace) -> None:
     from worlds.miniature.quality import base_quality, scorer_agreement, shortfalls
     from worlds.miniature.scorer_data import ScorerData
 
-    base = base_quality(arguments.base, sheet=arguments.out / "contact_sheet.png")
+    bases = {
+        name: base_quality(folder, sheet=arguments.out / f"{sheet}.png")
+        for name, folder, sheet in (
+            ("base", arguments.base, "contact_sheet"),
+            ("flow", arguments.flow, "contact_sheet_flow"),
+        )
+    }
     agreement = scorer_agreement(arguments.scorers, ScorerData.load(arguments.data))
-    short = shortfalls(base, agreement)
-    write_json(arguments.out / "quality.json", {**base, "shortfalls": short})
+    short = shortfalls(bases, agreement)
+    write_json(arguments.out / "quality.json", {**bases, "shortfalls": short})
     write_json(arguments.out / "agreement.json", agreement)
-    print(json.dumps({"base": base, **agreement}, indent=2))
+    print(json.dumps({**bases, **agreement}, indent=2))
     print("\n".join(f"NOT MET: {line}" for line in short) if short else "All requirements are met.")
 
 
@@ -100,6 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     for name, summary, paths in (
         ("base", "train the base from a seed", ("out",)),
+        ("flow", "train the flow base from a seed, with the autoencoder of the first base", ("base", "out")),
         ("scorer-data", "draw and judge the pictures that the scorers learn from", ("base", "out")),
         ("scorers", "train scorers", ("data", "out")),
     ):
@@ -112,14 +136,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             added.add_argument("--names", nargs="+", required=True, help="which of the five to train")
     command(
         "quality",
-        "measure base and scorers, and name every requirement that is not met",
+        "measure bases and scorers, and name every requirement that is not met",
         "base",
+        "flow",
         "scorers",
         "data",
         "out",
     )
     chosen = parser.parse_args(arguments)
-    handlers = {"base": _base, "scorer-data": _scorer_data, "scorers": _scorers, "quality": _quality}
+    handlers = {"base": _base, "flow": _flow, "scorer-data": _scorer_data, "scorers": _scorers, "quality": _quality}
     return run_command(lambda: handlers[chosen.command](chosen))
 
 

@@ -51,7 +51,11 @@ def draw(
         pipeline.denoiser if model is None else pipeline.load_denoiser(model),
         pipeline.encode_prompts([scene.caption for scene in scenes]),
         [f"{key}-{i}" for i in range(len(scenes))],
-        SamplingSettings(scheduler="dpm_solver", steps=steps, guidance_scale=guidance_scale),
+        SamplingSettings(
+            scheduler="euler" if pipeline.prediction_type == "flow" else "dpm_solver",
+            steps=steps,
+            guidance_scale=guidance_scale,
+        ),
     )
     return np.stack([np.asarray(image) for image in images])
 

@@ -108,16 +108,15 @@ def agreement(agreed: NDArray[np.bool_], prompts: NDArray[np.int64]) -> dict[str
     return {"agreement": share, "pairs": len(values), "prompts": len(different), "ci_low": low, "ci_high": high}
 
 
-def shortfalls(base: dict[str, Any], agreement: dict[str, Any]) -> list[str]:
-    """One line for each requirement that is not met."""
+def shortfalls(bases: dict[str, dict[str, Any]], agreement: dict[str, Any]) -> list[str]:
+    """One line for each requirement that is not met, by a base or a scorer."""
     lines = []
-    for name, least in REQUIRED_ATTRIBUTES.items():
-        if base["one_object"][name] < least:
-            lines.append(
-                f"base: {name} is right on {base['one_object'][name]:.3f} of one-object prompts, required {least}"
-            )
-    if base["two_objects"]["relation"] < REQUIRED_RELATION:
-        lines.append(f"base: relation is right on {base['two_objects']['relation']:.3f}, required {REQUIRED_RELATION}")
+    for owner, base in bases.items():
+        for name, least in REQUIRED_ATTRIBUTES.items():
+            if (found := base["one_object"][name]) < least:
+                lines.append(f"{owner}: {name} is right on {found:.3f} of one-object prompts, required {least}")
+        if (found := base["two_objects"]["relation"]) < REQUIRED_RELATION:
+            lines.append(f"{owner}: relation is right on {found:.3f}, required {REQUIRED_RELATION}")
     for name, least in REQUIRED_AGREEMENT.items():
         found = agreement["scorers"][name]["agreement"]
         if found < least:

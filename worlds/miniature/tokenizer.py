@@ -1,4 +1,4 @@
-"""A CLIP tokenizer whose vocabulary is the words of the world, and little else.
+"""Tokenizers whose vocabulary is the words of the world, and little else: CLIP's, and T5's for the flow base.
 
 Byte-level BPE as in CLIP: 256 bytes, the same with the end-of-word mark, a chain of merges for each
 word, and the two special tokens last, because text towers that pool at the highest token id expect the
@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 from worlds.miniature.scenes import COLOURS, RELATIONS, SHAPES, SIZES
 
 if TYPE_CHECKING:
-    from transformers import CLIPTokenizer
+    from transformers import CLIPTokenizer, T5Tokenizer
 
 CONTEXT_LENGTH = 20
+T5_LENGTH = 16
+"""Tokens of the longest caption with its end."""
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
@@ -49,3 +51,14 @@ def build() -> CLIPTokenizer:
     # The annotation of `merges` is narrower than what the class takes.
     options: dict[str, Any] = {"vocab": vocabulary, "merges": merges, "model_max_length": CONTEXT_LENGTH}
     return CLIPTokenizer(**options)
+
+
+def build_t5() -> T5Tokenizer:
+    """T5's: one piece a known word, letters for anything else; captions take at most 15 tokens and an end."""
+    from transformers import T5Tokenizer
+
+    letters = [(chr(code), -8.0) for code in range(ord("a"), ord("z") + 1)]
+    # The space by itself, before what is no word; likelier pieces are taken first.
+    known = [("\u2581", -5.0), *((f"\u2581{word}", -2.0) for word in words())]
+    vocabulary: Any = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *known, *letters]
+    return T5Tokenizer(vocab=vocabulary, extra_ids=0, model_max_length=T5_LENGTH)

@@ -9,10 +9,15 @@ import pytest
 from artifacts.atomic import write_json, write_text
 from pipeline.cli import main
 
+FILES = (
+    *("base/provenance.json", "flow/provenance.json", "scorers/clip/config.json"),
+    *("agreement.json", "contact_sheet.png", "contact_sheet_flow.png"),
+)
+
 
 @pytest.fixture
 def built(tmp_path: Path) -> Path:
-    for name in ("base/provenance.json", "scorers/clip/config.json", "agreement.json", "contact_sheet.png"):
+    for name in FILES:
         write_text(tmp_path / "built" / name, name)
     write_json(tmp_path / "built" / "quality.json", {"shortfalls": []})
     return tmp_path / "built"
@@ -23,8 +28,8 @@ def test_installs_everything_over_what_was_there(built: Path, tmp_path: Path) ->
     assert main(["install-miniature", "--built", str(built), "--target", str(tmp_path / "target")]) == 0
     found = {p.relative_to(tmp_path / "target").as_posix() for p in (tmp_path / "target").rglob("*") if p.is_file()}
     assert found == {
-        *("base/provenance.json", "scorers/clip/config.json"),
-        *("agreement.json", "contact_sheet.png", "quality.json"),
+        *FILES,
+        "quality.json",
     }
 
 

@@ -22,11 +22,12 @@ def test_shortfalls_name_what_is_missing_and_how_much() -> None:
     good = {"background": 0.99, "colour": 0.9, "size": 0.95, "shape": 0.8}
     base = {"one_object": good, "two_objects": {"relation": 0.5}}
     scorers = {"scorers": {name: {"agreement": 0.75} for name in ("pickscore", "hpsv2", "imagereward")}}
-    assert shortfalls(base, scorers) == []
+    assert shortfalls({"base": base}, scorers) == []
     base = {"one_object": {**good, "shape": 0.799}, "two_objects": {"relation": 0.3}}
     scorers["scorers"]["hpsv2"] = {"agreement": 0.7}
-    lines = shortfalls(base, scorers)
+    lines = shortfalls({"flow": base}, scorers)
     assert len(lines) == 3
+    assert lines[0].startswith("flow: ")
     assert "shape is right on 0.799" in lines[0]
     assert "relation is right on 0.300" in lines[1]
     assert lines[2].startswith("hpsv2: agrees with the oracle on 0.700")
