@@ -31,6 +31,8 @@ HEADS, HEAD_WIDTH, LAYERS = 6, 16, 4
 class FlowRecipe(DenoiserRecipe):
     """Lengths and rates. The defaults are the recipe of the shipped weights."""
 
+    denoiser_steps: int = 5000
+    cycles: int = 1
     denoiser_learning_rate: float = 2e-3
 
 
