@@ -18,7 +18,7 @@ import yaml
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 WAIT_SECONDS = 600.0
-SHORT_WAITS = ("--slurm-init-seconds-before-status-checks", "1", "--seconds-between-status-checks", "1")
+SHORT_WAITS = ("--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "10")
 VARIANT = {"objective": "diffusion_dpo", "parameters": {"beta": 2000}, "pairs": "renders"}
 CONFIG: dict[str, Any] = {
     "benchmark": "small",
@@ -78,12 +78,13 @@ class ClusterBenchmark:
     def start(self, *arguments: str, profile: str = "slurm", output: str = "output") -> subprocess.Popen[bytes]:
         """Start it; what it prints goes to a file of the folder."""
         (self.folder / "bench.yaml").write_text(yaml.safe_dump(self.config, sort_keys=False))
-        waits = (*SHORT_WAITS, "--latency-wait", "10") if profile == "slurm" else ()
+        on_slurm = profile == "slurm"
+        snakemake, waits = ([HERE / "impatient_snakemake.py"], SHORT_WAITS) if on_slurm else (["-m", "snakemake"], ())
         options = ["--snakefile", ROOT / "Snakefile", "--directory", self.folder]
         options += ["--configfile", self.folder / "bench.yaml", "--profile", ROOT / "profiles" / profile]
         with (self.folder / output).open("wb") as file:
             return subprocess.Popen(
-                [sys.executable, "-m", "snakemake", *options, *waits, "--", *arguments],
+                [sys.executable, *snakemake, *options, *waits, "--", *arguments],
                 cwd=self.folder,
                 env={**self.slurm.environment, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
                 stdout=file,
@@ -140,12 +141,10 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     cluster.stop()
 
 
-@pytest.fixture(scope="session")
-def finished_locally(tmp_path_factory: pytest.TempPathFactory, slurm: Any) -> ClusterBenchmark:
-    """The benchmark after a run without Slurm; not to be changed."""
-    benchmark = ClusterBenchmark(tmp_path_factory.mktemp("local"), slurm, CONFIG)
-    benchmark.wait(benchmark.start("all", profile="default"))
-    return benchmark
+@pytest.fixture
+def local_benchmark(tmp_path_factory: pytest.TempPathFactory, slurm: Any) -> ClusterBenchmark:
+    """The benchmark before it has run, in a folder where it runs without Slurm."""
+    return ClusterBenchmark(tmp_path_factory.mktemp("local"), slurm, CONFIG)
 
 
 @pytest.fixture
@@ -158,7 +157,7 @@ def new_benchmark(tmp_path: Path, slurm: Any) -> ClusterBenchmark:
 def pairs(tmp_path_factory: pytest.TempPathFactory, slurm: Any) -> ClusterBenchmark:
     """The benchmark as far as its pairs. A step of its training takes about a second, and none saves a state."""
     benchmark = ClusterBenchmark(tmp_path_factory.mktemp("pairs"), slurm, CONFIG)
-    benchmark.config["training"] |= {"steps": 20, "batch_size": 96, "micro_batch_size": 8}
+    benchmark.config["training"] |= {"steps": 12, "batch_size": 96, "micro_batch_size": 8}
     benchmark.wait(benchmark.start("results/small/jobs/pairs/renders.json", profile="default"))
     return benchmark
 

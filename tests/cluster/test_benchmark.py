@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ def gpus_in_use(slurm: Any) -> list[set[int]]:
 
 
 def test_a_benchmark_on_slurm_ends_in_the_tables_of_a_local_run(
-    new_benchmark: ClusterBenchmark, finished_locally: ClusterBenchmark, eventually: Any
+    new_benchmark: ClusterBenchmark, local_benchmark: ClusterBenchmark
 ) -> None:
     benchmark, slurm = new_benchmark, new_benchmark.slurm
     benchmark.config["execution"]["slurm"] = {"gpu_partition": "main", "gpu_model": "a100"}
@@ -25,12 +26,13 @@ def test_a_benchmark_on_slurm_ends_in_the_tables_of_a_local_run(
         seen.append(gpus_in_use(slurm))
         return process.poll() is not None
 
-    process = benchmark.start("all")
+    process, local = benchmark.start("all"), local_benchmark.start("all", profile="default")
     while not has_ended():
-        pass
+        time.sleep(0.1)
     benchmark.wait(process)
+    local_benchmark.wait(local)
 
-    assert benchmark.tables() == finished_locally.tables()
+    assert benchmark.tables() == local_benchmark.tables()
     states = slurm.jobs(benchmark.folder)
     # Pairs, two trainings, base and two variants drawn and scored; what is local was not submitted.
     assert list(states.values()) == ["COMPLETED"] * 9
