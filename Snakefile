@@ -17,6 +17,7 @@ from pipeline.job_environment import prepare_jobs
 from pipeline.job_resources import job_resources
 from pipeline.results_folder import check_writable
 from pipeline.rule_functions import RuleFunctions
+from pipeline.slurm_silence import outlast_silence
 from pipeline.snakemake_log import shorten
 from pipeline.stages import VERSIONS
 from pipeline.termination import SHELL_PREFIX, pass_on_sigterm
@@ -84,6 +85,7 @@ onstart:
             f"{missing_files}\n\n{len(missing_files.splitlines())} error(s) in the config; nothing was run"
         )
     if workflow.executor_plugin.name == "slurm":
+        outlast_silence(sys.modules["snakemake_executor_plugin_slurm"])
         try:
             check_start(
                 os.getcwd(),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ def test_a_training_outlasts_restarts_of_slurm_and_goes_on_when_it_is_requeued(
     (job,) = running(benchmark)
     slurm.end("slurmd")
     slurm.end("slurmctld")
+    # Meanwhile the workflow asks and gets no answer.
+    time.sleep(5)
     slurm.start_controller()
     slurm.start_node()
     slurm.command("scontrol", "update", "nodename=node0", "state=drain", "reason=test")
