@@ -61,6 +61,7 @@ class ClusterBenchmark:
 
     def __init__(self, folder: Path, slurm: Any, config: dict[str, Any]) -> None:
         self.folder, self.slurm, self.config = folder, slurm, copy.deepcopy(config)
+        self._started: list[subprocess.Popen[bytes]] = []
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "resources").exists():
             (folder / "resources").symlink_to(ROOT / "resources")
@@ -83,7 +84,7 @@ class ClusterBenchmark:
         options = ["--snakefile", ROOT / "Snakefile", "--directory", self.folder]
         options += ["--configfile", self.folder / "bench.yaml", "--profile", ROOT / "profiles" / profile]
         with (self.folder / output).open("wb") as file:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, *snakemake, *options, *waits, "--", *arguments],
                 cwd=self.folder,
                 env={**self.slurm.environment, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
@@ -91,6 +92,17 @@ class ClusterBenchmark:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self._started.append(process)
+        return process
+
+    def stop(self) -> None:
+        """End what a test that failed has left running or drained, so that it stops no other test."""
+        for process in self._started:
+            if process.poll() is None:
+                process.kill()
+        self.slurm.command("scancel", "--user=root")
+        if self.slurm.node_state().startswith("drain"):
+            self.slurm.command("scontrol", "update", "nodename=node0", "state=resume")
 
     def wait(self, process: subprocess.Popen[bytes], *, fails: bool = False) -> str:
         """Wait until it has ended, well or not; what it printed."""
@@ -148,24 +160,28 @@ def local_benchmark(tmp_path_factory: pytest.TempPathFactory, slurm: Any) -> Clu
 
 
 @pytest.fixture
-def new_benchmark(tmp_path: Path, slurm: Any) -> ClusterBenchmark:
+def new_benchmark(tmp_path: Path, slurm: Any) -> Iterator[ClusterBenchmark]:
     """The benchmark before it has run."""
-    return ClusterBenchmark(tmp_path, slurm, CONFIG)
+    benchmark = ClusterBenchmark(tmp_path, slurm, CONFIG)
+    yield benchmark
+    benchmark.stop()
 
 
 @pytest.fixture(scope="session")
 def pairs(tmp_path_factory: pytest.TempPathFactory, slurm: Any) -> ClusterBenchmark:
     """The benchmark as far as its pairs. A step of its training takes about a second, and none saves a state."""
     benchmark = ClusterBenchmark(tmp_path_factory.mktemp("pairs"), slurm, CONFIG)
-    benchmark.config["training"] |= {"steps": 12, "batch_size": 96, "micro_batch_size": 8}
+    benchmark.config["training"] |= {"steps": 24, "batch_size": 96, "micro_batch_size": 8}
     benchmark.wait(benchmark.start("results/small/jobs/pairs/renders.json", profile="default"))
     return benchmark
 
 
 @pytest.fixture
-def slow_training(tmp_path: Path, pairs: ClusterBenchmark) -> ClusterBenchmark:
+def slow_training(tmp_path: Path, pairs: ClusterBenchmark) -> Iterator[ClusterBenchmark]:
     """A copy of it, to be trained."""
-    return pairs.copied(tmp_path)
+    benchmark = pairs.copied(tmp_path)
+    yield benchmark
+    benchmark.stop()
 
 
 @pytest.fixture(scope="session")

@@ -60,7 +60,7 @@ def test_a_training_outlasts_restarts_of_slurm_and_goes_on_when_it_is_requeued(
     slurm.end("slurmd")
     slurm.end("slurmctld")
     # Meanwhile the workflow asks and gets no answer.
-    time.sleep(5)
+    time.sleep(3)
     slurm.start_controller()
     slurm.start_node()
     slurm.command("scontrol", "update", "nodename=node0", "state=drain", "reason=test")
