@@ -171,7 +171,7 @@ def new_benchmark(tmp_path: Path, slurm: Any) -> Iterator[ClusterBenchmark]:
 def pairs(tmp_path_factory: pytest.TempPathFactory, slurm: Any) -> ClusterBenchmark:
     """The benchmark as far as its pairs. A step of its training takes about a second, and none saves a state."""
     benchmark = ClusterBenchmark(tmp_path_factory.mktemp("pairs"), slurm, CONFIG)
-    benchmark.config["training"] |= {"steps": 24, "batch_size": 96, "micro_batch_size": 8}
+    benchmark.config["training"] |= {"steps": 24, "batch_size": 96, "micro_batch_size": 8, "log_every": 1}
     benchmark.wait(benchmark.start("results/small/jobs/pairs/renders.json", profile="default"))
     return benchmark
 

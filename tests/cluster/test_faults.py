@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+import json
 import os
-import re
 import signal
 import time
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,9 @@ TRAINING = "results/small/jobs/train/dpo/0.json"
 
 
 def steps_done(benchmark: ClusterBenchmark) -> int:
-    return max(map(int, re.findall(r"(\d+)/\d+ \[", benchmark.training_log())), default=0)
+    """Of the training, by its log, which has a row a step."""
+    rows = [row for log in benchmark.root.glob("checkpoints/**/training.jsonl") for row in log.read_text().splitlines()]
+    return int(json.loads(rows[-1])["step"]) if rows else 0
 
 
 def saved_and_left(benchmark: ClusterBenchmark) -> bool:
