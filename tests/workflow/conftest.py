@@ -88,7 +88,7 @@ class Workflow:
     def environment(self) -> dict[str, str]:
         # The interpreter's own folder is in PATH, behind the stubs, so that the workflow does not put it in front.
         paths = [str(self.folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]]
-        report = ["report/index.html", *(f"figures/{name}.png" for name in ("grid", "drift", "win_rates"))]
+        report = ["report/index.html", *(f"figures/{name}.png" for name in ("grid", "drift", "noise", "win_rates"))]
         names = {
             "pairs": PAIR_FILES,
             "train": (*MODEL_FILES, WEIGHTS),

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from conftest import Workflow
 
 RULES = Path(__file__).parents[2] / "workflow/rules"
-PAGE = ("report/index.html", "figures/grid.png", "figures/drift.png", "figures/win_rates.png")
+PAGE = ("report/index.html", *(f"figures/{name}.png" for name in ("grid", "drift", "noise", "win_rates")))
 TABLES = [f"tables/{name}" for name in (*TABLE_FILES, *PUBLISHED_FILES)]
 
 

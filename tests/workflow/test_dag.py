@@ -39,6 +39,7 @@ def test_the_miniature_target_needs_no_weights_and_no_benchmark(workflow: Workfl
         "miniature_scorers": 3,
         "miniature_collect": 1,
         "miniature_quality": 1,
+        "miniature_flow": 1,
         "miniature": 1,
     }
     # A run refuses to start without them; a dry run says so and goes on.
