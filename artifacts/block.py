@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from artifacts.validation import NAME_PATTERN, parse
+from artifacts.validation import COMMIT_PATTERN, NAME_PATTERN, parse
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=80)]
 """A name that is used as part of a path, on file systems that ignore case too."""
@@ -20,6 +20,21 @@ class Block(BaseModel):
     """A block: unknown keys are errors, values are not converted, nothing changes after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class LanguageBlock(Block):
+    """What runs the language part of a base that brings its own code: a process of another Python."""
+
+    allow_remote_code: bool = Field(
+        default=False,
+        description="Whether the code in the checkpoint may run, where prompts are encoded and nowhere else.",
+    )
+    python: str = Field(
+        description="The interpreter, of an environment with the packages that this code was written for.", min_length=1
+    )
+    revision: str = Field(
+        pattern=COMMIT_PATTERN, description="Commit of the code that was read, and of the weights beside it."
+    )
 
 
 class BaseBlock(Block):
@@ -42,6 +57,9 @@ class BaseBlock(Block):
         default=None,
         description="Text encoders of the base that are left out, such as `text_encoder_3` of SD3, whose T5 has 4.7 "
         "billion parameters; the denoiser is told zeros in their place.",
+    )
+    language: LanguageBlock | None = Field(
+        default=None, description="What encodes the prompts of Ovis-U1, whose language part is code of its own."
     )
 
 

@@ -15,8 +15,11 @@ from artifacts.errors import InputError
 from artifacts.file_names import user_path
 
 # Of weights in the top folder only those of an autoencoder that is a repository of its own: others are whole models
-# in one file, which the folders below hold too.
-FETCHED = ("*.json", "*.txt", "*/*.safetensors", "diffusion_pytorch_model.safetensors")
+# in one file, which the folders below hold too; or of a base that is no pipeline, in one file or in shards.
+FETCHED = (
+    *("*.json", "*.txt", "*/*.safetensors", "diffusion_pytorch_model.safetensors"),
+    *("model.safetensors", "model-?????-of-?????.safetensors"),
+)
 LEFT_OUT = (
     # Half-precision and averaged copies of the same weights, exports to other runtimes.
     *("*.fp16.*", "*non_ema*", "*ema_only*", "*onnx*", "*openvino*", "*flax*"),

@@ -7,6 +7,7 @@ renamed tensors, with a tokenizer in one file instead of three. All of these hav
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,29 @@ def part_digest(folder: Path) -> str:
     safetensors, by all of them.
     """
     if (weights := _weight_files(folder)) is not None:
-        configuration = _read(folder / "config.json")
-        shaping = {key: configuration.get(key, default) for key, default in _SHAPING.items()}
-        return json_sha256({"configuration": shaping, "tensors": sorted(t for file in weights for t in _tensors(file))})
-    if (tokens := _tokens(folder)) is not None:
-        return json_sha256(tokens)
-    return tree_sha256(folder)
+        return weights_digest(_read(folder / "config.json"), weights)
+    return tokenizer_digest(folder) or tree_sha256(folder)
+
+
+def weights_digest(
+    configuration: Mapping[str, Any], files: Sequence[Path], chosen: Callable[[str], bool] = lambda name: True
+) -> str:
+    """Hex digest of an encoder.
+
+    Args:
+        configuration: of the encoder.
+        files: its safetensors.
+        chosen: says of a tensor's name whether it is the encoder's.
+    """
+    shaping = {key: configuration.get(key, default) for key, default in _SHAPING.items()}
+    found = [digest for file in files for digest in _tensors(file, chosen)]
+    return json_sha256({"configuration": shaping, "tensors": sorted(found)})
+
+
+def tokenizer_digest(folder: Path) -> str | None:
+    """Hex digest of the tokenizer in a folder; ``None`` where none lies that is known."""
+    tokens = _tokens(folder)
+    return None if tokens is None else json_sha256(tokens)
 
 
 def _weight_files(folder: Path) -> list[Path] | None:
@@ -51,14 +69,14 @@ def _weight_files(folder: Path) -> list[Path] | None:
     return None
 
 
-def _tensors(file: Path) -> list[str]:
+def _tensors(file: Path, chosen: Callable[[str], bool]) -> list[str]:
     """Digest of each floating-point tensor; others are constant buffers, which newer releases leave out."""
     import torch
     from safetensors import safe_open
 
     found = []
     with safe_open(file, framework="pt") as tensors:
-        for name in tensors.keys():  # noqa: SIM118 - it is no mapping
+        for name in filter(chosen, tensors.keys()):
             tensor = tensors.get_tensor(name)
             if tensor.is_floating_point():
                 content = tensor.contiguous().view(-1).view(torch.uint8).numpy()

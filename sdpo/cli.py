@@ -4,7 +4,8 @@ Every stage takes one job description, ``--spec``: JSON given inline, a path to 
 standard input. ``snakemake -np`` prints the commands of a benchmark; ``sdpo-bench spec`` prints one description.
 
 ``sdpo pairs manifest`` and ``sdpo pairs verify`` write and check the checksums of a data set (docs/pairs.md);
-``sdpo check-objective`` checks a loss (CONTRIBUTING.md).
+``sdpo check-objective`` checks a loss (CONTRIBUTING.md). ``sdpo export-ovis-u1`` puts a trained transformer into a copy
+of its original checkpoint (docs/flow-models.md).
 """
 
 from __future__ import annotations
@@ -126,6 +127,23 @@ def _add_check_objective(commands: Any) -> None:
     check.set_defaults(action=_check_objective)
 
 
+def _export_ovis_u1(chosen: argparse.Namespace) -> None:
+    from artifacts.hub import local_folder
+    from families.ovis_u1.export import export
+
+    count = export(local_folder(chosen.base), chosen.model / "transformer", chosen.to)
+    print(f"{chosen.to}: the checkpoint with {count} tensors of {chosen.model}")
+
+
+def _add_export_ovis_u1(commands: Any) -> None:
+    summary = "put a trained transformer of Ovis-U1 into a copy of the original checkpoint"
+    export = commands.add_parser("export-ovis-u1", help=summary, description=f"{summary} (docs/flow-models.md).")
+    export.add_argument("model", type=Path, metavar="MODEL", help="folder of the model, with transformer/")
+    export.add_argument("--base", required=True, metavar="PATH", help="the checkpoint, as base.path has it")
+    export.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder that is written")
+    export.set_defaults(action=_export_ovis_u1)
+
+
 def _add_checksum_commands(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="action", metavar="{manifest,verify}")
     manifest = commands.add_parser("manifest", help="write the SHA-256 of every file of a data set's folder")
@@ -167,6 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "--minutes", type=float, metavar="M", help="save the state and leave before so much time has passed"
             )
     _add_check_objective(commands)
+    _add_export_ovis_u1(commands)
     given = sys.argv[1:] if arguments is None else arguments
     chosen = parser.parse_args(given)
     if action := getattr(chosen, "action", None):

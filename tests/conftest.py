@@ -105,6 +105,7 @@ def tiny_flows(tiny_pipelines: ModuleType, tmp_path_factory: pytest.TempPathFact
             ("sd3", tiny_pipelines.save_sd3),
             ("flux", tiny_pipelines.save_flux),
             ("ovis_image", tiny_pipelines.save_ovis_image),
+            ("ovis_u1", tiny_pipelines.save_ovis_u1),
         )
     }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -300,3 +301,80 @@ def save_ovis_image(folder: Path, *, seed: int = 0) -> Path:
     )
     pipeline.save_pretrained(folder)
     return folder
+
+
+OVIS_U1_WIDTH = 12
+"""Hidden size of the stand-in for the language part of Ovis-U1; conditions are twice as wide."""
+
+
+def save_ovis_u1(folder: Path, *, shards: int = 1, seed: int = 0, **generator: Any) -> Path:
+    """Write a checkpoint with the files and names of Ovis-U1, and a stand-in for its language part.
+
+    Args:
+        shards: files of weights.
+        generator: keys of ``visual_generator_config`` that are others than here.
+    """
+    import torch
+    from safetensors.torch import save_file
+    from transformers import Qwen2Tokenizer
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    from families.ovis_u1.transformer import OvisU1Transformer
+
+    torch.manual_seed(seed)
+    folder.mkdir(parents=True)
+    vae = _vae(0.3611, 0.1159)
+    own = {
+        "in_channels": 16,
+        "out_channels": 16,
+        "vec_in_dim": 32,
+        "context_in_dim": 2 * OVIS_U1_WIDTH,
+        "hidden_size": 32,
+        "mlp_ratio": 2,
+        "num_heads": 2,
+        "depth": 1,
+        "depth_single_blocks": 1,
+        "axes_dim": [4, 6, 6],
+        **generator,
+    }
+    # Not the zeros that training starts from, so that every weight shows.
+    network = OvisU1Transformer(**{key: x for key, x in own.items() if key not in OVIS_U1_SHIFT})
+    with torch.no_grad():
+        network.txt_in.cls_token.normal_()
+    words, beside = torch.randn(257, OVIS_U1_WIDTH), torch.randn(OVIS_U1_WIDTH, 2 * OVIS_U1_WIDTH) / 4
+    parts = {
+        "llm": {"words.weight": words, "first.weight": beside, "first.bias": torch.zeros(OVIS_U1_WIDTH)},
+        "visual_generator.vae": vae.state_dict(),
+        "visual_generator.backbone": network.state_dict(),
+    }
+    weights = {f"{part}.{name}": x.contiguous() for part, state in parts.items() for name, x in state.items()}
+    names = [f"model-{i + 1:05d}-of-{shards:05d}.safetensors" for i in range(shards)] if shards > 1 else []
+    for i, file in enumerate(names or ["model.safetensors"]):
+        some = dict(list(weights.items())[i::shards])
+        save_file(some, folder / file, metadata={"format": "pt"})
+    if names:
+        index = {name: names[i % shards] for i, name in enumerate(weights)}
+        about = {"metadata": {}, "weight_map": index}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(about), encoding="utf-8")
+    classes = {"Config": "Config", "ModelForCausalLM": ""}
+    config = {
+        "architectures": ["StandIn"],
+        "auto_map": {f"Auto{kind}": f"modeling_ovis_u1.StandIn{name}" for kind, name in classes.items()},
+        "model_type": "ovis_u1",
+        "llm_config": {"model_type": "qwen3", "hidden_size": OVIS_U1_WIDTH},
+        "visual_generator_config": {"model_type": "yak", **own, "vae_config": dict(vae.config)},
+    }
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    shutil.copy(Path(__file__).with_name("stand_in_language_part.py"), folder / "modeling_ovis_u1.py")
+    vocabulary: Any = {token: number for number, token in enumerate([*bytes_to_unicode().values(), "<|endoftext|>"])}
+    Qwen2Tokenizer(vocab=vocabulary, merges=[], model_max_length=512).save_pretrained(folder)
+    return folder
+
+
+OVIS_U1_SHIFT = ("timestep_shift", "base_shift", "max_shift", "txt_type")
+"""Keys of the generator's configuration that are none of the network's."""
+
+
+def ovis_u1_language() -> dict[str, Any]:
+    """``base.language`` of such a checkpoint."""
+    return {"allow_remote_code": True, "python": sys.executable, "revision": "0" * 40}

@@ -20,7 +20,6 @@ from evals.generation import lora_files, lora_scale
 from evals.generation.settings import ExternalModel
 from evals.networks.weights import read_json
 from families.diffusers_folder import DENOISERS, DiffusersFolder, denoiser_folder
-from families.parts import load_part
 
 if TYPE_CHECKING:
     import torch
@@ -29,8 +28,13 @@ if TYPE_CHECKING:
 
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 FOLDER_WEIGHTS = "diffusion_pytorch_model"
+ORIGINAL_WEIGHTS = "model.safetensors"
+"""Of a base that is no pipeline of diffusers."""
 SCHEDULER = "scheduler/scheduler_config.json"
-_PREFIXES = ("module.", "model.", "diffusion_model.", "denoiser.", *(f"{name}." for name in DENOISERS))
+_PREFIXES = (
+    *("module.", "model.", "diffusion_model.", "denoiser.", "visual_generator.", "backbone."),
+    *(f"{name}." for name in DENOISERS),
+)
 # Of the code of Stable Diffusion, SDXL, SD3 and FLUX.
 _ORIGINAL_NAMES = (
     *("model.diffusion_model.", "diffusion_model.", "input_blocks.", "first_stage_model."),
@@ -88,8 +92,8 @@ def weight_files(path: Path) -> list[Path]:
     if path.is_file():
         config = path.with_name(lora_scale.CONFIG)
         return [path, config] if path.name.startswith("adapter_model") and config.is_file() else [path]
-    for suffix in (".safetensors", ".bin"):
-        index, whole = path / f"{FOLDER_WEIGHTS}{suffix}.index.json", path / f"{FOLDER_WEIGHTS}{suffix}"
+    for name in (f"{FOLDER_WEIGHTS}.safetensors", f"{FOLDER_WEIGHTS}.bin", ORIGINAL_WEIGHTS):
+        index, whole = path / f"{name}.index.json", path / name
         if index.is_file():
             shards = _shards(index)
             if missing := [shard for shard in shards if not shard.is_file()]:
@@ -132,7 +136,7 @@ def load(path: Path, pipeline: Pipeline) -> Any:
             state.update(more)
     if path.is_file() and lora_files.is_adapter(path, state):
         # Merged in float32, whatever the precision to draw in.
-        denoiser = load_part(pipeline.denoiser_class, pipeline.path / pipeline.DENOISER, torch_dtype=torch.float32)
+        denoiser = pipeline.own_denoiser(torch.float32)
         lora_files.merge(path, state, denoiser, pipeline.path)
     else:
         state = _in_diffusers_names(state)

@@ -107,6 +107,7 @@ class _Job:
             text_dtype=self.settings.working_dtype,
             size=self.settings.size,
             without=self.base.without or (),
+            language=None if self.base.language is None else self.base.language.model_dump(),
         )
         self.prompts = {name: read_table(layout.prompts(self.root, name), "prompts") for name in spec.prompt_sets}
         self.sources = spec.sources
@@ -129,11 +130,16 @@ class _Job:
         """File or folder of the model's denoiser."""
         if model in self.sources:
             return external_models.locate(self.sources[model])
-        is_base = model == layout.base_model_name(self.base.name)
-        folder = (self.pipeline.path if is_base else layout.model(self.root, model)) / self.pipeline.DENOISER
+        folder = self._folder(model)
+        folder = self.pipeline.own_weights if folder == self.pipeline.path else folder / self.pipeline.DENOISER
         if not folder.is_dir():
             raise InputError(f"{folder}: no denoiser; train the model first or correct its path")
         return folder
+
+    def _folder(self, model: str) -> Path:
+        """Folder of the base, or of a model that was trained here."""
+        is_base = model == layout.base_model_name(self.base.name)
+        return self.pipeline.path if is_base else layout.model(self.root, model)
 
     def _origin(self, model: str, weights: Path) -> dict[str, dict[str, str]]:
         """What the images of a model come from, for their provenance: ``inputs`` by digest, ``commits`` of the hub."""
@@ -153,19 +159,21 @@ class _Job:
         inputs, commits = {}, {}
         replaced = {self.pipeline.DENOISER, *(["vae"] if self.vae else [])}
         parts = [part for part in self.pipeline.parts if part not in replaced]
-        for name, folder, below in (("base", self.pipeline.path, parts), ("vae", self.vae, ["."])):
+        for name, folder in (("base", self.pipeline.path), ("vae", self.vae)):
             if folder is None:
                 continue
             if found := commit_of(folder):
                 commits[name] = found
+            elif name == "base":
+                inputs[name] = json_sha256({part: self.pipeline.content(part) for part in parts})
             else:
-                inputs[name] = json_sha256({part: tree_sha256(folder / part) for part in below})
+                inputs[name] = json_sha256({".": tree_sha256(folder)})
         return {"inputs": inputs, "commits": commits}
 
     def _load(self, model: str, weights: Path) -> Any:
         if model in self.sources:
             return external_models.load(weights, self.pipeline)
-        return self.pipeline.load_denoiser(weights.parent)
+        return self.pipeline.load_denoiser(self._folder(model))
 
     @cached_property
     def _conditions(self) -> dict[str, tuple[Conditions, Conditions]]:

@@ -6,7 +6,7 @@ time ids depend on it, the size of images, so that whatever shapes them makes an
 Of several jobs that start at once, one computes and the others wait. A damaged file is made again.
 
 The file holds the conditions, such as ``text`` (N, T, D), in the order of the set, and those of the empty prompt with
-the prefix ``empty.``.
+the prefix ``empty.``; texts that are not all equally long as :func:`families.conditions.packed` has them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from artifacts.atomic import json_sha256, replaced_file
 from artifacts.locks import held
-from families.conditions import Conditions
+from families.conditions import Conditions, packed, unpacked
 
 if TYPE_CHECKING:
     from evals.generation.pipelines import Pipeline
@@ -29,7 +29,6 @@ _EMPTY = "empty."
 
 def digest(pipeline: Pipeline, prompts: list[str], *, zeros: bool) -> str:
     """Digest of everything that shapes the embeddings of some prompts."""
-    parts = [part for part in pipeline.parts if part.startswith(("tokenizer", "text_encoder"))]
     return json_sha256(
         {
             "format": FORMAT,
@@ -37,7 +36,7 @@ def digest(pipeline: Pipeline, prompts: list[str], *, zeros: bool) -> str:
             "zeros": zeros and pipeline.asks_for_zeros,
             "dtype": str(pipeline.text_dtype),
             "image_size": pipeline.image_size if pipeline.text_depends_on_size else None,
-            "parts": {part: pipeline.content(part) for part in parts},
+            "parts": {part: pipeline.content(part) for part in pipeline.text_parts},
         }
     )
 
@@ -64,7 +63,7 @@ def shared(path: Path, pipeline: Pipeline, prompts: list[str], *, zeros: bool) -
 def _write(path: Path, conditions: Conditions, empty: Conditions) -> None:
     from safetensors.torch import save_file
 
-    tensors = {**conditions, **{_EMPTY + name: tensor for name, tensor in empty.items()}}
+    tensors = {**packed(conditions), **{_EMPTY + name: tensor for name, tensor in packed(empty).items()}}
     with replaced_file(path) as temporary:
         save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, temporary)
 
@@ -81,4 +80,5 @@ def _read(path: Path) -> tuple[Conditions, Conditions] | None:
         print(f"warning: {path} cannot be read ({error}); computing it again", file=sys.stderr)
         return None
     empty = {name.removeprefix(_EMPTY): tensor for name, tensor in tensors.items() if name.startswith(_EMPTY)}
-    return {name: tensor for name, tensor in tensors.items() if not name.startswith(_EMPTY)}, empty
+    own = {name: tensor for name, tensor in tensors.items() if not name.startswith(_EMPTY)}
+    return unpacked(own), unpacked(empty)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from artifacts.errors import InputError
 from families.conditions import Conditions
-from families.flow.model import tokens
+from families.flow.diffusers_model import tokens
 from families.flow.token_latents import TokenFlow, packed, positions, unpacked
 from families.prompt_tokens import token_ids
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from artifacts.errors import InputError
 from families.conditions import Conditions
-from families.flow.model import DENOISER, TIMESTEPS, FlowModel, tokens
+from families.flow.diffusers_model import DiffusersFlowModel, tokens
+from families.flow.model import DENOISER, TIMESTEPS
 from families.prompt_tokens import token_ids
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ CLIP_TOKENS, T5_TOKENS = 77, 256
 """Tokens of a prompt; CLIP's where both are left out, and the library's own number for T5."""
 
 
-class Model(FlowModel):
+class Model(DiffusersFlowModel):
     """What a text encoder that is left out would say is zeros, as in the reference code and for T5 in diffusers.
 
     ``text`` (N, 77 + 256, D): the layers before the last of both CLIPs side by side, padded with zeros to T5's width,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from families.flow.model import FlowModel
+from families.flow.diffusers_model import DiffusersFlowModel
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +34,7 @@ def positions(height: int, width: int, like: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.pad(grid, (1, 0)).to(like.dtype)
 
 
-class TokenFlow(FlowModel):
+class TokenFlow(DiffusersFlowModel):
     """A model whose transformer takes tokens and is told where they stand."""
 
     SIGMAS_GIVEN: ClassVar[bool] = True

@@ -34,6 +34,7 @@ def missing_files(data: Raw, folder: Path) -> Iterator[Problem]:
             yield Problem(("base", key), value, f"no such file or folder; {_remedy(value)}")
     # These are never hub ids, though a relative path looks like one.
     named: list[tuple[tuple[str | int, ...], Any]] = [
+        (("base", "language", "python"), raw.block(raw.block(data, "base"), "language").get("python")),
         *((("scorers", name, "weights"), s.get("weights")) for name, s in raw.blocks(data, "scorers")),
         (("report", "scorer_agreement"), raw.block(data, "report").get("scorer_agreement")),
         (("published", "file"), raw.block(data, "published").get("file")),
@@ -80,6 +81,8 @@ def unreadable(data: Raw) -> Iterator[Problem]:
         own: dict[str, Any] = {"vae": user_path(vae)} if isinstance(vae, str) and _is_here(vae) else {}
         if isinstance(without := base.get("without"), list) and without:
             own["without"] = [str(name) for name in without]
+        if language := raw.block(base, "language"):
+            own["language"] = language
         try:
             registries.open_base(str(family), user_path(place), **own)
         except InputError as error:

@@ -42,6 +42,7 @@ _KEYS = {
     "vae": "base.vae",
     "encoder_dtype": "encoding.encoder_dtype",
     "without": "base.without",
+    "language": "base.language",
     "embedded_guidance": "training.embedded_guidance",
 }
 """Key of the config that an option of a family comes from."""
@@ -129,7 +130,8 @@ def open_base(family: str, path: str | Path, *, device: str = "cpu", **options: 
         path: its folder.
         device: where tensors and modules live.
         options: ``vae``, folder of another autoencoder; ``encoder_dtype``; ``without``, text encoders that are left
-            out; ``embedded_guidance``, what the denoiser is told in training.
+            out; ``language``, what runs the language part of a base that brings its own code; ``embedded_guidance``,
+            what the denoiser is told in training.
 
     Raises:
         InputError: unknown family, the folder is not a base of that family, or the family has no such option.
@@ -154,8 +156,8 @@ def open_described(
     """Open the base of a job description.
 
     Args:
-        base: ``family``, ``path`` and, if it has them, ``vae`` and ``without``: each path a folder or a hub id
-            ``owner/name@revision``.
+        base: ``family``, ``path`` and, if it has them, ``vae``, ``without`` and ``language``: each path a folder or
+            a hub id ``owner/name@revision``.
         device: where tensors and modules live.
         encoder_dtype: dtype in which autoencoder and text encoders compute.
         embedded_guidance: what a denoiser that is told the guidance is told in training.
@@ -166,8 +168,7 @@ def open_described(
     options: dict[str, Any] = {} if encoder_dtype == "float32" else {"encoder_dtype": encoder_dtype}
     if base.get("vae"):
         options["vae"] = local_folder(base["vae"])
-    if base.get("without"):
-        options["without"] = base["without"]
+    options |= {key: base[key] for key in ("without", "language") if base.get(key)}
     if embedded_guidance is not None:
         options["embedded_guidance"] = embedded_guidance
     return open_base(base["family"], local_folder(base["path"]), device=device, **options)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from artifacts.errors import InputError
 from families.conditions import Conditions, moved
 from families.flow.model import DENOISER, FlowModel
-from families.parts import load_part
 from sdpo.diffusion.latents import Latents
 from sdpo.diffusion.noising import flow_coefficients, uniform_sigmas
 
@@ -107,8 +106,7 @@ class FlowBase:
 
     def load_denoiser(self) -> torch.nn.Module:
         """A fresh float32 copy of the transformer."""
-        module = load_part(self.model.denoiser_class, self.model.path / DENOISER, torch_dtype=_float32())
-        found: torch.nn.Module = module.to(self.model.device)
+        found: torch.nn.Module = self.model.own_denoiser(_float32()).to(self.model.device)
         return found
 
     def predict(

@@ -37,18 +37,19 @@ def write_pairs(folder: Path) -> None:
     (folder / "pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-FLOWS = ("sd3", "flux", "ovis_image")
+FLOWS = ("sd3", "flux", "ovis_image", "ovis_u1")
 
 
-def config(family: str, base: Path) -> dict[str, Any]:
+def config(family: str, base: Path, **own: Any) -> dict[str, Any]:
     variant = {"objective": "diffusion_dpo", "parameters": {"beta": 500}, "pairs": "own"}
-    lora = {"lora": {"rank": 4}, "learning_rate": 1e-3}
+    targets = {"targets": ["qkv", "proj"]} if family == "ovis_u1" else {}
+    lora = {"lora": {"rank": 4, **targets}, "learning_rate": 1e-3}
     generation = {"protocol": "sdpo", "scheduler": "euler", "steps": 2, "batch_size": 2, "dtype": "bfloat16"}
     if family in FLOWS:
         generation |= {"protocol": "clean", "size": 32, "guidance_scale": 3.5}
     return {
         "benchmark": family,
-        "base": {"name": family, "family": family, "path": str(base)},
+        "base": {"name": family, "family": family, "path": str(base), **own},
         "pairs": {
             "own": {
                 "source": "folder",
@@ -90,7 +91,8 @@ def test_the_whole_workflow(family: str, tmp_path: Path, benchmark_in: Any, requ
     file = f"{'transformer' if flows else 'unet'}/diffusion_pytorch_model.safetensors"
     write_pairs(tmp_path / "data")
     (tmp_path / "prompts.txt").write_text("\n".join(PROMPTS) + "\n")
-    benchmark = benchmark_in(tmp_path, config(family, base))
+    own = {"language": request.getfixturevalue("tiny_pipelines").ovis_u1_language()} if family == "ovis_u1" else {}
+    benchmark = benchmark_in(tmp_path, config(family, base, **own))
     jobs = benchmark.run()
     # One job for dpo and dpo+sdpo, one for dpo-lora, and one for the base where it is drawn.
     assert sum(count for rule, count in jobs.items() if rule.startswith("train")) == 2

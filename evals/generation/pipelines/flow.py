@@ -1,8 +1,8 @@
-"""Bases of rectified flow: Stable Diffusion 3, FLUX, Ovis-Image."""
+"""Bases of rectified flow: Stable Diffusion 3, FLUX, Ovis-Image, Ovis-U1."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,6 +10,7 @@ from artifacts.errors import InputError
 from evals.generation.pipelines.interface import Pipeline
 from families.conditions import Conditions
 from families.flow import open_flow
+from families.flow.diffusers_model import DiffusersFlowModel
 from families.flow.model import DENOISER, TIMESTEPS
 
 if TYPE_CHECKING:
@@ -24,10 +25,11 @@ class Flow(Pipeline):
     Args:
         path, options: as of :class:`Pipeline`.
         without: text encoders that are left out.
+        language: what runs the language part of a base that brings its own code.
     """
 
     DENOISER: ClassVar[str] = DENOISER
-    SHAPE: ClassVar[str] = "a base of rectified flow in diffusers' layout"
+    SHAPE: ClassVar[str] = "a base of rectified flow"
 
     def __init__(
         self,
@@ -37,20 +39,59 @@ class Flow(Pipeline):
         vae: str | Path | None = None,
         text_dtype: str = "float32",
         without: Sequence[str] = (),
+        language: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
-        self.model = open_flow(
-            Path(path), device=device, vae=None if vae is None else Path(vae), text_dtype=text_dtype, without=without
-        )
+        given: dict[str, Any] = {"without": without, "language": language}
+        given = {name: value for name, value in given.items() if value}
+        given |= {"device": device, "vae": None if vae is None else Path(vae), "text_dtype": text_dtype}
+        self.model = open_flow(Path(path), **given)
         super().__init__(path, device=device, vae=vae, text_dtype=text_dtype, **options)
+        self.autoencoder = self.model.autoencoder
+
+    def _read_index(self) -> dict[str, Any]:
+        return super()._read_index() if isinstance(self.model, DiffusersFlowModel) else {}
 
     def _check(self) -> None:
-        """The model has checked itself."""
+        """The model has checked itself, but for its index."""
+        if isinstance(self.model, DiffusersFlowModel):
+            self._check_index()
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Folders that the base has and that are used; its own autoencoder's is always there."""
+        """What the base has and what is used; its own autoencoder is always there."""
         return tuple(dict.fromkeys([*self.model.parts, "vae"]))
+
+    @property
+    def text_parts(self) -> tuple[str, ...]:
+        """What shapes the conditions of a prompt."""
+        return self.model.text_parts
+
+    def _digest(self, part: str) -> str:
+        return self.model.content(part)
+
+    @property
+    def denoiser_config(self) -> Mapping[str, Any]:
+        """Configuration of the transformer."""
+        return self.model.config
+
+    @property
+    def vae_config(self) -> dict[str, Any]:
+        """Configuration of the autoencoder."""
+        return self.model.autoencoder.config
+
+    @property
+    def _pixels_a_latent(self) -> int:
+        return self.model.autoencoder.pixels_a_latent
+
+    @property
+    def own_weights(self) -> Path:
+        """Folder of the base's transformer."""
+        return self.model.own_weights
+
+    def own_denoiser(self, dtype: torch.dtype) -> Any:
+        """A fresh copy of the base's transformer, on the CPU."""
+        return self.model.own_denoiser(dtype)
 
     @property
     def prediction_type(self) -> str:

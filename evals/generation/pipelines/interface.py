@@ -7,7 +7,7 @@ costs more than a miniature job. Only libraries ``diffusers`` and ``transformers
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -69,7 +69,15 @@ class Pipeline(ABC):
         self.folder = DiffusersFolder(self.path, ())
         own = self.path / "vae" if vae is None else autoencoder_folder(self.path, Path(vae))
         self.autoencoder = Autoencoder(own, device=self.device)
-        self.index = self.folder.read(self.path / "model_index.json")
+        self.index = self._read_index()
+        self._check()
+        self.image_size = self._checked_size(size)
+
+    def _read_index(self) -> dict[str, Any]:
+        """Library and class of each part, from ``model_index.json``."""
+        return self.folder.read(self.path / "model_index.json")
+
+    def _check_index(self) -> None:
         for name, entry in self.index.items():
             library = entry[0] if isinstance(entry, list) and entry else None
             if name in self.parts and library not in ("diffusers", "transformers"):
@@ -79,8 +87,6 @@ class Pipeline(ABC):
                 )
         if missing := [name for name in self.parts if name not in self.index]:
             raise InputError(f"{self.path / 'model_index.json'}: names no {missing[0]}; expected {self.SHAPE}")
-        self._check()
-        self.image_size = self._checked_size(size)
 
     @abstractmethod
     def _check(self) -> None:
@@ -90,6 +96,11 @@ class Pipeline(ABC):
     @abstractmethod
     def parts(self) -> tuple[str, ...]:
         """Folders that the base has."""
+
+    @property
+    def text_parts(self) -> tuple[str, ...]:
+        """Those that shape the conditions of a prompt."""
+        return tuple(part for part in self.parts if part.startswith(("tokenizer", "text_encoder")))
 
     @property
     @abstractmethod
@@ -154,8 +165,11 @@ class Pipeline(ABC):
     def content(self, part: str) -> str:
         """Digest of the files of a part; of a base in the hub's cache its commit, which stands for them."""
         if part not in self._contents:
-            self._contents[part] = commit_of(self.path) or tree_sha256(self.path / part)
+            self._contents[part] = self._digest(part)
         return self._contents[part]
+
+    def _digest(self, part: str) -> str:
+        return commit_of(self.path) or tree_sha256(self.path / part)
 
     def _part(self, name: str, **options: Any) -> Any:
         import importlib
@@ -168,7 +182,7 @@ class Pipeline(ABC):
         return part.to(self.device).eval().requires_grad_(False) if hasattr(part, "parameters") else part
 
     @property
-    def denoiser_config(self) -> dict[str, Any]:
+    def denoiser_config(self) -> Mapping[str, Any]:
         """Content of the denoiser's ``config.json``."""
         return self.folder.config(self.DENOISER)
 
@@ -182,12 +196,23 @@ class Pipeline(ABC):
         """The base's own denoiser."""
         return self.load_denoiser(self.path)
 
+    @property
+    def own_weights(self) -> Path:
+        """Folder of configuration and weights of the base's denoiser."""
+        return self.path / self.DENOISER
+
+    def own_denoiser(self, dtype: torch.dtype) -> Any:
+        """A fresh copy of the base's denoiser, on the CPU."""
+        return load_part(self.denoiser_class, self.own_weights, torch_dtype=dtype)
+
     def load_denoiser(self, model: Path) -> Any:
-        """The denoiser of a model folder.
+        """The denoiser of a model folder, or of the base.
 
         Raises:
             InputError: the folder holds no denoiser, or a damaged one.
         """
+        if model == self.path and (self.own_weights / "config.json").is_file():
+            return self._placed(self.own_denoiser(self.dtype))
         folder = model / self.DENOISER
         if not (folder / "config.json").is_file():
             raise InputError(f"{folder}: no denoiser; train the model first or correct its path")

@@ -32,6 +32,7 @@ class StableDiffusion(Pipeline):
     SHAPE: ClassVar[str] = "a base shaped like Stable Diffusion 1.x, 2.x or XL"
 
     def _check(self) -> None:
+        self._check_index()
         added = self.denoiser_config.get("addition_embed_type")
         # "text" pools the embeddings that the denoiser has anyway.
         if added not in (("text_time",) if self.two_encoders else (None, "text")):

@@ -24,6 +24,7 @@ from artifacts.hub import local_folder
 from artifacts.image_decoding import described
 from artifacts.progress import progress
 from artifacts.provenance import describe
+from families.conditions import TEXT_LENGTHS
 from sdpo.pairs import Known
 from sdpo.pairs.cache import shard_writing
 from sdpo.pairs.cache.agreement import Listed, listed
@@ -232,7 +233,9 @@ class _Build:
         first = torch.zeros(1, dtype=torch.int64)
         return {
             "latent_shape": list(source.images(first, None).latents.mean.shape[1:]),
-            "conditions": {name: list(x.shape[1:]) for name, x in source.prompts(first).items()},
+            "conditions": {
+                name: list(x.shape[1:]) for name, x in source.prompts(first).items() if name != TEXT_LENGTHS
+            },
         }
 
     def finish(self, out: Path, about: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from artifacts.errors import InputError
+from families.conditions import TEXT_LENGTHS, converted, moved, packed
 from sdpo.pairs.cache.images import PreparedImage, mirrored
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ LATENTS, SIZES, PNG, ENDS = "latents", "sizes", "png", "ends"
 """A shard's tensors."""
 MIRRORED, PROMPT = "mirrored_", "prompt."
 """Prefixes of a shard's tensors: of mirrored images, of prompts."""
+PROMPT_ENDS = "prompt_ends"
+"""Where the text of each prompt ends, in a shard of prompts that are not all equally long."""
 
 
 def encode_images(base: Base, batch: Sequence[PreparedImage], settings: EncodingSettings) -> Tensors:
@@ -73,15 +76,18 @@ def sizes(batch: Sequence[PreparedImage], settings: EncodingSettings) -> Tensors
 def encode_prompts(base: Base, prompts: Sequence[str], settings: EncodingSettings) -> Tensors:
     """Conditions of some prompts, one row a prompt, with the prefix ``prompt.``.
 
+    Texts that are not all equally long stand one after the other, with ``prompt.text_lengths`` (N,).
+
     Raises:
         InputError: they are not finite.
     """
     import torch
 
     dtype = getattr(torch, settings.dtype)
-    found = {name: x.cpu().to(dtype) for name, x in base.encode_prompts(prompts).items()}
-    _check_finite(found, "a prompt", [repr(text[:80]) for text in prompts], settings)
-    return {f"{PROMPT}{name}": x for name, x in found.items()}
+    found = converted(moved(base.encode_prompts(prompts), "cpu"), dtype)
+    numbers = {name: x for name, x in found.items() if name != TEXT_LENGTHS}
+    _check_finite(numbers, "a prompt", [repr(text[:80]) for text in prompts], settings)
+    return {f"{PROMPT}{name}": x for name, x in packed(found).items()}
 
 
 def _check_finite(

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from artifacts.image_decoding import decode
+from families.conditions import TEXT, padded
 from sdpo.diffusion.latents import Latents
-from sdpo.pairs.cache.encoding import ENDS, LATENTS, PNG, PROMPT, SIZES
+from sdpo.pairs.cache.encoding import ENDS, LATENTS, PNG, PROMPT, PROMPT_ENDS, SIZES
 from sdpo.pairs.cache.images import mirrored as mirror_image
 
 if TYPE_CHECKING:
@@ -97,7 +98,12 @@ class StoredLatents:
 
     def prompts(self, rows: torch.Tensor) -> Conditions:
         """Conditions of prompts, (N,)."""
-        return {name: self.shards.gathered(PROMPT + name, rows, PROMPT).float() for name in self.conditions}
+        if not self.shards.has(PROMPT_ENDS):
+            return {name: self.shards.gathered(PROMPT + name, rows, PROMPT).float() for name in self.conditions}
+        texts = self.shards.pieces(PROMPT + TEXT, PROMPT_ENDS, rows, PROMPT)
+        others = [name for name in self.conditions if name != TEXT]
+        found = {name: self.shards.gathered(PROMPT + name, rows, PROMPT).float() for name in others}
+        return {**found, **padded([text.float() for text in texts])}
 
 
 class StoredImages:
@@ -108,7 +114,7 @@ class StoredImages:
 
     def images(self, rows: torch.Tensor, mirrored: torch.Tensor | None) -> Side:
         """Posteriors of images, (N,)."""
-        images = [decode(file).image for file in self.shards.pieces(PNG, ENDS, rows)]
+        images = [decode(file.numpy().tobytes()).image for file in self.shards.pieces(PNG, ENDS, rows)]
         if mirrored is not None:
             images = [mirror_image(x) if turned else x for x, turned in zip(images, mirrored.tolist(), strict=True)]
         return Side(self.base.encode_images(images).cpu(), self.shards.kept(SIZES, rows, mirrored))

@@ -9,7 +9,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from artifacts.errors import InputError
-from sdpo.pairs.cache.encoding import ENDS, Tensors, encode_images, encode_prompts, sizes
+from families.conditions import TEXT_LENGTHS
+from sdpo.pairs.cache.encoding import ENDS, PROMPT, PROMPT_ENDS, Tensors, encode_images, encode_prompts, sizes
 from sdpo.pairs.cache.settings import EncodingSettings
 
 if TYPE_CHECKING:
@@ -94,7 +95,10 @@ class Encoders:
         if self.settings.store == "images":
             return {}
         parts = [self.submit(_prompts, texts[i : i + PROMPTS]) for i in range(0, len(texts), PROMPTS)]
-        return _joined([part.result() for part in parts])
+        tensors = _joined([part.result() for part in parts])
+        if (lengths := tensors.pop(PROMPT + TEXT_LENGTHS, None)) is not None:
+            tensors[PROMPT_ENDS] = lengths.cumsum(0)
+        return tensors
 
 
 class ImageBatches:

@@ -105,6 +105,10 @@ class Shards:
         """Names of what is stored of a prompt."""
         return [name.removeprefix(PROMPT) for name in self._header(0) if name.startswith(PROMPT)]
 
+    def has(self, name: str) -> bool:
+        """Whether shards hold a tensor of this name."""
+        return name in self._header(0)
+
     def places(self, rows: torch.Tensor, kind: str = "") -> tuple[list[int], list[int]]:
         """Shard of each of ``rows`` (N,), and its row in there; ``kind`` is ``prompt.`` for prompts."""
         import torch
@@ -149,20 +153,21 @@ class Shards:
         self._keep(sorted(set(zip(shards, names, strict=True)) - self._kept.keys()))
         return torch.stack([self._kept[at, wanted][row] for at, row, wanted in zip(shards, inner, names, strict=True)])
 
-    def pieces(self, name: str, ends: str, rows: torch.Tensor) -> list[bytes]:
-        """Pieces (N,) of a tensor of bytes; ``ends`` names the tensor that says where each ends."""
-        import numpy as np
+    def pieces(self, name: str, ends: str, rows: torch.Tensor, kind: str = "") -> list[torch.Tensor]:
+        """Pieces (N,) of a tensor, each (T, …); ``ends`` names the tensor that says where each ends."""
+        import torch
 
-        shards, inner = self.places(rows)
+        shards, inner = self.places(rows, kind)
         self._keep(sorted({(shard, ends) for shard in shards} - self._kept.keys()))
-        reads = []
+        reads, found = [], []
         for shard, row in zip(shards, inner, strict=True):
-            kept = self._kept[shard, ends]
+            kept, stored = self._kept[shard, ends], self._stored(shard, name)
             first = int(kept[row - 1]) if row else 0
-            buffer = np.empty(int(kept[row]) - first, np.uint8)
-            reads.append(_Read(shard, self._stored(shard, name).start + first, buffer))
+            piece = torch.empty((int(kept[row]) - first, *stored.shape), dtype=getattr(torch, stored.dtype))
+            found.append(piece)
+            reads.append(_Read(shard, stored.start + first * stored.row, piece.reshape(-1).view(torch.uint8).numpy()))
         self._perform(reads)
-        return [read.into.tobytes() for read in reads]
+        return found
 
     def _keep(self, wanted: Sequence[tuple[int, str]]) -> None:
         import torch

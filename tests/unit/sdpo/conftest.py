@@ -136,7 +136,7 @@ def tiny_sd15_world(
     return _tiny_world(request, tmp_path_factory, "sd15")
 
 
-@pytest.fixture(scope="session", params=["sd3", "flux", "ovis_image"])
+@pytest.fixture(scope="session", params=["sd3", "flux", "ovis_image", "ovis_u1"])
 def tiny_flow_world(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[dict[str, str], Path]:
@@ -149,7 +149,9 @@ def _tiny_world(
 ) -> tuple[dict[str, str], Path]:
     flows = request.getfixturevalue("tiny_flows")
     path = flows.get(family) or request.getfixturevalue(f"tiny_{family}")
-    base = {"name": "tiny", "family": family, "path": str(path)}
+    base: dict[str, Any] = {"name": "tiny", "family": family, "path": str(path)}
+    if family == "ovis_u1":
+        base["language"] = request.getfixturevalue("tiny_pipelines").ovis_u1_language()
     folder = tmp_path_factory.mktemp("pairs") / family
     request.getfixturevalue("build_tiny_cache")(base, folder)
     return base, folder

@@ -22,7 +22,7 @@ def stored(tmp_path: Path) -> tuple[Shards, dict[str, torch.Tensor]]:
     torch.manual_seed(0)
     files, parts = [], []
     for number, (images, prompts) in enumerate(zip(IMAGES, PROMPTS, strict=True)):
-        lengths = torch.randint(0, 6, (images,))
+        lengths, words = torch.randint(0, 6, (images,)), torch.randint(1, 6, (prompts,))
         tensors = {
             "latents": torch.randn(images, 2, 4, 3, 5).half(),
             "mirrored_latents": torch.randn(images, 2, 4, 3, 5).half(),
@@ -32,13 +32,17 @@ def stored(tmp_path: Path) -> tuple[Shards, dict[str, torch.Tensor]]:
             f"{PROMPT}pooled": torch.randn(prompts, 3),
             "png": torch.randint(0, 256, (int(lengths.sum()),), dtype=torch.uint8),
             "ends": lengths.cumsum(0),
+            "words": torch.randn(int(words.sum()), 3).half(),
+            "word_ends": words.cumsum(0),
         }
         files.append(tmp_path / f"{number}.safetensors")
         save_file(tensors, files[-1])
         parts.append(tensors)
-    joined = {name: torch.cat([x[name] for x in parts]) for name in parts[0] if name != "ends"}
-    lengths = torch.cat([torch.diff(x["ends"], prepend=torch.tensor([0])) for x in parts])
-    return Shards(files, IMAGES, PROMPTS), {**joined, "ends": lengths.cumsum(0)}
+    joined = {name: torch.cat([x[name] for x in parts]) for name in parts[0]}
+    for name in ("ends", "word_ends"):
+        lengths = torch.cat([torch.diff(x[name], prepend=torch.tensor([0])) for x in parts])
+        joined[name] = lengths.cumsum(0)
+    return Shards(files, IMAGES, PROMPTS), joined
 
 
 @pytest.mark.parametrize("open_files", [1, 2, 256])
@@ -65,11 +69,15 @@ def test_rows_are_those_that_were_written(
 
 def test_pieces_are_cut_where_they_end(stored: tuple[Shards, dict[str, torch.Tensor]]) -> None:
     shards, written = stored
-    starts = [0, *written["ends"].tolist()]
-    rows = torch.randperm(sum(IMAGES))
-    expected = [bytes(written["png"][starts[row] : starts[row + 1]].tolist()) for row in rows.tolist()]
-    assert shards.pieces("png", "ends", rows) == expected
-    assert b"" in expected
+    assert shards.has("words") and not shards.has("pieces")
+    for name, ends, count, kind in (("png", "ends", sum(IMAGES), ""), ("words", "word_ends", sum(PROMPTS), PROMPT)):
+        starts = [0, *written[ends].tolist()]
+        rows = torch.randperm(count)
+        expected = [written[name][starts[row] : starts[row + 1]] for row in rows.tolist()]
+        found = shards.pieces(name, ends, rows, kind)
+        assert [piece.dtype for piece in found] == [written[name].dtype] * count
+        assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+        assert any(not len(piece) for piece in expected) == (name == "png")
 
 
 def test_a_file_that_ends_early_is_named(stored: tuple[Shards, dict[str, torch.Tensor]]) -> None:
