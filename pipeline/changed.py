@@ -24,6 +24,7 @@ def changed(plan: Plan, made: Made) -> list[str]:
         ("scorers", dict(was.scorers), dict(now.scorers)),
         ("scorers", _limits_of(was), _limits_of(now)),
         ("comparisons", was.comparisons, now.comparisons),
+        ("prompt_sets", dict(was.apart), dict(now.apart)),
         ("generation", made.generation, plan.benchmark.generation.model_dump()),
         ("statistics", was.statistics.model_dump(), now.statistics.model_dump()),
         ("models", _elsewhere(was), _elsewhere(now)),
@@ -80,7 +81,8 @@ def _limits(plan: Plan) -> Iterator[str]:
     """Prompt sets of which another number is asked for than the files hold."""
     import pyarrow.parquet as pq
 
-    for name, block in plan.benchmark.prompt_sets.items():
+    for name in plan.benchmark.prompt_sets:
+        _, block = plan.benchmark.prompts_of(name)
         file = layout.prompts(plan.root, name)
         if block.limit is not None and file.is_file() and pq.read_metadata(file).num_rows != block.limit:
             yield f"prompt_sets.{name}.limit"

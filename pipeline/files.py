@@ -86,9 +86,22 @@ class Files:
             "grid.png",
             *(["drift.png", "noise.png"] if trained else []),
             *(["win_rates.png"] if compared else []),
+            *(["guidance.png"] if self._guidance_varies() else []),
         ]
         files = ["report/index.html", *(f"figures/{name}" for name in figures)]
         return [(self.root / name).as_posix() for name in files]
+
+    def _guidance_varies(self) -> bool:
+        """Whether the report has curves by guidance, see :func:`evals.report.guidance.guidance_panels`."""
+        judged = {n for n in self.benchmark.scorers if getattr(registries.scorer(n), "JUDGES", True)}
+        for name, block in self.benchmark.prompt_sets.items():
+            own = {} if block.generation is None else block.generation.model_dump(exclude_none=True)
+            if block.shows and set(own) == {"guidance_scale"}:
+                rated = {s: self.benchmark.scorers[s].prompt_sets for s in judged}
+                both = [s for s, sets in rated.items() if sets is None or {name, block.shows} <= set(sets)]
+                if both and self.benchmark.prompt_sets[block.shows].generation is None:
+                    return True
+        return False
 
     def tracking_marker(self) -> str:
         """Written when a benchmark has been imported into the store that all benchmarks share, and deleted with it."""

@@ -107,13 +107,14 @@ class Plan(Specs):
 
     def _jobs_before_tables(self) -> Iterator[Job]:
         execution, family = self.benchmark.execution, self.benchmark.base.family
-        for name, prompt_set in self.benchmark.prompt_sets.items():
+        for name in self.benchmark.prompt_sets:
+            _, prompt_set = self.benchmark.prompts_of(name)
             yield self._cut(
                 "prompts",
                 name,
                 self.prompts_spec(name),
                 sources=option_paths(prompt_set.options),
-                code=self._code(prompt_sources=[prompt_set.source]),
+                code=self._code(prompt_sources=[str(prompt_set.source)]),
             )
         used = {variant.pairs for variant in self.variants.values()}
         for name, dataset in self.benchmark.pairs.items():

@@ -31,7 +31,7 @@ class Specs(Chunks):
 
     def prompts_spec(self, prompt_set: str) -> Spec:
         """Spec of ``evals prompts``."""
-        block = self.benchmark.prompt_sets[prompt_set]
+        shown, block = self.benchmark.prompts_of(prompt_set)
         out = layout.prompts(self.root, prompt_set).as_posix()
         asked = [
             name
@@ -39,7 +39,8 @@ class Specs(Chunks):
             if hasattr(registries.scorer(name), "unjudgeable") and prompt_set in self.rated_by(name)
         ]
         judged = {"judged_by": asked} if asked else {}
-        return self._spec("prompts", prompt_set=prompt_set, **block.model_dump(), out=out, **judged)
+        own = block.model_dump(include={"source", "limit", "options"})
+        return self._spec("prompts", prompt_set=shown, **own, out=out, **judged)
 
     def pairs_spec(self, dataset: str) -> Spec:
         """Spec of ``sdpo pairs``."""
@@ -87,7 +88,14 @@ class Specs(Chunks):
             prompt_sets=list(prompt_sets),
             **({"shard": list(shard)} if shard[1] > 1 else {}),
             generation=self.benchmark.generation.model_dump(),
+            **({"apart": apart} if (apart := self._apart(prompt_sets)) else {}),
         )
+
+    def _apart(self, prompt_sets: Sequence[str]) -> Spec:
+        """Settings of the prompt sets that are not drawn as the others."""
+        blocks = {name: self.benchmark.prompt_sets[name].generation for name in prompt_sets}
+        settings = self.benchmark.generation
+        return {name: own.of(settings).model_dump() for name, own in blocks.items() if own is not None}
 
     def collect_spec(self, models: Sequence[str], prompt_sets: Sequence[str]) -> Spec:
         """Spec of ``evals collect``, which puts together the images that several jobs have drawn."""
@@ -231,6 +239,11 @@ class Specs(Chunks):
         lower = [name for name in self.benchmark.scorers if getattr(registries.scorer(name), "LOWER_IS_BETTER", False)]
         describing = [name for name in self.benchmark.scorers if not getattr(registries.scorer(name), "JUDGES", True)]
         rated = self.limits(self.benchmark.scorers, list(self.benchmark.prompt_sets))
+        apart = {
+            name: {"shows": block.shows, "generation": block.generation.model_dump(exclude_none=True)}
+            for name, block in self.benchmark.prompt_sets.items()
+            if block.generation is not None
+        }
         return {
             **({"rated": rated} if rated else {}),
             **({"lower_is_better": lower} if lower else {}),
@@ -243,6 +256,7 @@ class Specs(Chunks):
             "scorers": {name: self.protocol(name) for name in self.benchmark.scorers},
             "statistics": self.benchmark.statistics.model_dump(),
             "generation": self.benchmark.generation.model_dump(),
+            **({"apart": apart} if apart else {}),
         }
 
     def _spec(self, stage: str, **content: Any) -> Spec:

@@ -23,7 +23,7 @@ from artifacts.provenance import describe
 from evals.generation import external_models, prompt_embeddings
 from evals.generation.pipelines import open_pipeline
 from evals.generation.sampling import noise_seed, sample_batch
-from evals.generation.settings import CollectSpec, GenerateSpec
+from evals.generation.settings import CollectSpec, GenerateSpec, SamplingSettings
 from evals.images.folder import UnfinishedImages, collect
 from families.conditions import Conditions, picked
 
@@ -126,6 +126,10 @@ class _Job:
         for unfinished, rows in finished:
             unfinished.forget(rows)
 
+    def settings_of(self, prompt_set: str) -> SamplingSettings:
+        """How the images of a prompt set are drawn."""
+        return self.spec.apart.get(prompt_set, self.settings)
+
     def _weights(self, model: str) -> Path:
         """File or folder of the model's denoiser."""
         if model in self.sources:
@@ -198,11 +202,11 @@ class _Job:
     ) -> tuple[UnfinishedImages, range]:
         """Make one folder; where its images lie besides, and which rows they are of."""
         started = time.time()
-        table = self.prompts[prompt_set]
+        table, settings = self.prompts[prompt_set], self.settings_of(prompt_set)
         ids = table["prompt_id"].tolist()
-        rows = share(len(ids), self.settings.batch_size, self.shard)
+        rows = share(len(ids), settings.batch_size, self.shard)
         described: dict[str, Any] = {
-            "generation": self.settings.model_dump(exclude_unset=True),
+            "generation": settings.model_dump(exclude_unset=True),
             "model": model,
             "prompt_set": prompt_set,
             "stage_version": self.spec.stage_version,
@@ -228,17 +232,17 @@ class _Job:
                 target = layout.images(self.root, model, prompt_set)
             else:
                 target = layout.image_shard(self.root, model, prompt_set, self.shard)
-            settings = {**described, "base": self.base.model_dump(exclude_unset=True)}
+            spec = {**described, "base": self.base.model_dump(exclude_unset=True)}
             provenance = describe(
                 stage="generate",
-                spec=settings,
+                spec=spec,
                 inputs=origin["inputs"],
                 started=started,
                 commits=origin["commits"],
                 device=device_name(self.device),
             )
             chosen = [ids[row] for row in rows]
-            seeds = [noise_seed(self.settings, prompt_id) for prompt_id in chosen]
+            seeds = [noise_seed(settings, prompt_id) for prompt_id in chosen]
             unfinished.finish(target, chosen, seeds, rows, provenance)
         return unfinished, rows
 
@@ -246,8 +250,8 @@ class _Job:
         self, unfinished: UnfinishedImages, rows: range, prompt_set: str, denoiser: Callable[[], Any], *, label: str
     ) -> None:
         """Draw the rows that have no image yet, in the batches of an undisturbed run, so that images are equal."""
-        missing = set(unfinished.missing(rows))
-        size = self.settings.batch_size
+        missing, settings = set(unfinished.missing(rows)), self.settings_of(prompt_set)
+        size = settings.batch_size
         ids = self.prompts[prompt_set]["prompt_id"].tolist()
         pending: list[Future[None]] = []
         with (
@@ -261,7 +265,7 @@ class _Job:
                 chosen = slice(batch.start, batch.stop)
                 conditions, empty = self._conditions[prompt_set]
                 told = picked(conditions, chosen)
-                images = sample_batch(self.pipeline, denoiser(), told, empty, ids[chosen], self.settings, model=label)
+                images = sample_batch(self.pipeline, denoiser(), told, empty, ids[chosen], settings, model=label)
                 # Images of one batch are compressed while the next is drawn.
                 for write in pending:
                     write.result()

@@ -47,6 +47,21 @@ class SamplingSettings(Block):
         return self.dtype if self.protocol == "sdpo" else "float32"
 
 
+class DrawnApart(Block):
+    """Settings that are others for one prompt set; each means what it does in :class:`SamplingSettings`."""
+
+    guidance_scale: float | None = Field(default=None, ge=0, description="Classifier-free guidance; 1 is none.")
+    steps: int | None = Field(default=None, ge=1, description="Denoising steps.")
+    scheduler: Annotated[str, known("scheduler", lambda: list(SCHEDULERS))] | None = Field(
+        default=None, description="Sampler."
+    )
+    seed: Seed | None = Field(default=None, description="Seed from which the seed of each prompt is derived.")
+
+    def of(self, settings: SamplingSettings) -> SamplingSettings:
+        """The settings with these in their place."""
+        return settings.model_copy(update=self.model_dump(exclude_none=True))
+
+
 class ExternalModel(Block):
     """Where a denoiser that was trained elsewhere lies."""
 
@@ -71,6 +86,9 @@ class GenerateSpec(DrawnSpec):
     base: BaseBlock = Field(description="The base of all models.")
     sources: dict[str, ExternalModel] = Field(default={}, description="Models that were not trained here, by name.")
     generation: SamplingSettings = Field(description="How images are drawn.")
+    apart: dict[str, SamplingSettings] = Field(
+        default={}, description="How the images of a prompt set are drawn that has other settings."
+    )
     shard: Annotated[list[int], Field(min_length=2, max_length=2)] = Field(
         default=[0, 1], description="Number of this job, from 0, and of the jobs that share the images."
     )

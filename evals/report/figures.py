@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from evals.report.curves import Curve, Group
+    from evals.report.guidance import Panel
     from evals.tables.rows import WinRateRow
 
 _DPI = 160
@@ -69,6 +70,11 @@ def draw_drift(groups: Sequence[Group]) -> Drawing:
 def draw_noise(groups: Sequence[Group]) -> Drawing:
     """As :func:`draw_drift`, of training batches, by share of noise; empty for logs from before it was noted."""
     return _drawing("noise", lambda theme: _curves_figure(groups, theme, by_noise=True))
+
+
+def draw_guidance(panels: Sequence[Panel]) -> Drawing:
+    """Mean score by guidance scale, a row a scorer and a column a prompt set; lines and bands as in the drift's."""
+    return _drawing("guidance", lambda theme: _guidance_figure(panels, theme))
 
 
 def draw_win_rates(blocks: Mapping[str, Sequence[WinRateRow]], scorers: Sequence[str], significant: float) -> Drawing:
@@ -135,6 +141,35 @@ def _curves_figure(groups: Sequence[Group], theme: Theme, *, by_noise: bool) -> 
         legend.set_in_layout(False)
     for axes in panels[-1]:
         axes.set_xlabel("share of noise" if by_noise else "optimizer step", fontsize=8.5)
+    return figure
+
+
+def _guidance_figure(panels: Sequence[Panel], theme: Theme) -> Figure:
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    rows = list(dict.fromkeys(panel.scorer for panel in panels))
+    columns = list(dict.fromkeys(panel.prompt_set for panel in panels))
+    figure = Figure(figsize=(min(9.6, 2.4 + 3.6 * len(columns)), 0.7 + 2.2 * len(rows)), layout="constrained")
+    grid = figure.subplots(len(rows), len(columns), squeeze=False, sharex="col")
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for panel in panels:
+        axes = grid[rows.index(panel.scorer)][columns.index(panel.prompt_set)]
+        axes.set_axis_on()
+        styles = _line_styles([safeguard for _, safeguard, _ in panel.lines], theme)
+        for (variant, _, curve), (colour, dash) in zip(panel.lines, styles, strict=True):
+            _curve(axes, curve, colour, dash, variant)
+        axes.set_ylabel(panel.scorer, fontsize=8.5)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color=theme.muted, linewidth=0.5, alpha=0.6)
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        if panel.scorer == rows[0]:
+            axes.set_title(panel.prompt_set, loc="left", fontsize=10, fontweight="bold")
+        if panel.scorer == rows[-1]:
+            axes.set_xlabel("guidance scale", fontsize=8.5)
+    handles, labels = next(axes for axes in grid.flat if axes.lines).get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8.5, handlelength=2.2)
     return figure
 
 

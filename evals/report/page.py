@@ -14,8 +14,9 @@ from artifacts.atomic import write_bytes, write_text
 from artifacts.contracts import read_table
 from artifacts.errors import InputError
 from evals.report.curves import drift_groups
-from evals.report.figures import Drawing, draw_drift, draw_noise, draw_win_rates
+from evals.report.figures import Drawing, draw_drift, draw_guidance, draw_noise, draw_win_rates
 from evals.report.grids import Grid, data_uri, draw_grid, read_grid
+from evals.report.guidance import guidance_panels
 from evals.report.results import Group, Results, groups
 from evals.report.sources import read_json, read_provenance
 from evals.report.summary import compared_scores, drift_summaries, interval, number, verdict_columns, verdicts
@@ -23,7 +24,7 @@ from evals.tables.comparison import ASKED
 from evals.tables.main_table import MEAN_WIN_RATE, row_order
 from evals.tables.numbers import percent
 from evals.tables.rows import MEAN_OF_JUDGES, POOLED
-from evals.tables.table_notes import limits_note, over_all
+from evals.tables.table_notes import apart_note, limits_note, over_all
 from evals.tables.trainings import in_words, trainings
 
 if TYPE_CHECKING:
@@ -49,8 +50,9 @@ def write_report(
     *,
     grid: GridSettings,
     scorer_agreement: Path | None = None,
+    guidance_scale: float | None = None,
 ) -> Path:
-    """Write the page and ``figures/{drift,noise,win_rates,grid}.png``; equal inputs give equal bytes.
+    """Write the page and ``figures/{drift,noise,win_rates,guidance,grid}.png``; equal inputs give equal bytes.
 
     The page loads nothing: styles and images are inside it, there is no script, and a content security policy
     forbids the network. All text is escaped. A figure without data (no trained model, nothing compared) is not
@@ -61,6 +63,8 @@ def write_report(
         grid: what the image grid shows.
         scorer_agreement: JSON ``{"scorers": {name: {"agreement", "pairs", "ci_low", "ci_high"}}}``: the share of
             held-out pairs, 0 to 1, in which the scorer agrees with the oracle; the interval may be left out.
+        guidance_scale: of the images of prompt sets without settings of their own; with it, and with sets that show
+            the same prompts under others, there are curves by guidance.
 
     Returns:
         Path of the page.
@@ -79,6 +83,8 @@ def write_report(
     columns = verdict_columns(comparison, results)
     judges = [name for name in columns if name not in comparison.no_judges]
     matrix = draw_win_rates(_matrix(results, compared), judges, significant) if compared and judges else None
+    panels = () if guidance_scale is None else guidance_panels(comparison, results.scores, guidance_scale)
+    guidance = draw_guidance(panels) if panels else None
     contact_sheet = draw_grid(image_grid)
     page = _render(
         {
@@ -101,6 +107,9 @@ def write_report(
             "pooled": POOLED,
             "significant": significant,
             "matrix": _pictures(matrix),
+            "guidance_curves": _pictures(guidance),
+            "guidance_sets": list(dict.fromkeys(panel.prompt_set for panel in panels)),
+            "apart": apart_note(comparison),
             "drift": drift_summaries(results.drift, row_order(comparison)),
             "several_pairs": len({row.pairs for row in results.drift}) > 1,
             "drift_curves": _pictures(drift),
@@ -117,6 +126,7 @@ def write_report(
         "drift.png": drift and drift.png,
         "noise.png": noise and noise.png,
         "win_rates.png": matrix and matrix.png,
+        "guidance.png": guidance and guidance.png,
         "grid.png": contact_sheet,
     }
     for name, png in drawn.items():

@@ -13,7 +13,7 @@ from artifacts import layout
 from artifacts.block import Block, JobSpec, Seed
 from artifacts.errors import InputError
 from artifacts.plugins import nearest
-from evals.generation.settings import SamplingSettings
+from evals.generation.settings import DrawnApart, SamplingSettings
 
 BASELINE, BASE, ASKED = "baseline", "base", "asked"
 
@@ -56,6 +56,13 @@ class Pair(NamedTuple):
     kind: str
 
 
+class ApartSet(Block):
+    """A prompt set whose images are drawn under settings of its own."""
+
+    shows: str | None = Field(default=None, description="The prompt set whose prompts it has, if not its own.")
+    generation: DrawnApart = Field(description="What is drawn otherwise.")
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Everything that tables, report and tracking need to find their files.
@@ -63,7 +70,8 @@ class Comparison:
     ``scorers`` maps a scorer's name to its protocol; ``lower_is_better`` names those whose low scores are good,
     ``no_judges`` those that describe images and do not rate them; ``root`` is ``results/<benchmark>``;
     ``comparisons`` are pairs of variants to be compared besides those that follow from baselines and bases;
-    ``rated`` maps each scorer that does not rate all prompt sets to those that it rates.
+    ``rated`` maps each scorer that does not rate all prompt sets to those that it rates; ``apart`` has the prompt sets
+    that are drawn under settings of their own, and are never pooled with others.
     """
 
     benchmark: str
@@ -76,6 +84,7 @@ class Comparison:
     no_judges: frozenset[str] = frozenset()
     comparisons: tuple[tuple[str, str], ...] = ()
     rated: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    apart: Mapping[str, ApartSet] = field(default_factory=dict)
 
     def to_spec(self) -> dict[str, Any]:
         """Keys of a :class:`ComparisonSpec`."""
@@ -90,6 +99,7 @@ class Comparison:
             "no_judges": sorted(self.no_judges),
             "comparisons": [list(pair) for pair in self.comparisons],
             "rated": {scorer: list(names) for scorer, names in self.rated.items()},
+            **({"apart": {name: own.model_dump() for name, own in self.apart.items()}} if self.apart else {}),
         }
 
     @property
@@ -105,6 +115,11 @@ class Comparison:
     def sets_of(self, scorer: str) -> tuple[str, ...]:
         """Prompt sets that a scorer rates, in table order."""
         return self.rated.get(scorer, self.prompt_sets)
+
+    @property
+    def pooled(self) -> tuple[str, ...]:
+        """Prompt sets that the pooled rows are over: those that are drawn as the benchmark says."""
+        return tuple(name for name in self.prompt_sets if name not in self.apart)
 
     def raters(self, prompt_set: str) -> tuple[str, ...]:
         """Scorers that rate a prompt set, in table order."""
@@ -175,6 +190,7 @@ class ComparisonSpec(JobSpec):
         default={}, description="Prompt sets of the scorers that do not rate all of them, by name."
     )
     generation: SamplingSettings | None = Field(default=None, description="How the images were drawn.")
+    apart: dict[str, ApartSet] = Field(default={}, description="Prompt sets that were drawn under other settings.")
 
     @property
     def comparison(self) -> Comparison:
@@ -190,6 +206,7 @@ class ComparisonSpec(JobSpec):
             no_judges=frozenset(self.no_judges),
             comparisons=tuple((a, b) for a, b in self.comparisons),
             rated={scorer: tuple(names) for scorer, names in self.rated.items()},
+            apart=self.apart,
         )
 
 

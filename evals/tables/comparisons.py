@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def comparison_rows(comparison: Comparison, matrices: ScoreMatrices) -> tuple[list[WinRateRow], list[DifferenceRow]]:
-    """Rows of both tables, for every prompt set and for all of them pooled (``all``).
+    """Rows of both tables, for every prompt set and for all that are drawn alike pooled (``all``).
 
     Holm's adjustment is across the scorers that judge quality, of one pair of variants and one prompt set. Scorers that
     describe images have differences, without an adjusted p-value, and no win rates.
@@ -43,7 +43,7 @@ def comparison_rows(comparison: Comparison, matrices: ScoreMatrices) -> tuple[li
 def _of_prompt_set(
     comparison: Comparison, matrices: ScoreMatrices, pair: Pair, prompt_set: str
 ) -> tuple[list[WinRateRow], list[DifferenceRow]]:
-    sets = comparison.prompt_sets if prompt_set == POOLED else (prompt_set,)
+    sets = comparison.pooled if prompt_set == POOLED else (prompt_set,)
     rated = {s: tuple(name for name in sets if name in comparison.sets_of(s)) for s in comparison.scorers}
     rated = {scorer: names for scorer, names in rated.items() if names}
     judges = [scorer for scorer in comparison.judges if scorer in rated]

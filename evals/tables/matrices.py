@@ -100,7 +100,8 @@ def read_matrices(comparison: Comparison) -> ScoreMatrices:
                     rows.append(_finite_scores(frame, path))
                     truncated[prompt_set, scorer] = int(frame["truncated"].sum())
                 values[variant, prompt_set, scorer] = np.stack(rows)
-    together = {*((name,) for name in texts), *(comparison.sets_of(scorer) for scorer in comparison.scorers)}
+    pooled = {tuple(s for s in comparison.pooled if s in comparison.sets_of(name)) for name in comparison.scorers}
+    together = {*((name,) for name in texts), *pooled} - {()}
     units = {sets: prompts_of([texts[name] for name in sets]) for sets in together}
     return ScoreMatrices(models, units, values, truncated)
 

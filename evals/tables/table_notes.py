@@ -70,6 +70,7 @@ def notes(
             f"No variant is like {', '.join(alone)} but without safeguard, so what that changes is not shown."
         )
     listed += [_safeguard_note(trained), _labels_note(trained)]
+    listed.append(apart_note(comparison))
     if generation:
         if generation.get("protocol") == "sdpo":
             listed.append(
@@ -89,6 +90,18 @@ def limits_note(comparison: Comparison) -> str:
         f"{listed}: a dash elsewhere. Where prompt sets are pooled, such a scorer's numbers are over its own; a mean "
         "win rate is over the judging scorers that rate every prompt set concerned, if there are two."
     )
+
+
+def apart_note(comparison: Comparison) -> str:
+    """Which prompt sets are drawn under settings of their own; empty if none is."""
+    if not comparison.apart:
+        return ""
+    listed = "; ".join(
+        f"{name}{f' (the prompts of {own.shows})' if own.shows else ''}: "
+        + ", ".join(_settings(own.generation.model_dump(exclude_none=True)))
+        for name, own in comparison.apart.items()
+    )
+    return f"Drawn under other settings, and in no number over several prompt sets: {listed}."
 
 
 def over(seeds: int) -> str:

@@ -69,3 +69,8 @@ class Benchmark(Block):
     report: Report = Field(default_factory=Report, description="What the page shows.")
     audit: Audit = Field(default_factory=Audit, description="What the target `audit` measures.")
     execution: Execution = Field(default_factory=Execution, description="How the work is cut into jobs.")
+
+    def prompts_of(self, name: str) -> tuple[str, PromptSet]:
+        """The prompt set whose prompts a set has: itself, or the one that it shows."""
+        shown = self.prompt_sets[name].shows or name
+        return shown, self.prompt_sets[shown]

@@ -16,6 +16,7 @@ from artifacts.validation import MISSING, Problem, check, one_of, unknown
 from pipeline.config import raw, registries
 from pipeline.config.benchmark import RESERVED_BENCHMARKS, RESERVED_PROMPT_SET, RESERVED_VARIANT, Benchmark
 from pipeline.config.external_checks import CHECKS as ELSEWHERE
+from pipeline.config.prompt_set_checks import CHECKS as PROMPT_SETS
 from pipeline.config.raw import Raw
 from pipeline.config.scorer_checks import CHECKS as SCORERS
 from pipeline.config.training import Training
@@ -48,6 +49,7 @@ def cross_checks(data: Raw) -> Iterator[Problem]:
         _seeds,
         _sharing,
         *SCORERS,
+        *PROMPT_SETS,
         _grid,
         _grid_seed,
         _options,

@@ -90,14 +90,17 @@ def unreadable(data: Raw) -> Iterator[Problem]:
         # Whoever wrote the family is to read where it fails.
         except Exception as error:
             yield Problem((*path, "path"), place, f"family '{family}' fails: {plugins.place(error)}")
+    sets = raw.block(data, "prompt_sets")
     for name, block in raw.blocks(data, "prompt_sets"):
-        yield from _unreadable_prompts(data, name, block)
+        shown = raw.block(sets, shows) if isinstance(shows := block.get("shows"), str) else block
+        yield from _unreadable_prompts(data, name, shown)
 
 
 def _unreadable_prompts(data: Raw, name: str, block: Raw) -> Iterator[Problem]:
     source, limit, options = block.get("source"), block.get("limit"), raw.block(block, "options")
     if (
-        not _loads(registries.prompt_source, source)
+        not isinstance(source, str)
+        or not _loads(registries.prompt_source, source)
         or not isinstance(limit, int | None)
         or not _fetched(source, options)
     ):

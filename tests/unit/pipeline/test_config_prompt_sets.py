@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from artifacts.block import checked
+from evals.tables.comparison import CompareSpec, Comparison
 from pipeline.config import ConfigError, validate
 from pipeline.jobs import Plan
 
@@ -34,3 +36,67 @@ def test_unknown_options_are_found(config: dict[str, Any]) -> None:
     assert caught.value.lines == (
         "prompt_sets.pap.options.per_category: unknown key: expected one of path, sha256, cache, offline",
     )
+
+
+GUIDED = {
+    "seen-g1": {"shows": "seen", "generation": {"guidance_scale": 1.0}},
+    "seen-g2": {"shows": "seen", "generation": {"guidance_scale": 2.0, "steps": 5}},
+}
+
+
+def test_sets_that_show_anothers_prompts_under_other_settings(config: dict[str, Any]) -> None:
+    config["prompt_sets"] |= GUIDED
+    config["execution"]["prompt_sets_per_job"] = 4
+    plan = Plan(validate(config, check_files=False))
+    first, second = (plan.prompts_spec(name) for name in ("seen", "seen-g1"))
+    # The same prompts with the same identifiers, from which the start noise derives, in a file of their own.
+    assert {key for key in first if first[key] != second[key]} == {"out"}
+    spec = plan.generate_spec(["miniature/base"], ["seen", "seen-g1", "seen-g2"])
+    assert set(spec["apart"]) == {"seen-g1", "seen-g2"}
+    usual = spec["generation"]
+    changed = {n: {k: v for k, v in own.items() if v != usual[k]} for n, own in spec["apart"].items()}
+    assert changed == {"seen-g1": {"guidance_scale": 1.0}, "seen-g2": {"guidance_scale": 2.0, "steps": 5}}
+    comparison = checked(CompareSpec, plan.compare_spec(), "evals compare").comparison
+    assert comparison.pooled == ("seen", "own")
+    assert Comparison.to_spec(comparison)["apart"]["seen-g1"]["shows"] == "seen"
+    assert any(file.endswith("figures/guidance.png") for file in plan.report_files())
+    # Another number of steps is another factor.
+    del config["prompt_sets"]["seen-g1"]
+    assert not any("guidance" in file for file in Plan(validate(config, check_files=False)).report_files())
+
+
+@pytest.mark.parametrize(
+    ("sets", "line"),
+    [
+        ({"a": {"limit": 3}}, "prompt_sets.a.source: missing: expected a prompt source, or `shows`"),
+        (
+            {"a": {"shows": "sen", "generation": {"steps": 3}}},
+            "prompt_sets.a.shows = \"sen\": unknown prompt set with a source: expected seen; did you mean 'seen'?",
+        ),
+        (
+            {"a": {"shows": "seen", "limit": 2, "generation": {"steps": 3}}},
+            "prompt_sets.a.limit: is that of 'seen', which this set shows; leave it out",
+        ),
+        (
+            {"a": {"shows": "seen"}},
+            "prompt_sets.a.generation: missing: expected what is drawn otherwise than there",
+        ),
+        (
+            {"a": {"shows": "seen", "generation": {"guidance_scale": -1.0}}},
+            "prompt_sets.a.generation.guidance_scale = -1.0: expected a number of at least 0.0",
+        ),
+        (
+            {"a": {"shows": "seen", "generation": {"dtype": "float16"}}},
+            "prompt_sets.a.generation.dtype: unknown key: expected one of guidance_scale, steps, scheduler, seed",
+        ),
+        (
+            {"seen": {"source": "miniature_seen", "generation": {"steps": 3}}},
+            "prompt_sets: expected one at least without a `generation` of its own",
+        ),
+    ],
+)
+def test_what_a_set_cannot_be(config: dict[str, Any], sets: dict[str, Any], line: str) -> None:
+    config["prompt_sets"] = {"seen": {"source": "miniature_seen", "limit": 4}, **sets}
+    with pytest.raises(ConfigError) as caught:
+        validate(config, check_files=False)
+    assert caught.value.lines == (line,)

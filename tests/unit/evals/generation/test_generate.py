@@ -405,3 +405,19 @@ def test_threads_are_not_passed_over(tmp_path: Path, capsys: pytest.CaptureFixtu
     asked = ["score", "--images", str(tmp_path), "--prompts", "p.txt", "--out", "s.parquet", "--threads", "2"]
     assert cli.main(asked) == 2
     assert "for a folder of images there is --workers" in capsys.readouterr().err
+
+
+def test_prompt_sets_under_settings_of_their_own(wide_job: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    generation = {"protocol": "clean", "scheduler": "euler", "steps": 2, "batch_size": 2}
+    apart = {"own-g1": {**generation, "guidance_scale": 1.0}}
+    both = wide_job("both", prompt_sets=["own", "own-g1"], apart=apart)
+    shutil.copy(layout.prompts(tmp_path / "both", "own"), layout.prompts(tmp_path / "both", "own-g1"))
+    generate(both)
+    generate(wide_job("alone", generation=apart["own-g1"]))
+    generate(wide_job("usual"))
+    found = {name: contents(layout.images(tmp_path / "both", "xl/base", name)) for name in ("own", "own-g1")}
+    assert found["own"] == contents(layout.images(tmp_path / "usual", "xl/base", "own"))
+    assert found["own-g1"] == contents(layout.images(tmp_path / "alone", "xl/base", "own"))
+    assert found["own"] != found["own-g1"]
+    about = json.loads((layout.images(tmp_path / "both", "xl/base", "own-g1") / "provenance.json").read_text())
+    assert about["spec"]["generation"]["guidance_scale"] == 1.0

@@ -19,13 +19,17 @@ from artifacts import layout
 from artifacts.atomic import write_json
 from artifacts.contracts import read_table, write_table
 from artifacts.errors import InputError
+from evals.generation.settings import DrawnApart
+from evals.report.figures import draw_guidance
+from evals.report.guidance import guidance_panels
 from evals.tables import made_with, print_table, write_tables
-from evals.tables.comparison import ComparedModel, Comparison, ComparisonSpec, Statistics
+from evals.tables.comparison import ApartSet, ComparedModel, Comparison, ComparisonSpec, Statistics
 from evals.tables.comparisons import comparison_rows
 from evals.tables.formats import escape_latex
 from evals.tables.intervals import Prompts
 from evals.tables.main_table import row_order
 from evals.tables.matrices import ScoreMatrices
+from evals.tables.rows import ScoreRow, read_rows
 from evals.tables.statistics import sign_test
 
 pytestmark = pytest.mark.slow
@@ -853,3 +857,33 @@ def test_a_limited_scorer_that_describes_has_differences_on_its_own_sets(world: 
     assert {r["scorer"] for r in world.read("win_rates.csv")} == {"pickscore"}
     described = {r["prompt_set"] for r in world.read("differences.csv") if r["scorer"] == "oracle"}
     assert described == {"seen", "all"}
+
+
+def test_prompt_sets_that_are_drawn_apart_are_never_pooled(tmp_path: Path) -> None:
+    world = World(tmp_path, {"seen": 6, "seen-g1": 6, "held-out": 4})
+    apart = {"seen-g1": ApartSet(shows="seen", generation=DrawnApart(guidance_scale=1.0))}
+    comparison = replace(world.comparison({"dmpo": None}), apart=apart)
+    levels = {"seen": 1.0, "seen-g1": 50.0, "held-out": 3.0}
+
+    def scores(variant: str, seed: int | None, prompt_set: str, scorer: str) -> np.ndarray:
+        count = world.prompts[prompt_set]
+        return np.full(count, 0.0 if variant == "base" else levels[prompt_set]) + 0.1 * np.arange(count)
+
+    write_tables(world.write(comparison, scores))
+    rows = [row for row in world.read("differences.csv") if row["scorer"] == "oracle"]
+    found = {row["prompt_set"]: float(row["mean_difference"]) for row in rows}
+    # Six prompts of one and four of three.
+    assert found == pytest.approx({"seen": 1.0, "seen-g1": 50.0, "held-out": 3.0, "all": 1.8})
+    assert "seen-g1 (the prompts of seen): guidance" in (tmp_path / "tables/main.md").read_text()
+    panels = guidance_panels(comparison, read_rows(tmp_path / "tables/scores.csv", ScoreRow), 4.0)
+    assert [(panel.prompt_set, panel.scorer) for panel in panels] == [("seen", "pickscore"), ("seen", "oracle")]
+    base, trained = (curve for _, _, curve in panels[1].lines)
+    assert (base.steps, trained.steps) == ((1.0, 4.0), (1.0, 4.0))
+    assert trained.mean == pytest.approx((50.25, 1.25))
+    assert base.mean == pytest.approx((0.25, 0.25))
+    # A set that differs in more than the guidance is no point of the curve.
+    other = {"seen-g1": ApartSet(shows="seen", generation=DrawnApart(guidance_scale=1.0, steps=5))}
+    assert guidance_panels(replace(comparison, apart=other), [], 4.0) == ()
+    drawing = draw_guidance(panels)
+    assert drawing.png.startswith(b"\x89PNG")
+    assert b"<svg" in drawing.light
