@@ -36,18 +36,18 @@ def measured(folder: Path, gigabytes: float, repeats: int) -> dict[str, float]:
     values = int(gigabytes * 1e9 / 4 / 3)
     state = {name: torch.randn(values) for name in ("policy", "exp_avg", "exp_avg_sq")}
     times: dict[str, list[float]] = {"in_the_way": [], "beside": [], "beside_until_whole": []}
-    for step in range(repeats + 1):
-        start = time.perf_counter()
-        save_in_the_way(folder / "before", step, state)
-        times["in_the_way"].append(time.perf_counter() - start)
-        with StateWriter() as writer:
+    with StateWriter() as writer:
+        for step in range(repeats + 1):
+            start = time.perf_counter()
+            save_in_the_way(folder / "before", step, state)
+            times["in_the_way"].append(time.perf_counter() - start)
             start = time.perf_counter()
             writer.write(folder / "after", step, state, kept=1)
             times["beside"].append(time.perf_counter() - start)
             writer.finish()
             times["beside_until_whole"].append(time.perf_counter() - start)
-        (folder / "before" / f"step-{step:08d}.pt").unlink()
-    # The first of each finds cold caches.
+            (folder / "before" / f"step-{step:08d}.pt").unlink()
+    # The first of each finds cold caches, and beside the training no memory yet.
     return {name: statistics.median(found[1:]) for name, found in times.items()}
 
 

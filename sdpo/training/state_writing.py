@@ -7,41 +7,55 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from sdpo.training import checkpoint
 
 
-def on_host(state: Any) -> Any:
-    """A copy of a state in host memory, which the training does not change; mappings become dictionaries."""
+def on_host(state: Any, used: Any = None) -> Any:
+    """A copy of a state in host memory, which the training does not change; mappings become dictionaries.
+
+    Args:
+        state: tensors and other values, in mappings and lists.
+        used: a former copy, whose memory is taken for tensors of the same place, shape and type: memory that the system
+            has to find first makes a copy several times as slow.
+    """
     import torch
 
     if isinstance(state, torch.Tensor):
+        if isinstance(used, torch.Tensor) and (used.shape, used.dtype) == (state.shape, state.dtype):
+            return used.copy_(state.detach())
         return state.detach().to("cpu", copy=True)
     if isinstance(state, Mapping):
-        return {key: on_host(value) for key, value in state.items()}
+        former = used if isinstance(used, Mapping) else {}
+        return {key: on_host(value, former.get(key)) for key, value in state.items()}
     if isinstance(state, list | tuple):
-        return type(state)(on_host(value) for value in state)
+        places = used if isinstance(used, list | tuple) else ()
+        return type(state)(on_host(value, former) for value, former in zip_longest(state, places[: len(state)]))
     return state
 
 
 class StateWriter(AbstractContextManager["StateWriter"]):
     """Writes states in a thread, one after another; leaving it waits for the last.
 
+    The copy of the first state is kept in host memory for those after it.
     What goes wrong with one is raised by the next :meth:`write` or :meth:`finish`.
     """
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="state")
         self._pending: Future[None] | None = None
+        self._copy: Any = None
         self._began = self._longest = 0.0
 
     def write(self, folder: Path, step: int, state: dict[str, Any], *, kept: int) -> None:
         """When the one before is whole, copy a state and begin to write it: :func:`sdpo.training.checkpoint.save`."""
         self.finish()
         self._began = time.perf_counter()
-        self._pending = self._thread.submit(self._save, folder, step, on_host(state), kept)
+        self._copy = on_host(state, self._copy)
+        self._pending = self._thread.submit(self._save, folder, step, self._copy, kept)
 
     def finish(self) -> None:
         """Wait until the last state is whole."""

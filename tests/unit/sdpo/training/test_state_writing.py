@@ -15,7 +15,7 @@ import torch
 from sdpo.training import checkpoint
 from sdpo.training.job import train
 from sdpo.training.run import TrainingRun
-from sdpo.training.state_writing import StateWriter
+from sdpo.training.state_writing import StateWriter, on_host
 
 World = tuple[dict[str, str], Path]
 Job = Callable[..., dict[str, Any]]
@@ -56,6 +56,29 @@ def test_state_is_that_of_the_moment_it_was_asked_for(tmp_path: Path, held: thre
     assert saved["optimizer"]["state"][0]["step"] == 1
     assert saved["average"][0].tolist() == [0, 0]
     assert saved["optimizer"]["param_groups"][0]["betas"] == (0.9, 0.999)
+
+
+def test_each_state_is_its_own_though_the_memory_of_the_first_serves_them_all(tmp_path: Path) -> None:
+    """Also where tensors appear, grow, change their type or leave."""
+    states: list[dict[str, Any]] = [
+        {"weights": torch.ones(3), "moments": [torch.ones(2), torch.ones(1)], "gone": torch.ones(1)},
+        {"weights": torch.full((3,), 2.0), "moments": [torch.full((2,), 2.0)], "new": torch.ones(1)},
+        {"weights": torch.full((3,), 3.0, dtype=torch.float64), "moments": [torch.full((4,), 3.0)], "step": 3},
+    ]
+    with StateWriter() as writer:
+        for step, state in enumerate(states, start=1):
+            writer.write(tmp_path, step, state, kept=1)
+            writer.finish()
+            saved = checkpoint.load_newest(tmp_path)
+            assert saved is not None
+            torch.testing.assert_close(saved, state, rtol=0, atol=0)
+
+
+def test_the_memory_of_a_former_copy_is_taken() -> None:
+    first = on_host({"weights": torch.ones(3)})
+    second = on_host({"weights": torch.zeros(3)}, first)
+    assert second["weights"].data_ptr() == first["weights"].data_ptr()
+    assert second["weights"].tolist() == [0, 0, 0]
 
 
 def test_the_training_goes_on_while_a_state_is_written(
