@@ -17,6 +17,9 @@ ROOT = Path(__file__).parents[2]
         # Seven variants of one seed and the base, shared by eight jobs each.
         ("paper-sd15", {"pairs": 1, "train": 7, "generate": 8 * 8, "collect": 8, "score": 8}),
         ("paper-sdxl", {"pairs": 1, "train": 7, "generate": 8 * 8, "collect": 8, "score": 8}),
+        # Five variants of one seed and the base.
+        ("paper-sd3", {"pairs": 1, "train": 5, "generate": 6 * 8, "collect": 6, "score": 6}),
+        ("paper-ovis-u1", {"pairs": 1, "train": 5, "generate": 6 * 8, "collect": 6, "score": 6}),
         # Twelve released models and two bases.
         ("published", {"generate": 14 * 8, "collect": 14, "score": 14}),
     ],

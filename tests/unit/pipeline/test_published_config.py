@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,13 +49,41 @@ def test_it_draws_as_the_published_evaluation_does() -> None:
     assert bases["sdxl"].startswith("madebyollin/sdxl-vae-fp16-fix@")
 
 
+def test_ovis_u1_waits_for_code_that_was_read_and_its_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        load(FOLDER / "paper-ovis-u1.yaml")
+    lines = [line for line in caught.value.lines if "base." in line]
+    assert [line.partition(": ")[2].partition(" = ")[0] for line in lines] == ["base.path", "base.language.python"]
+    (tmp_path / "weights/ovis-u1").mkdir(parents=True)
+    config: dict[str, Any] = {
+        "model_type": "ovis_u1",
+        "visual_generator_config": {"vae_config": {}, "in_channels": 16, "out_channels": 16},
+    }
+    (tmp_path / "weights/ovis-u1/config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match=r"base.language.allow_remote_code is false, but prompts of Ovis-U1 are"):
+        load(FOLDER / "paper-ovis-u1.yaml", read_files=True)
+
+
+@pytest.mark.parametrize("name", ["paper-sd3", "paper-ovis-u1"])
+def test_bases_of_flow_have_the_objectives_of_the_paper(name: str) -> None:
+    plan = Plan(load(FOLDER / f"{name}.yaml", check_files=False))
+    assert {variant: plan.baseline(variant) for variant in plan.variants} == {
+        **dict.fromkeys(["sft", "diffusion-dpo", "dmpo"]),
+        **{f"{variant}+sdpo": variant for variant in ("diffusion-dpo", "dmpo")},
+    }
+    assert plan.benchmark.generation.protocol == "clean"
+
+
 def test_nothing_is_trained() -> None:
     assert {job.stage for job in Plan(load(CONFIG, check_files=False)).jobs()} == {
         *("prompts", "generate", "collect", "score", "compare", "report", "track")
     }
 
 
-@pytest.mark.parametrize("name", ["published", "paper-sd15", "paper-sdxl"])
+@pytest.mark.parametrize("name", ["published", "paper-sd15", "paper-sdxl", "paper-sd3"])
 def test_what_is_missing_is_the_weights_of_the_scorers_and_the_pairs(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
