@@ -25,6 +25,8 @@ FILE = "pytorch_lora_weights.safetensors"
 _METADATA = "lora_adapter_metadata"
 """Key of the file's metadata under which diffusers keeps the settings of adapters, as JSON."""
 _NAME = "default"
+_USUAL = {"to_q", "to_k", "to_v", "proj_in", "qkv", "proj"}
+"""Endings of names of attention's projections."""
 
 
 class Adapters:
@@ -55,7 +57,7 @@ class Adapters:
         if missing or not settings.targets:
             raise InputError(
                 f"training.lora.targets: no layer of the denoiser is named {missing[0] if missing else '…'}; expected "
-                f"endings of names, such as {', '.join(sorted(found & {'to_q', 'to_k', 'to_v', 'proj_in'}))}"
+                f"endings of names, such as {', '.join(sorted(found & _USUAL))}"
             )
         self.denoiser: Any = denoiser
         self.denoiser.requires_grad_(False)

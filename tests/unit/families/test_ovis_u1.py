@@ -250,6 +250,21 @@ def test_a_trained_transformer_in_the_original_checkpoint(
     assert torch.equal(found.img_in.weight, trained.img_in.weight)
 
 
+def test_adapters_from_elsewhere(pipeline: Pipeline, tmp_path: Path) -> None:
+    layer = "double_blocks.0.img_attn.qkv"
+    weight = pipeline.denoiser.state_dict()[f"{layer}.weight"]
+    random = torch.Generator().manual_seed(4)
+    down, up = torch.randn(2, weight.shape[1], generator=random), torch.randn(weight.shape[0], 2, generator=random)
+    keys = {f"transformer.{layer}.lora_A.weight": down, f"transformer.{layer}.lora_B.weight": up}
+    about = {"lora_adapter_metadata": json.dumps({"transformer.r": 2, "transformer.lora_alpha": 6})}
+    save_file(keys, tmp_path / "pytorch_lora_weights.safetensors", metadata=about)
+    model = ExternalModel(source=str(tmp_path))
+    found = external_models.load(external_models.locate(model), pipeline).state_dict()
+    torch.testing.assert_close(found[f"{layer}.weight"], weight + 3 * (up @ down), rtol=1e-5, atol=1e-5)
+    same = [name for name, x in pipeline.denoiser.state_dict().items() if torch.equal(found[name], x)]
+    assert len(same) == len(found) - 1
+
+
 def test_a_transformer_that_is_told_the_guidance(
     tiny_pipelines: ModuleType, language: dict[str, Any], tmp_path: Path
 ) -> None:

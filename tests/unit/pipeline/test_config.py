@@ -121,7 +121,8 @@ CASES: dict[str, tuple[Callable[[Config], None], str]] = {
         _set("variants", 1, "training", to={"learning_rates": 1e-3}),
         "variants[1].training.learning_rates (variant 'dmpo'): unknown key: expected one of steps, batch_size, "
         "micro_batch_size, learning_rate, scale_learning_rate, schedule, warmup_steps, optimizer, weight_decay, "
-        "max_grad_norm, empty_prompt_share, lora, ema_decay, device, precision, tf32, channels_last, compile, "
+        "max_grad_norm, empty_prompt_share, timesteps, embedded_guidance, lora, ema_decay, device, precision, tf32, "
+        "channels_last, compile, "
         "gradient_checkpointing, log_every, checkpoint_every, kept_checkpoints, keep_state, export_at, drift_every, "
         "heldout_pairs, sample_every, sample_prompts, loggers, threads; did you mean 'learning_rate'?",
     ),

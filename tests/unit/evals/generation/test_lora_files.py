@@ -378,7 +378,7 @@ def test_lora_that_a_training_here_exported(tiny_sd15: Path, tmp_path: Path) -> 
         for name, parameter in adapters.named_parameters().items():
             if "lora_B" in name:
                 parameter.normal_()
-    adapters.save(tmp_path)
+    adapters.save(tmp_path, "unet")
     own = {name: value for name, value in load_file(tmp_path / FILE).items() if "attn1.to_k" in name}
     assert len(own) > 1
     adapters.merge()

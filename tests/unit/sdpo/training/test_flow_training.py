@@ -17,10 +17,10 @@ from sdpo.bases import Base, open_described
 from sdpo.diffusion.timesteps import TimestepSettings, drawn_timesteps
 from sdpo.pairs import cache
 from sdpo.training.job import train
-from sdpo.training.lora import FILE
+from sdpo.training.lora import FILE, Adapters
 from sdpo.training.policy import Policy
 from sdpo.training.precision import Precision
-from sdpo.training.settings import TrainingSettings
+from sdpo.training.settings import LoraSettings, TrainingSettings
 
 World = tuple[dict[str, str], Path]
 Job = Callable[..., dict[str, Any]]
@@ -98,6 +98,15 @@ def test_adapters_are_read_by_the_librarys_pipeline(tiny_flow_world: World, tiny
     else:
         pipeline.load_lora_weights(tmp_path, weight_name=FILE)
     torch.testing.assert_close(predicted(base, pipeline.transformer), own, rtol=1e-4, atol=1e-5)
+
+
+def test_targets_of_adapters_that_the_transformer_does_not_have(
+    tiny_flows: dict[str, Path], tiny_pipelines: Any
+) -> None:
+    language = tiny_pipelines.ovis_u1_language()
+    base = open_described({"family": "ovis_u1", "path": str(tiny_flows["ovis_u1"]), "language": language})
+    with pytest.raises(InputError, match=r"training.lora.targets: no layer .* named to_k; .* such as proj, qkv"):
+        Adapters(base.load_denoiser(), LoraSettings(), seed=0)
 
 
 def test_sides_that_are_no_whole_tokens(tiny_flow_world: World) -> None:
