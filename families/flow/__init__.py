@@ -22,6 +22,8 @@ FAMILIES = {
     "OvisImageTransformer2DModel": "ovis_image",
 }
 """Family by class of the transformer; each has a module here with the class ``Model``."""
+NAMES = (*FAMILIES.values(), MODEL_TYPE)
+"""All families."""
 
 
 def is_flow(path: Path) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from artifacts.file_names import user_path
 from artifacts.hub import is_local
 from artifacts.validation import MISSING, Problem, unknown
-from families.flow import FAMILIES as FLOWS
+from families.flow import NAMES as FLOWS
 from pipeline.config import raw, registries
 from pipeline.config.benchmark import RESERVED_VARIANT
 from pipeline.config.raw import Raw
@@ -102,7 +102,7 @@ def _flows(data: Raw) -> Iterator[Problem]:
     """Bases of rectified flow are drawn from in one way."""
     generation = raw.block(data, "generation")
     bases = [raw.block(data, "base"), *(base for _, base in raw.listed(data, "other_bases"))]
-    if not any(base.get("family") in FLOWS.values() for base in bases):
+    if not any(base.get("family") in FLOWS for base in bases):
         return
     for key, default, expected in (("protocol", "clean", "clean"), ("scheduler", "ddim", "euler")):
         if (value := generation.get(key, default)) != expected:

@@ -186,7 +186,7 @@ def test_family_with_a_generator_of_its_own(elsewhere: Config, monkeypatch: pyte
 
 
 def test_flow_models_are_drawn_in_one_way(elsewhere: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.config.external_checks.FLOWS", {"Transformer": elsewhere["base"]["family"]})
+    monkeypatch.setattr("pipeline.config.external_checks.FLOWS", [elsewhere["base"]["family"]])
     elsewhere["models"][1]["source"] = HUB
     elsewhere["generation"] = {"protocol": "sdpo"}
     assert errors(elsewhere) == [
