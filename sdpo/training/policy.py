@@ -53,7 +53,7 @@ class Policy:
                     "copy of its own; leave training.lora out"
                 )
             self.adapters = Adapters(self.denoiser, settings.lora, seed)
-        precision.prepared(self.denoiser, settings, trains=True)
+        precision.prepared(self.denoiser, settings, trains=True, fixed=True)
         self.trained = [p for p in self.denoiser.parameters() if p.requires_grad]
         self.average = None if settings.ema_decay is None else MovingAverage(self.trained, settings.ema_decay)
 

@@ -94,8 +94,9 @@ class Precision:
             denoiser: of the policy or of the reference.
             settings: ``compile`` and, for what trains, ``gradient_checkpointing``.
             trains: whether it is the policy.
-            fixed: whether its weights never change; those that every pass would round are then kept rounded, in half
-                the memory and to the same predictions.
+            fixed: whether weights that do not train never change: all of a reference that stays, and of a policy with
+                adapters all but these. Those that every pass would round are then kept rounded, in half the memory and
+                to the same predictions.
 
         Raises:
             InputError: the denoiser has no gradient checkpointing.
@@ -121,11 +122,15 @@ class Precision:
 
 
 def _round_as_autocast_does(denoiser: torch.nn.Module) -> None:
-    """Round what autocast rounds before each product: weights and biases of linear layers and convolutions."""
+    """Round what autocast rounds before each product: weights and biases of linear layers and convolutions.
+
+    Those that train stay as they are.
+    """
     import torch
 
     for module in denoiser.modules():
-        if isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
+        frozen = not any(p.requires_grad for p in module.parameters(recurse=False))
+        if frozen and isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
             module.to(torch.bfloat16)
 
 

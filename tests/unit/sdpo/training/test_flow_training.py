@@ -174,3 +174,31 @@ def test_densities_of_timesteps(tiny_flows: dict[str, Path], tiny_sd15: Path) ->
     assert far.unique().tolist() == [999]
     with pytest.raises(InputError, match=r"training.timesteps.shift is 3, but .* predicts epsilon; .*leave it out"):
         drawn(ddpm, shift=3.0)
+
+
+def test_what_adapters_leave_alone_is_kept_as_autocast_rounds_it(tiny_flow_world: World, tiny_job: Job) -> None:
+    """To the bit the same predictions and gradients, and half of the memory."""
+    base = open_described(tiny_flow_world[0])
+    lora = {"rank": 2, "targets": ["qkv", "proj"] if tiny_flow_world[0]["family"] == "ovis_u1" else ["to_q", "to_v"]}
+    job = tiny_job(tiny_flow_world, lora=lora, precision="bfloat16")
+    settings = TrainingSettings(**job["training"])
+    computing = Precision(precision="bfloat16")
+    kept = Policy(base, settings, computing, reference_decay=1.0, seed=0)
+    exact = Policy(base, settings, Precision(), reference_decay=1.0, seed=0)
+    found = []
+    for policy in (kept, exact):
+        assert policy.adapters is not None
+        random = torch.Generator().manual_seed(5)
+        policy.adapters.load(
+            {name: 0.1 * torch.randn(p.shape, generator=random) for name, p in policy.adapters.weights().items()}
+        )
+        out = computing.predict(base, policy.denoiser, *inputs(base))
+        out.square().mean().backward()
+        found.append([out.detach(), *(p.grad for p in policy.trained)])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+    sizes = [
+        sum(p.numel() * p.element_size() for p in policy.denoiser.parameters() if not p.requires_grad)
+        for policy in (kept, exact)
+    ]
+    assert sizes[0] / sizes[1] < 0.6
+    assert {p.dtype for p in kept.trained} == {torch.float32}

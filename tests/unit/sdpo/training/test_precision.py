@@ -70,7 +70,7 @@ def test_a_reference_that_stays_is_kept_as_autocast_rounds_it(
     base = open_base(family, {"sd15": tiny_sd15, "sdxl": tiny_sdxl}[family])
     settings = TrainingSettings(**{**job()["training"], "precision": "bfloat16"})
     computing = precision.create(settings, "cpu")
-    exact, kept = (base.load_denoiser() for _ in range(2))
+    exact, kept = (base.load_denoiser().requires_grad_(False) for _ in range(2))
     computing.prepared(kept, settings, trains=False, fixed=True)
     conditions = {**base.encode_prompts(["a cat", "a dog"]), **base.image_conditions(torch.full((2, 6), 32))}
     noisy = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
