@@ -10,7 +10,9 @@ from typing import Any
 
 from artifacts import layout
 from artifacts.errors import InputError
+from artifacts.file_names import user_path
 from artifacts.plugins import nearest
+from evals.report.page import main_table_of
 from pipeline.chunks import DrawnModels, label, shard_label
 from pipeline.config import registries
 from pipeline.files import option_paths
@@ -216,7 +218,10 @@ class Plan(Specs):
             self.report_spec(),
             inputs=[*self.table_files(), *trained, *images],
             outputs=self.report_files(),
-            sources=[] if report.scorer_agreement is None else [report.scorer_agreement],
+            sources=[
+                *([] if report.scorer_agreement is None else [report.scorer_agreement]),
+                *(file for folder in report.beside if user_path(file := main_table_of(folder)).is_file()),
+            ],
         )
         yield Job(
             "track",

@@ -136,7 +136,9 @@ class Specs(Chunks):
             "prompts": block.grid.prompts,
             "seed": next(iter(self.benchmark.seeds), 0) if block.grid.seed is None else block.grid.seed,
         }
-        return self._spec("report", **self._comparison(), grid=grid, scorer_agreement=block.scorer_agreement)
+        beside = {"beside": block.beside} if block.beside else {}
+        agreement = block.scorer_agreement
+        return self._spec("report", **self._comparison(), grid=grid, scorer_agreement=agreement, **beside)
 
     def track_spec(self) -> Spec:
         """Spec of ``evals track``."""

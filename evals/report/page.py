@@ -13,6 +13,7 @@ from artifacts import layout
 from artifacts.atomic import write_bytes, write_text
 from artifacts.contracts import read_table
 from artifacts.errors import InputError
+from artifacts.file_names import user_path
 from evals.report.curves import drift_groups
 from evals.report.figures import Drawing, draw_drift, draw_guidance, draw_noise, draw_win_rates
 from evals.report.grids import Grid, data_uri, draw_grid, read_grid
@@ -49,6 +50,7 @@ def write_report(
     comparison: Comparison,
     *,
     grid: GridSettings,
+    beside: Sequence[str] = (),
     scorer_agreement: Path | None = None,
     guidance_scale: float | None = None,
 ) -> Path:
@@ -61,6 +63,7 @@ def write_report(
     Args:
         comparison: what is compared with what; its tables must have been written.
         grid: what the image grid shows.
+        beside: result folders of other benchmarks, whose main tables are shown too.
         scorer_agreement: JSON ``{"scorers": {name: {"agreement", "pairs", "ci_low", "ci_high"}}}``: the share of
             held-out pairs, 0 to 1, in which the scorer agrees with the oracle; the interval may be left out.
         guidance_scale: of the images of prompt sets without settings of their own; with it, and with sets that show
@@ -102,6 +105,7 @@ def write_report(
                 for variant, found in trainings(comparison).items()
             ],
             "main_table": _main_table(root / "tables" / "main.html"),
+            "beside": {folder: _beside(folder) for folder in beside},
             "blocks": _blocks(comparison, results, compared),
             "prompt_sets": (POOLED, *comparison.prompt_sets) if len(comparison.prompt_sets) > 1 else (POOLED,),
             "pooled": POOLED,
@@ -148,9 +152,10 @@ def _render(content: Mapping[str, Any]) -> str:
     environment.filters["breakable"] = _breakable
     template = environment.from_string((resources / "page.html.j2").read_text(encoding="utf-8"))
     style = Markup((resources / "page.css").read_text(encoding="utf-8"))
-    # The one fragment that comes with its own markup: the tables stage escapes it.
+    # The fragments that come with their own markup: the tables stage escapes them.
     fragment = Markup(content["main_table"])
-    return template.render({**content, "style": style, "main_table": fragment}) + "\n"
+    beside = {folder: text and Markup(text) for folder, text in content["beside"].items()}
+    return template.render({**content, "style": style, "main_table": fragment, "beside": beside}) + "\n"
 
 
 def _breakable(name: str) -> Markup:
@@ -203,6 +208,17 @@ def _grid_images(grid: Grid) -> list[dict[str, Any]]:
             images.append({"prompt": tile.prompt, "uri": uri, "width": width, "height": height})
         rows.append({"label": row.label, "images": images})
     return rows
+
+
+def main_table_of(folder: str) -> str:
+    """The main table of a benchmark by its result folder."""
+    return (Path(folder) / "tables" / "main.html").as_posix()
+
+
+def _beside(folder: str) -> str | None:
+    """The main table of another benchmark; ``None`` where it has none yet."""
+    path = user_path(main_table_of(folder))
+    return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
 def _main_table(path: Path) -> str:

@@ -20,6 +20,7 @@ class ReportSpec(ComparisonSpec):
     """The job description of ``evals report``."""
 
     grid: GridSettings = Field(description="The image grid.")
+    beside: list[str] = Field(default=[], description="Folders of benchmarks whose main tables are shown too.")
     scorer_agreement: str | None = Field(
         default=None, description="JSON file that says how often each scorer agrees with an oracle."
     )

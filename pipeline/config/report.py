@@ -19,6 +19,11 @@ class Report(Block):
     """What the page shows beside tables and curves."""
 
     grid: Grid = Field(default_factory=Grid, description="The image grid.")
+    beside: list[str] = Field(
+        default=[],
+        description="Result folders of other benchmarks, such as `results/miniature`, whose main table the page shows "
+        "below this one's; one that has none yet is named.",
+    )
     scorer_agreement: str | None = Field(
         default=None, description="JSON file that says how often each scorer agrees with an oracle."
     )

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from artifacts import layout
-from artifacts.atomic import write_json
+from artifacts.atomic import write_json, write_text
 from artifacts.contracts import CONTRACTS, read_table, write_table
 from artifacts.errors import InputError
 from evals.report import write_report
@@ -110,6 +110,15 @@ def test_page_shows_the_numbers_of_the_tables(page: str, tiny_benchmark: Compari
     assert "1 min 05 s" in texts
     assert "0123456789ab with uncommitted changes" in texts
     assert "cores 2, machine x86_64, system Linux" in texts
+
+
+def test_tables_of_other_benchmarks_stand_below(tiny_benchmark: Comparison, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    write_text(other / "tables/main.html", "<table><caption>flow table</caption></table>\n")
+    page = page_of(tiny_benchmark, beside=[str(other), "results/<none>"])
+    assert page.index("Beside it: ") > page.index('id="scores"')
+    assert "<caption>flow table</caption>" in page
+    assert "results/&lt;none&gt; has no tables yet; run its config first." in page
 
 
 def test_provenance_names_what_made_the_scores(tiny_benchmark: Comparison) -> None:
