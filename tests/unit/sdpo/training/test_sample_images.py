@@ -97,7 +97,7 @@ def test_decoding_is_the_inverse_of_the_latents_scale(tiny_sd15_world: World) ->
     base: Any = open_described(tiny_sd15_world[0])
     latents = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        decoded = base._vae.decode(latents / 0.18215).sample
+        decoded = base.autoencoder.module.decode(latents / 0.18215).sample
     expected = ((decoded.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
     found = np.stack([np.asarray(image) for image in base.decode_latents(latents)])
     assert np.abs(found.astype(int) - expected.astype(int)).max() <= 1
