@@ -27,6 +27,8 @@ def outcome(job: dict[str, Any], variant: str = "variant") -> tuple[dict[str, st
     weights = {p.relative_to(folder).as_posix(): file_sha256(p) for p in folder.rglob("*.safetensors")}
     assert weights
     log = pd.read_parquet(folder / "training.parquet").drop(columns=MEASURED)
+    # Shares of noise without a pair are empty, and NaN is not itself.
+    log = log.astype(object).where(log.notna(), None)
     return weights, log.values.tolist(), pd.read_parquet(folder / "drift.parquet").values.tolist()
 
 
