@@ -157,9 +157,12 @@ def _guidance_figure(panels: Sequence[Panel], theme: Theme) -> Figure:
     for panel in panels:
         axes = grid[rows.index(panel.scorer)][columns.index(panel.prompt_set)]
         axes.set_axis_on()
-        styles = _line_styles([safeguard for _, safeguard, _ in panel.lines], theme)
-        for (variant, _, curve), (colour, dash) in zip(panel.lines, styles, strict=True):
-            _curve(axes, curve, colour, dash, variant)
+        trained = [line for line in panel.lines if line.trained]
+        for line in panel.lines:
+            if not line.trained:
+                _curve(axes, line.curve, theme.ink, ":", line.variant)
+        for line, (colour, dash) in zip(trained, _line_styles([x.safeguard for x in trained], theme), strict=True):
+            _curve(axes, line.curve, colour, dash, line.variant)
         axes.set_ylabel(panel.scorer, fontsize=8.5)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color=theme.muted, linewidth=0.5, alpha=0.6)
@@ -174,11 +177,15 @@ def _guidance_figure(panels: Sequence[Panel], theme: Theme) -> Figure:
 
 
 def _line_styles(safeguards: Sequence[bool], theme: Theme) -> Iterator[tuple[str, str]]:
-    """Colour and dash of each line: safeguarded ones solid and cool, the others dashed and warm."""
+    """Colour and dash of each line: safeguarded ones solid and cool, the others dashed and warm.
+
+    Once the colours are used up, the dashes are others.
+    """
     seen = {True: 0, False: 0}
     for safeguard in safeguards:
-        palette = theme.safeguarded if safeguard else theme.plain
-        yield palette[seen[safeguard] % len(palette)], "-" if safeguard else "--"
+        palette, dashes = (theme.safeguarded, ("-", "-.")) if safeguard else (theme.plain, ("--", ":"))
+        turn, place = divmod(seen[safeguard], len(palette))
+        yield palette[place], dashes[turn % len(dashes)]
         seen[safeguard] += 1
 
 

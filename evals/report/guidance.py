@@ -16,18 +16,28 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class GuidanceLine:
+    """Mean score of one variant by guidance scale, over seeds where it was trained."""
+
+    variant: str
+    safeguard: bool
+    trained: bool
+    curve: Curve
+
+
+@dataclass(frozen=True)
 class Panel:
     """Mean score of each variant by guidance scale.
 
     Attributes:
         prompt_set: whose prompts were drawn.
         scorer: that rated them.
-        lines: variant, whether it is safeguarded, its curve over seeds.
+        lines: in the order of the main table.
     """
 
     prompt_set: str
     scorer: str
-    lines: tuple[tuple[str, bool, Curve], ...]
+    lines: tuple[GuidanceLine, ...]
 
 
 def guidance_panels(comparison: Comparison, scores: Sequence[ScoreRow], guidance_scale: float) -> tuple[Panel, ...]:
@@ -60,6 +70,7 @@ def guidance_panels(comparison: Comparison, scores: Sequence[ScoreRow], guidance
                     tuple((scale, means[variant, seed, name, scorer]) for name, scale in sets.items())
                     for seed in seeds[variant]
                 ]
-                lines.append((variant, comparison.of_variant(variant)[0].safeguard, over_seeds(of_seeds)))
+                first = comparison.of_variant(variant)[0]
+                lines.append(GuidanceLine(variant, first.safeguard, first.trained, over_seeds(of_seeds)))
             panels.append(Panel(shown, scorer, tuple(lines)))
     return tuple(panels)

@@ -877,7 +877,8 @@ def test_prompt_sets_that_are_drawn_apart_are_never_pooled(tmp_path: Path) -> No
     assert "seen-g1 (the prompts of seen): guidance" in (tmp_path / "tables/main.md").read_text()
     panels = guidance_panels(comparison, read_rows(tmp_path / "tables/scores.csv", ScoreRow), 4.0)
     assert [(panel.prompt_set, panel.scorer) for panel in panels] == [("seen", "pickscore"), ("seen", "oracle")]
-    base, trained = (curve for _, _, curve in panels[1].lines)
+    base, trained = (line.curve for line in panels[1].lines)
+    assert [(line.variant, line.trained) for line in panels[1].lines] == [("base", False), ("dmpo", True)]
     assert (base.steps, trained.steps) == ((1.0, 4.0), (1.0, 4.0))
     assert trained.mean == pytest.approx((50.25, 1.25))
     assert base.mean == pytest.approx((0.25, 0.25))
