@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from worlds.miniature import base_training, tokenizer
+from worlds.miniature import base_training, denoiser_training, tokenizer
 from worlds.miniature.base_training import BaseModules, BaseRecipe, train_autoencoder, train_base
 from worlds.miniature.rendering import faulty, render
 from worlds.miniature.scenes import random_scene, training_scene
@@ -58,7 +58,7 @@ def test_brief_training_reconstructs_far_better_than_none(brief: BaseModules) ->
 def test_brief_training_predicts_the_noise(brief: BaseModules) -> None:
     rng = np.random.default_rng(101)
     scenes = [training_scene(rng) for _ in range(64)]
-    latents = base_training.encode(brief.vae, faulty(scenes, rng, contradiction=0.3, degradation=0.3))
+    latents = denoiser_training.encode(brief.vae, faulty(scenes, rng, contradiction=0.3, degradation=0.3))
     captions = [scene.caption for scene in scenes]
     # Predicting zero has an error of one.
     assert noise_error(untrained(), latents, captions) > 0.95
@@ -68,7 +68,7 @@ def test_brief_training_predicts_the_noise(brief: BaseModules) -> None:
 @pytest.mark.slow
 def test_latents_have_unit_variance(brief: BaseModules) -> None:
     rng = np.random.default_rng(102)
-    latents = base_training.encode(brief.vae, render([random_scene(rng) for _ in range(300)], rng))
+    latents = denoiser_training.encode(brief.vae, render([random_scene(rng) for _ in range(300)], rng))
     assert latents.shape == (300, 4, 8, 8)
     assert 0.8 < float(latents.std()) < 1.25
     assert brief.vae.config.scaling_factor != 1
