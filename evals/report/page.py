@@ -89,11 +89,17 @@ def write_report(
     panels = () if guidance_scale is None else guidance_panels(comparison, results.scores, guidance_scale)
     guidance = draw_guidance(panels) if panels else None
     contact_sheet = draw_grid(image_grid)
+    counts = _prompt_counts(comparison)
     page = _render(
         {
             "comparison": comparison,
             "confidence": percent(comparison.statistics.confidence),
-            "prompt_counts": _prompt_counts(comparison),
+            "prompt_counts": counts,
+            # Those that a set shows of another are the same.
+            "prompts": sum(n for name, n in counts.items() if name not in comparison.shown),
+            "over_sets": f"pooled over {', '.join(comparison.pooled)}"
+            if comparison.apart
+            else "all prompt sets pooled",
             "seed_counts": _seed_counts(comparison),
             "over": over_all(results.differences),
             "seeds": {row.n_seeds > 1 for row in results.differences},
@@ -226,6 +232,11 @@ def _main_table(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; run snakemake to make it") from error
+
+
+def _over_sets(comparison: Comparison) -> str:
+    """What the pooled rows are over."""
+    return f"pooled over {', '.join(comparison.pooled)}" if comparison.apart else "all prompt sets pooled"
 
 
 def _prompt_counts(comparison: Comparison) -> dict[str, int]:

@@ -121,6 +121,11 @@ class Comparison:
         """Prompt sets that the pooled rows are over: those that are drawn as the benchmark says."""
         return tuple(name for name in self.prompt_sets if name not in self.apart)
 
+    @property
+    def shown(self) -> frozenset[str]:
+        """Prompt sets that have another's prompts."""
+        return frozenset(name for name, own in self.apart.items() if own.shows)
+
     def raters(self, prompt_set: str) -> tuple[str, ...]:
         """Scorers that rate a prompt set, in table order."""
         return tuple(name for name in self.scorers if prompt_set in self.sets_of(name))

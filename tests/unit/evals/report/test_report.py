@@ -20,6 +20,7 @@ from artifacts import layout
 from artifacts.atomic import write_json, write_text
 from artifacts.contracts import CONTRACTS, read_table, write_table
 from artifacts.errors import InputError
+from evals.generation.settings import DrawnApart
 from evals.report import write_report
 from evals.report.curves import drift_groups, noise_series, over_seeds, windowed
 from evals.report.figures import draw_drift, draw_noise, draw_win_rates
@@ -30,7 +31,7 @@ from evals.report.settings import GridSettings
 from evals.report.sources import duration, provenance_file
 from evals.report.summary import Verdict, compared_scores, drift_summaries, signed, verdict
 from evals.tables import write_tables
-from evals.tables.comparison import Comparison
+from evals.tables.comparison import ApartSet, Comparison
 from evals.tables.numbers import deciding, decimals, p_value
 from evals.tables.rows import DifferenceRow, DriftRow, ScoreRow, WinRateRow, read_rows
 from evals.tables.trainings import trainings
@@ -119,6 +120,16 @@ def test_tables_of_other_benchmarks_stand_below(tiny_benchmark: Comparison, tmp_
     assert page.index("Beside it: ") > page.index('id="scores"')
     assert "<caption>flow table</caption>" in page
     assert "results/&lt;none&gt; has no tables yet; run its config first." in page
+
+
+def test_sets_that_are_drawn_apart_are_neither_pooled_nor_counted_twice(tiny_benchmark: Comparison) -> None:
+    apart = {"held-out": ApartSet(shows="seen", generation=DrawnApart(guidance_scale=1.0))}
+    found = replace(tiny_benchmark, apart=apart)
+    write_tables(found)
+    page = page_of(found, guidance_scale=4.0)
+    assert "5 models of 3 variants on the same\n3 prompts" in page
+    assert "Pooled over seen" in page
+    assert "ll prompt sets pooled" not in page
 
 
 def test_provenance_names_what_made_the_scores(tiny_benchmark: Comparison) -> None:
