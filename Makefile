@@ -50,7 +50,7 @@ test: lint ## check the code and run all tests
 	@$(PYTEST)
 
 # Losses, λ, noising, bases, samplers and scorers: what is computed, without what trains, draws or starts processes.
-NUMERIC := tests/parity $(addprefix tests/unit/sdpo/,test_safeguard.py objectives training/test_gradients.py \
+NUMERIC := tests/parity tests/unit/families $(addprefix tests/unit/sdpo/,test_safeguard.py objectives training/test_gradients.py \
 	diffusion bases/test_diffusers_bases.py) $(addprefix tests/unit/evals/,generation/test_sampling.py \
 	generation/test_stable_diffusion.py scoring/test_seen_images.py tables/test_statistics.py \
 	$(addprefix scorers/test_,aesthetic.py imagereward.py open_clip.py pickscore.py))
