@@ -10,6 +10,8 @@ from typing import Any
 from artifacts import layout
 from artifacts.file_names import user_path
 from artifacts.hub import is_local
+from evals.report.guidance import guided
+from evals.tables.comparison import ApartSet
 from families.diffusers_folder import denoiser_folder
 from pipeline.config import Benchmark, registries
 from pipeline.config.base import Base
@@ -91,17 +93,20 @@ class Files:
         files = ["report/index.html", *(f"figures/{name}" for name in figures)]
         return [(self.root / name).as_posix() for name in files]
 
+    @property
+    def apart(self) -> dict[str, ApartSet]:
+        """Prompt sets that are drawn under settings of their own."""
+        return {
+            name: ApartSet(shows=block.shows, generation=block.generation)
+            for name, block in self.benchmark.prompt_sets.items()
+            if block.generation is not None
+        }
+
     def _guidance_varies(self) -> bool:
-        """Whether the report has curves by guidance, see :func:`evals.report.guidance.guidance_panels`."""
-        judged = {n for n in self.benchmark.scorers if getattr(registries.scorer(n), "JUDGES", True)}
-        for name, block in self.benchmark.prompt_sets.items():
-            own = {} if block.generation is None else block.generation.model_dump(exclude_none=True)
-            if block.shows and set(own) == {"guidance_scale"}:
-                rated = {s: self.benchmark.scorers[s].prompt_sets for s in judged}
-                both = [s for s, sets in rated.items() if sets is None or {name, block.shows} <= set(sets)]
-                if both and self.benchmark.prompt_sets[block.shows].generation is None:
-                    return True
-        return False
+        """Whether the report has curves by guidance."""
+        sets = tuple(self.benchmark.prompt_sets)
+        judges = {n: b for n, b in self.benchmark.scorers.items() if getattr(registries.scorer(n), "JUDGES", True)}
+        return bool(guided(self.apart, {name: block.prompt_sets or sets for name, block in judges.items()}))
 
     def tracking_marker(self) -> str:
         """Written when a benchmark has been imported into the store that all benchmarks share, and deleted with it."""

@@ -93,9 +93,8 @@ class Specs(Chunks):
 
     def _apart(self, prompt_sets: Sequence[str]) -> Spec:
         """Settings of the prompt sets that are not drawn as the others."""
-        blocks = {name: self.benchmark.prompt_sets[name].generation for name in prompt_sets}
-        settings = self.benchmark.generation
-        return {name: own.of(settings).model_dump() for name, own in blocks.items() if own is not None}
+        apart, settings = self.apart, self.benchmark.generation
+        return {name: apart[name].generation.of(settings).model_dump() for name in prompt_sets if name in apart}
 
     def collect_spec(self, models: Sequence[str], prompt_sets: Sequence[str]) -> Spec:
         """Spec of ``evals collect``, which puts together the images that several jobs have drawn."""
@@ -241,11 +240,7 @@ class Specs(Chunks):
         lower = [name for name in self.benchmark.scorers if getattr(registries.scorer(name), "LOWER_IS_BETTER", False)]
         describing = [name for name in self.benchmark.scorers if not getattr(registries.scorer(name), "JUDGES", True)]
         rated = self.limits(self.benchmark.scorers, list(self.benchmark.prompt_sets))
-        apart = {
-            name: {"shows": block.shows, "generation": block.generation.model_dump(exclude_none=True)}
-            for name, block in self.benchmark.prompt_sets.items()
-            if block.generation is not None
-        }
+        apart = {name: own.model_dump(exclude_none=True) for name, own in self.apart.items()}
         return {
             **({"rated": rated} if rated else {}),
             **({"lower_is_better": lower} if lower else {}),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,8 +11,10 @@ from evals.tables.main_table import row_order
 from evals.tables.rows import POOLED
 
 if TYPE_CHECKING:
-    from evals.tables.comparison import Comparison
+    from evals.tables.comparison import ApartSet, Comparison
     from evals.tables.rows import ScoreRow
+
+_FACTOR = "guidance_scale"
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,29 @@ class Panel:
     lines: tuple[GuidanceLine, ...]
 
 
+def guided(
+    apart: Mapping[str, ApartSet], rated: Mapping[str, Collection[str]]
+) -> dict[tuple[str, str], tuple[str, ...]]:
+    """Prompt sets of each curve, by the set whose prompts they have and by scorer.
+
+    One factor at a time: a set that differs in more than the guidance is no point of a curve.
+
+    Args:
+        apart: prompt sets that are drawn under settings of their own.
+        rated: prompt sets that each judging scorer rates.
+    """
+    groups: dict[str, list[str]] = {}
+    for name, own in apart.items():
+        if own.shows and own.shows not in apart and set(own.generation.model_dump(exclude_none=True)) == {_FACTOR}:
+            groups.setdefault(own.shows, [own.shows]).append(name)
+    return {
+        (shown, scorer): tuple(sets)
+        for shown, sets in groups.items()
+        for scorer, known in rated.items()
+        if set(sets) <= set(known)
+    }
+
+
 def guidance_panels(comparison: Comparison, scores: Sequence[ScoreRow], guidance_scale: float) -> tuple[Panel, ...]:
     """A panel for each judging scorer and each prompt set that is drawn under two guidance scales at least.
 
@@ -48,29 +73,25 @@ def guidance_panels(comparison: Comparison, scores: Sequence[ScoreRow], guidance
         scores: rows of ``scores.csv``.
         guidance_scale: of the prompt sets without settings of their own.
     """
-    drawn: dict[str, dict[str, float]] = {name: {name: guidance_scale} for name in comparison.pooled}
-    for name, own in comparison.apart.items():
-        # One factor at a time: a set that differs in more is no point of this curve.
-        if own.shows in drawn and set(own.generation.model_dump(exclude_none=True)) == {"guidance_scale"}:
-            drawn[own.shows][name] = float(own.generation.guidance_scale or 0.0)
+    own = {name: apart.generation.guidance_scale for name, apart in comparison.apart.items()}
+    scales = {name: guidance_scale if (x := own.get(name)) is None else x for name in comparison.prompt_sets}
+    rated = {scorer: comparison.sets_of(scorer) for scorer in comparison.judges}
     means = {(r.variant, r.seed, r.prompt_set, r.scorer): r.mean for r in scores if r.seed != POOLED}
     seeds: dict[str, dict[str, None]] = {}
     for variant, seed, _, _ in means:
         seeds.setdefault(variant, {})[seed] = None
     panels = []
-    for shown, sets in drawn.items():
-        if len(sets) < 2:
-            continue
-        for scorer in comparison.judges:
-            if any(scorer not in comparison.raters(name) for name in sets):
-                continue
-            lines = []
-            for variant in row_order(comparison):
-                of_seeds = [
-                    tuple((scale, means[variant, seed, name, scorer]) for name, scale in sets.items())
-                    for seed in seeds[variant]
-                ]
-                first = comparison.of_variant(variant)[0]
-                lines.append(GuidanceLine(variant, first.safeguard, first.trained, over_seeds(of_seeds)))
-            panels.append(Panel(shown, scorer, tuple(lines)))
+    for (shown, scorer), sets in guided(comparison.apart, rated).items():
+        lines = []
+        for variant in row_order(comparison):
+            of_seeds = [
+                tuple(
+                    (float(scales.get(name, guidance_scale) or 0.0), means[variant, seed, name, scorer])
+                    for name in sets
+                )
+                for seed in seeds[variant]
+            ]
+            first = comparison.of_variant(variant)[0]
+            lines.append(GuidanceLine(variant, first.safeguard, first.trained, over_seeds(of_seeds)))
+        panels.append(Panel(shown, scorer, tuple(lines)))
     return tuple(panels)

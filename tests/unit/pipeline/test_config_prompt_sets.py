@@ -60,6 +60,14 @@ def test_sets_that_show_anothers_prompts_under_other_settings(config: dict[str, 
     assert comparison.pooled == ("seen", "own")
     assert Comparison.to_spec(comparison)["apart"]["seen-g1"]["shows"] == "seen"
     assert any(file.endswith("figures/guidance.png") for file in plan.report_files())
+    # A curve is of the sets that one scorer rates, all of them.
+    config["prompt_sets"]["seen-g3"] = {"shows": "seen", "generation": {"guidance_scale": 3.0}}
+    config["scorers"]["oracle"]["prompt_sets"] = ["seen", "own", "seen-g1", "seen-g2"]
+    config["scorers"]["pickscore"]["prompt_sets"] = ["seen", "own", "seen-g3"]
+    assert not any("guidance" in file for file in Plan(validate(config, check_files=False)).report_files())
+    for name in ("oracle", "pickscore"):
+        del config["scorers"][name]["prompt_sets"]
+    del config["prompt_sets"]["seen-g3"]
     # Another number of steps is another factor.
     del config["prompt_sets"]["seen-g1"]
     assert not any("guidance" in file for file in Plan(validate(config, check_files=False)).report_files())
