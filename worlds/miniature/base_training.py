@@ -8,7 +8,6 @@ preference training finds something to align. The noise schedule ends in nearly 
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +15,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from artifacts.atomic import write_json
 from families.parts import load_part
 from worlds.miniature import tokenizer as world_tokenizer
-from worlds.miniature.denoiser_training import DenoiserRecipe, captioned_latents, fit, shuffled_batches, to_tensor
+from worlds.miniature.denoiser_training import (
+    TEXT_WIDTH,
+    DenoiserRecipe,
+    captioned_latents,
+    clip_config,
+    fit,
+    save_half,
+    shuffled_batches,
+    to_tensor,
+)
 from worlds.miniature.rendering import IMAGE_SIZE_PX, degrade, render
 from worlds.miniature.scenes import random_scene
 
@@ -27,7 +34,6 @@ if TYPE_CHECKING:
     import torch
     from transformers import CLIPTextModel, CLIPTokenizer
 
-TEXT_WIDTH = 64
 LATENT_NOISE = 0.05
 
 
@@ -67,7 +73,6 @@ class BaseModules:
 
     def save(self, folder: Path) -> None:
         """Write the parts as half-precision safetensors in the layout of ``StableDiffusionPipeline``."""
-        import torch
         from diffusers import StableDiffusionPipeline
 
         pipeline: Any = StableDiffusionPipeline(
@@ -80,13 +85,7 @@ class BaseModules:
             feature_extractor=None,
             requires_safety_checker=False,
         )
-        pipeline.to(dtype=torch.float16).save_pretrained(folder)
-        pipeline.to(dtype=torch.float32)
-        for part in ("unet", "vae"):
-            # Where a part was once loaded from says nothing about it, and names a folder of one machine.
-            config = json.loads((folder / part / "config.json").read_text(encoding="utf-8"))
-            config.pop("_name_or_path", None)
-            write_json(folder / part / "config.json", config)
+        save_half(pipeline, folder, ("unet", "vae"))
 
 
 def build_autoencoder() -> Any:
@@ -104,22 +103,9 @@ def build_autoencoder() -> Any:
 
 def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     """0.12 M parameters; two layers of width 64."""
-    from transformers import CLIPTextConfig, CLIPTextModel
+    from transformers import CLIPTextModel
 
-    return CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=TEXT_WIDTH,
-            intermediate_size=4 * TEXT_WIDTH,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            max_position_embeddings=world_tokenizer.CONTEXT_LENGTH,
-            projection_dim=TEXT_WIDTH,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
+    return CLIPTextModel(clip_config(tokenizer))
 
 
 def build_unet() -> Any:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from artifacts.atomic import write_json
 from artifacts.progress import progress
 from worlds.miniature.rendering import Pixels, faulty
 from worlds.miniature.scenes import training_scene
+from worlds.miniature.tokenizer import CONTEXT_LENGTH
 
 if TYPE_CHECKING:
     import torch
+
+
+TEXT_WIDTH = 64
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,41 @@ class CaptionedLatents:
     latents: torch.Tensor
     captions: list[str]
     rng: np.random.Generator
+
+
+def clip_config(tokenizer: Any) -> Any:
+    """A CLIP text encoder of two layers of width 64."""
+    from transformers import CLIPTextConfig
+
+    return CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=TEXT_WIDTH,
+        intermediate_size=4 * TEXT_WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=CONTEXT_LENGTH,
+        projection_dim=TEXT_WIDTH,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def save_half(pipeline: Any, folder: Path, parts: Sequence[str]) -> None:
+    """Write a pipeline of diffusers as half-precision safetensors; its modules stay in single.
+
+    Args:
+        parts: those whose configuration says where they were once loaded from, which is nothing about them, and names
+            a folder of one machine: it is taken out.
+    """
+    import torch
+
+    pipeline.to(dtype=torch.float16).save_pretrained(folder)
+    pipeline.to(dtype=torch.float32)
+    for part in parts:
+        config = json.loads((folder / part / "config.json").read_text(encoding="utf-8"))
+        config.pop("_name_or_path", None)
+        write_json(folder / part / "config.json", config)
 
 
 def to_tensor(pictures: Pixels) -> torch.Tensor:

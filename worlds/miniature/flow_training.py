@@ -6,24 +6,28 @@ encoders it has the first CLIP and T5, both trained with the transformer; the se
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from artifacts.atomic import write_json
 from families.parts import load_part
 from worlds.miniature import tokenizer as world_tokenizer
-from worlds.miniature.denoiser_training import DenoiserRecipe, captioned_latents, fit
+from worlds.miniature.denoiser_training import (
+    TEXT_WIDTH,
+    DenoiserRecipe,
+    captioned_latents,
+    clip_config,
+    fit,
+    save_half,
+)
 from worlds.miniature.rendering import IMAGE_SIZE_PX
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-TEXT_WIDTH = 64
 HEADS, HEAD_WIDTH, LAYERS = 6, 16, 4
 
 
@@ -51,38 +55,18 @@ class FlowModules:
 
     def save(self, folder: Path) -> None:
         """Write the parts as half-precision safetensors in the layout of ``StableDiffusion3Pipeline``."""
-        import torch
         from diffusers import StableDiffusion3Pipeline
 
         parts = {name: getattr(self, name) for name in self.__dataclass_fields__}
         pipeline: Any = StableDiffusion3Pipeline(text_encoder_2=None, tokenizer_2=None, **parts)
-        pipeline.to(dtype=torch.float16).save_pretrained(folder)
-        pipeline.to(dtype=torch.float32)
-        for part in ("transformer", "vae"):
-            # Where a part was once loaded from says nothing about it, and names a folder of one machine.
-            config = json.loads((folder / part / "config.json").read_text(encoding="utf-8"))
-            config.pop("_name_or_path", None)
-            write_json(folder / part / "config.json", config)
+        save_half(pipeline, folder, ("transformer", "vae"))
 
 
 def build_text_encoder(tokenizer: Any) -> Any:
     """0.14 M parameters; two layers, whose output before the last goes to the transformer."""
-    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+    from transformers import CLIPTextModelWithProjection
 
-    return CLIPTextModelWithProjection(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=TEXT_WIDTH,
-            intermediate_size=4 * TEXT_WIDTH,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            max_position_embeddings=world_tokenizer.CONTEXT_LENGTH,
-            projection_dim=TEXT_WIDTH,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
+    return CLIPTextModelWithProjection(clip_config(tokenizer))
 
 
 def build_t5(tokenizer: Any) -> Any:

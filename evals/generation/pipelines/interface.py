@@ -69,6 +69,8 @@ class Pipeline(ABC):
         self.folder = DiffusersFolder(self.path, ())
         own = self.path / "vae" if vae is None else autoencoder_folder(self.path, Path(vae))
         self.autoencoder = Autoencoder(own, device=self.device)
+        # What its configuration says of sizes counts, whatever takes its place.
+        self._own_autoencoder = Autoencoder(self.path / "vae") if vae else self.autoencoder
         self.index = self._read_index()
         self._check()
         self.image_size = self._checked_size(size)
@@ -247,11 +249,11 @@ class Pipeline(ABC):
     @property
     def vae_config(self) -> dict[str, Any]:
         """Content of the own autoencoder's ``config.json``; a separate one has the same latents."""
-        return self.folder.config("vae")
+        return self._own_autoencoder.config
 
     @property
     def _pixels_a_latent(self) -> int:
-        return Autoencoder(self.path / "vae").pixels_a_latent
+        return self._own_autoencoder.pixels_a_latent
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
