@@ -11,6 +11,8 @@ from artifacts.validation import DIGEST_PATTERN, known
 
 PROTOCOLS = ("clean", "sdpo")
 SCHEDULERS = ("ddim", "euler", "dpm_solver")
+OF_FLOWS = {"protocol": "clean", "scheduler": "euler"}
+"""The only way in which flow models are drawn."""
 
 
 class SamplingSettings(Block):

@@ -9,6 +9,7 @@ from typing import Any
 from artifacts.file_names import user_path
 from artifacts.hub import is_local
 from artifacts.validation import MISSING, Problem, unknown
+from evals.generation.settings import OF_FLOWS, SamplingSettings
 from families.flow import NAMES as FLOWS
 from pipeline.config import raw, registries
 from pipeline.config.benchmark import RESERVED_VARIANT
@@ -104,8 +105,8 @@ def _flows(data: Raw) -> Iterator[Problem]:
     bases = [raw.block(data, "base"), *(base for _, base in raw.listed(data, "other_bases"))]
     if not any(base.get("family") in FLOWS for base in bases):
         return
-    for key, default, expected in (("protocol", "clean", "clean"), ("scheduler", "ddim", "euler")):
-        if (value := generation.get(key, default)) != expected:
+    for key, expected in OF_FLOWS.items():
+        if (value := generation.get(key, SamplingSettings.model_fields[key].default)) != expected:
             yield Problem(("generation", key), value, f"no flow model is drawn with it; expected {expected}")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from artifacts.errors import InputError
 from evals.generation.pipelines.interface import Pipeline
+from evals.generation.settings import OF_FLOWS
 from families.conditions import Conditions
 from families.flow import open_flow
 from families.flow.diffusers_model import DiffusersFlowModel
@@ -129,11 +130,8 @@ class Flow(Pipeline):
         Raises:
             InputError: settings that are none of a flow, or a guidance that the model does not know.
         """
-        for key, value, expected in (
-            ("protocol", settings.protocol, "clean"),
-            ("scheduler", settings.scheduler, "euler"),
-        ):
-            if value != expected:
+        for key, expected in OF_FLOWS.items():
+            if (value := getattr(settings, key)) != expected:
                 raise InputError(f"generation.{key} is {value}, which no flow model is drawn with; expected {expected}")
         if not self.model.knows_guidance and settings.guidance_scale != 1:
             raise InputError(
