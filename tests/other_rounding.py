@@ -89,9 +89,10 @@ def moved(values: torch.Tensor) -> torch.Tensor:
 
     Whole numbers stay: sums of them are exact everywhere. So do shorter floats, which are rounded from float32 sums.
     """
-    if values.dtype not in (torch.float32, torch.float64) or values.numel() == 0:
+    if values.dtype not in (torch.float32, torch.float64) or values.numel() == 0 or values.is_meta:
         return values
-    places = torch.arange(values.numel(), dtype=torch.int64)
+    # Where they are, also while a library makes a model whose tensors are on another device until they are loaded.
+    places = torch.arange(values.numel(), dtype=torch.int64, device=values.device)
     # Knuth's multiplier spreads neighbouring places over all residues. The last side is that of the matrix which a
     # layer makes of its input.
     last = values.shape[-1] if values.ndim else 1

