@@ -17,6 +17,8 @@ loser instead::
 
     λ = clip(μ · Σ r_w·r_l / Σ r_l², 0, 1)
 
+A factor that does not hang on the residuals, λ = 1 − μ (``fixed``), bounds nothing; it shows what adapting λ is worth.
+
 The bound holds to first order for plain gradient descent. Preconditioned optimisers, gradient clipping and
 finite steps break it, so winner drift is to be measured, not assumed; ``sdpo audit`` measures it step by step.
 """
@@ -67,7 +69,7 @@ def safe_scale(
         winner_residual: prediction − target of the winners, (B, ...), any floating dtype; magnitudes between 1e-150
             and 1e150.
         loser_residual: the same of the losers, of the same shape.
-        mu: slack μ in [0, 1]; for ``ovis`` the loser's strength.
+        mu: slack μ in [0, 1]; for ``ovis`` the loser's strength; for ``fixed`` 1 − λ.
         granularity: ``microbatch`` for one λ over all pairs, ``sample`` for one a pair, a number for one over each so
             many consecutive pairs, ``global`` for one over all pairs of all processes of ``group``; sums over several
             micro-batches go to :func:`scale_of_sums`.
@@ -75,7 +77,7 @@ def safe_scale(
         loser_weight: a_l ≥ 0, (B,); ones by default.
         max_scale: upper end of the range of λ, and its value where the residuals do not agree; finite, ≥ 0.
         min_scale: lower end of the range, in [0, max_scale].
-        formula: ``sdpo`` or ``ovis``.
+        formula: ``sdpo``, ``ovis`` or ``fixed``.
         added_epsilon: added to the denominator as the published code adds 1e-9, that is to ``Σ g·g`` of the gradients
             ``g = 2r/N`` of an error averaged over all N values of the pairs that share λ.
         group: processes that share λ under ``global``; all by default. Not used otherwise.
@@ -156,6 +158,8 @@ def scale_of_sums(
     _one_of("formula", formula, Formula)
     # What is added to Σ g·g, g = 2r/N, counts N²/4 as much beside Σ r·r.
     epsilon = added_epsilon * sums.values.square() / 4.0 if added_epsilon else 0.0
+    if formula == "fixed":
+        return torch.full_like(sums.product, 1.0 - mu).clamp(min_scale, max_scale)
     if formula == "ovis":
         return quotient(mu * sums.product, sums.loser_square + epsilon).clamp(min_scale, max_scale)
     agree = sums.product > rounding * sums.winner_square.sqrt() * sums.loser_square.sqrt()

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Granularity = Literal["microbatch", "sample", "global"] | Annotated[int, Field(ge=1)]
-Formula = Literal["sdpo", "ovis"]
+Formula = Literal["sdpo", "ovis", "fixed"]
 
 
 class Safeguard(BaseModel):
@@ -33,7 +33,7 @@ class Safeguard(BaseModel):
     formula: Formula = Field(
         default="sdpo",
         description="`sdpo`: the published bound. `ovis`: the formula of the Ovis-Image report, where μ is the loser's "
-        "strength: 0 switches it off.",
+        "strength: 0 switches it off. `fixed`: λ = 1 − μ whatever the residuals, to compare with.",
     )
     weights: Literal["none", "objective"] = Field(
         default="none",

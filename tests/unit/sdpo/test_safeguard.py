@@ -241,6 +241,13 @@ def test_ovis_formula_by_hand() -> None:
     assert safe_scale(WINNER, 0 * LOSER, mu=0.5, formula="ovis") == 0.0
 
 
+def test_a_fixed_scale_hangs_on_mu_alone() -> None:
+    for loser in (LOSER, -LOSER, 0 * LOSER, 1e10 * LOSER):
+        assert safe_scale(WINNER, loser, mu=0.75, formula="fixed") == 0.25
+    assert safe_scale(WINNER, LOSER, mu=0.5, granularity="sample", formula="fixed").tolist() == [0.5, 0.5]
+    assert safe_scale(WINNER, LOSER, mu=0.0, formula="fixed", max_scale=0.5) == 0.5
+
+
 @pytest.mark.parametrize("granularity", GRANULARITIES)
 @pytest.mark.parametrize("size", [1e-30, 1e-2, 1.0, 1e30])
 def test_ovis_formula_does_not_depend_on_the_scale(size: float, granularity: Any) -> None:

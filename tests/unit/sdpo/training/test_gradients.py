@@ -140,6 +140,18 @@ def test_numbers_that_are_other_granularities(number: int, name: str) -> None:
     assert others == pytest.approx(metrics, rel=1e-10)
 
 
+def test_a_fixed_scale_is_the_same_for_all_groups_and_lies_between_off_and_whole() -> None:
+    world, fixed = World(), {"mu": 0.6, "formula": "fixed"}
+    expected, metrics = world.step(create("diffusion_dpo", fixed), PAIRS)
+    assert metrics["safe_scale_mean"] == pytest.approx(0.4)
+    found, _ = world.step(create("diffusion_dpo", {**fixed, "granularity": "sample"}), 4)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-13)
+    none, _ = world.step(create("diffusion_dpo", {"mu": 1.0, "formula": "fixed"}), PAIRS)
+    whole, _ = world.step(create("diffusion_dpo", {"mu": 0.0, "formula": "fixed"}), PAIRS)
+    for scaled, without, plain in zip(expected, none, whole, strict=True):
+        torch.testing.assert_close(scaled, without + 0.4 * (plain - without), rtol=1e-6, atol=1e-9)
+
+
 def test_micro_batches_with_a_scale_each_give_something_else() -> None:
     world = World()
     whole, _ = world.gradients(create("diffusion_dpo", {"mu": 0.8}), [PAIRS])
