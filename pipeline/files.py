@@ -12,6 +12,7 @@ from artifacts.file_names import user_path
 from artifacts.hub import is_local
 from evals.report.guidance import guided
 from evals.tables.comparison import ApartSet
+from evals.tables.rows import TABLES
 from families.diffusers_folder import denoiser_folder
 from pipeline.config import Benchmark, registries
 from pipeline.config.base import Base
@@ -19,8 +20,8 @@ from pipeline.config.models import Model
 from pipeline.config.named_files import names_a_file
 
 TABLE_FILES = (
-    *("scores.csv", "win_rates.csv", "differences.csv", "drift.csv"),
-    *("main.md", "main.tex", "main.html", "comparison.json"),
+    *(f"{name}.csv" for name in TABLES),
+    *("categories.md", "main.md", "main.tex", "main.html", "comparison.json"),
 )
 AUDIT_FILES = ("audit.parquet", "audit.json", "audit.png")
 

@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 
 from artifacts import markdown
 from artifacts.contracts import CONTRACTS
+from evals.tables.rows import json_schemas
 from pipeline.config import Benchmark, registries
 from pipeline.config.training import TrainingOverrides
 from sdpo.pairs.reading.options import SourceOptions
@@ -37,6 +38,7 @@ def documents() -> dict[str, str]:
     """All generated files: path in the repository to content."""
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Benchmark.model_json_schema()}
     schemas = {"config": schema, **{name: contract.json_schema() for name, contract in CONTRACTS.items()}}
+    schemas |= {f"table_{name}": rows for name, rows in json_schemas().items()}
     texts = {f"{SCHEMAS}/{name}.schema.json": _json(schema) for name, schema in schemas.items()}
     return texts | {REFERENCE: key_reference()}
 

@@ -17,7 +17,7 @@ VERSIONS: Final = {
     "generate": 4,
     "collect": 1,
     "score": 4,
-    "compare": 2,
+    "compare": 3,
     "report": 3,
     "track": 2,
     "audit": 2,

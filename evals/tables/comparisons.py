@@ -14,7 +14,7 @@ import numpy as np
 from evals.tables.intervals import Floats
 from evals.tables.paired import compare_scores, compare_wins
 from evals.tables.rows import MEAN_OF_JUDGES, POOLED, DifferenceRow, WinRateRow
-from evals.tables.statistics import holm
+from evals.tables.statistics import false_discovery, holm
 
 if TYPE_CHECKING:
     from evals.tables.comparison import Comparison, Pair
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 def comparison_rows(comparison: Comparison, matrices: ScoreMatrices) -> tuple[list[WinRateRow], list[DifferenceRow]]:
     """Rows of both tables, for every prompt set and for all that are drawn alike pooled (``all``).
 
-    Holm's adjustment is across the scorers that judge quality, of one pair of variants and one prompt set. Scorers that
-    describe images have differences, without an adjusted p-value, and no win rates.
+    p-values are adjusted, by Holm and by Benjamini and Hochberg, across the scorers that judge quality, of one pair of
+    variants and one prompt set. Scorers that describe images have differences, without an adjusted p-value, and no win
+    rates.
 
     Pooled are the prompt sets that a scorer rates. The mean of judges is that of those which rate every prompt set
     concerned, if there are two; otherwise it has no row.
@@ -55,22 +56,28 @@ def _of_prompt_set(
     better = {s: -of_scorer[s] if s in comparison.lower_is_better else of_scorer[s] for s in judges}
     wins = {scorer: compare_wins([values], prompts[scorer], confidence) for scorer, values in better.items()}
     found = {scorer: compare_scores(values, prompts[scorer], confidence) for scorer, values in of_scorer.items()}
-    wins_holm = _adjusted({scorer: row.p_value for scorer, row in wins.items()})
-    found_holm = _adjusted({scorer: found[scorer].p_value for scorer in judges})
+    wins_adjusted = _adjusted({scorer: row.p_value for scorer, row in wins.items()})
+    found_adjusted = _adjusted({scorer: found[scorer].p_value for scorer in judges})
     of_all = [scorer for scorer in judges if len(rated[scorer]) == len(sets)]
     if len(of_all) > 1:
         # One number of its own, not a member of the scorers' family.
         several = [better[scorer] for scorer in of_all]
         mean = wins[MEAN_OF_JUDGES] = compare_wins(several, prompts[of_all[0]], confidence)
-        wins_holm[MEAN_OF_JUDGES] = mean.p_value
+        wins_adjusted[MEAN_OF_JUDGES] = {"p_holm": mean.p_value, "p_fdr": mean.p_value}
     return (
-        [WinRateRow(**label, scorer=s, **asdict(row), p_holm=wins_holm[s]) for s, row in wins.items()],
-        [DifferenceRow(**label, scorer=s, **asdict(row), p_holm=found_holm.get(s)) for s, row in found.items()],
+        [WinRateRow(**label, scorer=s, **asdict(row), **wins_adjusted[s]) for s, row in wins.items()],
+        [
+            DifferenceRow(**label, scorer=s, **asdict(row), **found_adjusted.get(s, {"p_holm": None, "p_fdr": None}))
+            for s, row in found.items()
+        ],
     )
 
 
-def _adjusted(p_values: dict[str, float]) -> dict[str, float]:
-    return dict(zip(p_values, holm(list(p_values.values())), strict=True))
+def _adjusted(p_values: dict[str, float]) -> dict[str, dict[str, Any]]:
+    """Columns of adjusted p-values by scorer."""
+    given = list(p_values.values())
+    both = zip(holm(given), false_discovery(given), strict=True)
+    return {scorer: {"p_holm": one, "p_fdr": other} for scorer, (one, other) in zip(p_values, both, strict=True)}
 
 
 def _difference(matrices: ScoreMatrices, pair: Pair, sets: Sequence[str], scorer: str) -> Floats:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
 from artifacts import markdown
-from evals.tables.main_table import Block, Cell, MainTable
+from evals.tables.main_table import AGAINST, Block, Cell, MainTable
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -29,6 +29,7 @@ _LATEX = {
     "±": r"$\pm$",
     "†": r"$\dagger$",
     "‡": r"$\ddagger$",
+    "≈": r"$\approx$",
     "λ": r"$\lambda$",
     "\n": " ",
 }
@@ -57,9 +58,7 @@ def to_markdown(table: MainTable) -> str:
             header = [markdown.escape(name) for name in (*table.label_columns, *block.columns)]
             body = [
                 [*map(markdown.escape, labels), *cells]
-                for labels, cells in _lines(
-                    table, prompt_set, block, lambda cell: f"**{cell.value}**" if cell.best else cell.value, " "
-                )
+                for labels, cells in _lines(table, prompt_set, block, _markdown_value, " ")
             ]
             lines += [
                 f"### {markdown.escape(heading)}",
@@ -72,17 +71,12 @@ def to_markdown(table: MainTable) -> str:
 
 
 def to_text(table: MainTable) -> str:
-    """For the terminal: one block a prompt set, rows variants, columns scorers, ``*`` after the best mean."""
+    """For the terminal: one block a prompt set, rows variants, columns scorers, marks after the means."""
     lines: list[str] = []
     for prompt_set in table.prompt_sets:
         for block in table.blocks:
             header = [*table.label_columns, *(f"{name} " for name in block.columns)]
-            body = [
-                [*names, *cells]
-                for names, cells in _lines(
-                    table, prompt_set, block, lambda cell: f"{cell.value}{'*' if cell.best else ' '}", ""
-                )
-            ]
+            body = [[*names, *cells] for names, cells in _lines(table, prompt_set, block, _text_value, "")]
             lines.append(f"{table.title} / {prompt_set}{', ' if block.heading else ''}{block.heading}")
             lines += [textwrap.indent(markdown.plain_table([header, *body], _sides(table, block)), "  "), ""]
     for note in table.notes:
@@ -98,13 +92,23 @@ def _sides(table: MainTable, block: Block) -> str:
 def _lines(
     table: MainTable, prompt_set: str, block: Block, value: Callable[[Cell], str], gap: str
 ) -> Iterator[tuple[list[str], list[str]]]:
-    """Label cells and number cells of each line: a variant's means, and below them its differences to the base."""
+    """Label cells and number cells of each line: a variant's means, and below them its differences."""
     for row in table.rows:
         cells = [row.cells[prompt_set, name] for name in block.columns]
         yield list(row.labels), [value(cell) for cell in cells]
-        if any(cell.against_base for cell in cells):
-            below = [f"{cell.against_base.replace(' ± ', f'{gap}±{gap}')}{cell.mark or ' '}" for cell in cells]
-            yield [f"  {table.against}", *[""] * (len(row.labels) - 1)], [text.strip() and text for text in below]
+        for label, *found in zip(AGAINST, *(cell.against for cell in cells), strict=True):
+            if any(text for text, _ in found):
+                below = [f"{text.replace(' ± ', f'{gap}±{gap}')}{mark or ' '}" for text, mark in found]
+                yield [f"  {label}", *[""] * (len(row.labels) - 1)], [text.strip() and text for text in below]
+
+
+def _markdown_value(cell: Cell) -> str:
+    around = {1: "**", 2: "_"}.get(cell.place, "")
+    return f"{around}{cell.value}{around}{' ≈' if cell.tied else ''}"
+
+
+def _text_value(cell: Cell) -> str:
+    return f"{cell.value}{'≈' if cell.tied else ''}{' *~'[cell.place]}"
 
 
 def to_latex(table: MainTable) -> str:
@@ -159,22 +163,25 @@ def _latex_rows(table: MainTable, prompt_sets: Sequence[str], block: Block) -> I
             yield r"\midrule"
         base = row.base
         cells = [row.cells[prompt_set, name] for prompt_set in prompt_sets for name in block.columns]
-        means = [_latex_number(rf"\mathbf{{{cell.value}}}" if cell.best else cell.value) for cell in cells]
+        means = [_latex_value(cell) for cell in cells]
         yield " & ".join([*map(escape_latex, row.labels), *means]) + r" \\"
-        if any(cell.against_base for cell in cells):
-            below = [_latex_number(cell.against_base, cell.mark) for cell in cells]
-            label = rf"\quad\scriptsize {escape_latex(table.against)}"
-            yield (
-                " & ".join([label, *[""] * (len(row.labels) - 1), *(rf"\scriptsize {x}" if x else "" for x in below)])
-                + r" \\"
-            )
+        for name, *found in zip(AGAINST, *(cell.against for cell in cells), strict=True):
+            if any(text for text, _ in found):
+                label = rf"\quad\scriptsize {escape_latex(name)}"
+                below = (rf"\scriptsize {_latex_number(*one)}" if one.text else "" for one in found)
+                yield " & ".join([label, *[""] * (len(row.labels) - 1), *below]) + r" \\"
+
+
+def _latex_value(cell: Cell) -> str:
+    around = {1: r"\mathbf{%s}", 2: r"\underline{%s}"}.get(cell.place, "%s")
+    return _latex_number(around % cell.value, "≈" if cell.tied else "")
 
 
 def _latex_number(text: str, mark: str = "") -> str:
     """A number, a number with its half width, or ``low to high``, in mathematics."""
     if not text:
         return ""
-    raised = {"†": r"^{\dagger}", "‡": r"^{\ddagger}", "": ""}[mark]
+    raised = {"†": r"^{\dagger}", "‡": r"^{\ddagger}", "≈": r"^{\approx}", "": ""}[mark]
     inside = text.replace(" ± ", r" \pm ").replace(" to ", "$--$").replace("–", "$--$")
     return f"${inside}{raised}$".replace("$$", "")
 
@@ -217,13 +224,18 @@ def to_html(table: MainTable) -> str:
 
 
 def _html_cell(table: MainTable, cell: Cell) -> str:
-    value = f"<strong>{escape_html(cell.value)}</strong>" if cell.best else escape_html(cell.value)
+    tag = {1: "strong", 2: "u"}.get(cell.place)
+    value = f"<{tag}>{escape_html(cell.value)}</{tag}>" if tag else escape_html(cell.value)
+    if cell.tied:
+        value += f' <span class="tied">{escape_html("≈")}</span>'
     title = f' title="{table.confidence} interval {escape_html(cell.interval)}"' if cell.interval else ""
-    below = ""
-    if cell.against_base:
-        decided = " decided" if cell.mark else ""
-        below = f' <span class="against-base{decided}">{escape_html(cell.against_base + cell.mark)}</span>'
-    best = ' class="best"' if cell.best else ""
+    below = "".join(
+        f' <span class="{label.replace("minus ", "against-")}{" decided" if mark else ""}">'
+        f"{escape_html(text + mark)}</span>"
+        for label, (text, mark) in zip(AGAINST, cell.against, strict=True)
+        if text
+    )
+    best = ' class="best"' if cell.place == 1 else ""
     return f"<td{best}{title}>{value}{below}</td>"
 
 

@@ -26,6 +26,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evals.tables.rows import POWER
+
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
@@ -54,6 +56,11 @@ class Prompts:
     def units(self) -> int:
         """Different texts."""
         return len(np.unique(self.texts))
+
+    def of(self, columns: Integers) -> Prompts:
+        """Some of the prompts, by their columns."""
+        _, sets = np.unique(self.sets[columns], return_inverse=True)
+        return Prompts(self.texts[columns], sets)
 
     def with_others(self, count: int) -> Prompts:
         """With ``count`` more different prompts in each set, at the end."""
@@ -93,6 +100,14 @@ class Estimate:
         """Interval of a single mean."""
         half = float(self.half_width(confidence))
         return float(self.mean) - half, float(self.mean) + half
+
+    def detectable(self, confidence: float, power: float = POWER) -> Floats:
+        """The least true mean whose interval excludes zero in a share ``power`` of samples like this one.
+
+        Of a mean with one part it is (t[(1 + confidence) / 2] + t[power]) standard errors, each quantile that of the
+        part's degrees of freedom; of one with two, each quantile combines them as it does in the interval.
+        """
+        return self.half_width(confidence) + self._half_width(np.full(np.shape(self.mean), 1.0 - power))
 
     def p_value(self, null: float = 0.0) -> Floats:
         """Two-sided: one minus the level at which the interval's edge meets ``null``."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evals.tables.numbers import MOST_DECIMALS, deciding, decimals, number, percent, signed
-from evals.tables.rows import MEAN_OF_JUDGES, POOLED, DifferenceRow, ScoreRow, WinRateRow
+from evals.tables.rows import MEAN_OF_JUDGES, POOLED, DifferenceRow, RankRow, ScoreRow, WinRateRow
 from evals.tables.table_notes import notes
 
 if TYPE_CHECKING:
@@ -20,8 +20,18 @@ DECIDED, DECIDED_HERE = "†", "‡"
 NOT_RATED = "–"
 """In the place of a number: the scorer does not rate the prompt set."""
 
+AGAINST = ("minus base", "minus baseline")
+"""Labels of the lines below a variant's means."""
+
 MEAN_WIN_RATE = "mean win rate"
 """Column of the judges' mean win rate against the base."""
+
+
+class Marked(NamedTuple):
+    """A text, and ``†`` or ``‡`` if the interval in it excludes no difference."""
+
+    text: str = ""
+    mark: str = ""
 
 
 @dataclass(frozen=True)
@@ -30,17 +40,18 @@ class Cell:
 
     Attributes:
         value: mean score, or mean win rate against the base.
-        best: whether the mean is the best of its base's variants.
+        place: 1 and 2 where the mean is the best and the second best of its base's variants, else 0.
+        tied: whether the interval of its difference to the best holds zero; not said of the best itself.
         interval: its interval.
-        against_base: difference to the base with its half width, or the win rate's interval.
-        mark: ``†`` or ``‡`` if that excludes no difference.
+        against: what stands below it, one for each of :data:`AGAINST`: the difference with its half width, or the
+            interval of the win rate.
     """
 
     value: str = ""
-    best: bool = False
+    place: int = 0
+    tied: bool = False
     interval: str = ""
-    against_base: str = ""
-    mark: str = ""
+    against: tuple[Marked, ...] = (Marked(), Marked())
 
 
 @dataclass(frozen=True)
@@ -62,10 +73,7 @@ class Block:
 
 @dataclass(frozen=True)
 class MainTable:
-    """A table without a format; all text is raw and is escaped by the format that prints it.
-
-    ``against`` is the label of the lines that hold differences.
-    """
+    """A table without a format; all text is raw and is escaped by the format that prints it."""
 
     title: str
     label_columns: tuple[str, ...]
@@ -73,7 +81,6 @@ class MainTable:
     blocks: tuple[Block, ...]
     confidence: str
     rows: tuple[TableRow, ...]
-    against: str
     notes: tuple[str, ...]
 
 
@@ -81,14 +88,15 @@ def main_table(
     scores: Sequence[ScoreRow],
     differences: Sequence[DifferenceRow],
     win_rates: Sequence[WinRateRow],
+    ranks: Sequence[RankRow],
     comparison: Comparison,
     generation: Mapping[str, Any] | None,
     trained: Mapping[str, Mapping[str, Any]],
 ) -> MainTable:
-    """Arrange the rows of ``scores.csv`` with ``seed`` = ``all``, and what is compared with the base.
+    """Arrange the rows of ``scores.csv`` with ``seed`` = ``all``, and what is compared with base and baseline.
 
     Args:
-        scores, differences, win_rates: rows of these tables.
+        scores, differences, win_rates, ranks: rows of these tables.
         comparison: gives the order of rows and columns.
         generation: how images were made, as key and value, for the notes.
         trained: how variants were trained (:func:`evals.tables.trainings.trainings`), for the notes.
@@ -96,11 +104,20 @@ def main_table(
     pooled = {(row.variant, row.prompt_set, row.scorer): row for row in scores if row.seed == POOLED}
     order = row_order(comparison)
     bases = {variant: comparison.untrained(variant) for variant in order}
+    baselines = {variant: comparison.of_variant(variant)[0].baseline for variant in order}
     against = {(r.a, r.prompt_set, r.scorer): r for r in differences if r.b == bases.get(r.a)}
-    wins = {(r.a, r.prompt_set): r for r in win_rates if r.b == bases.get(r.a) and r.scorer == MEAN_OF_JUDGES}
-    seeds = {(r.a, r.prompt_set): r.n_seeds for r in against.values()}
+    own = {(r.a, r.prompt_set, r.scorer): r for r in differences if r.b == baselines.get(r.a)}
+    wins = {
+        (r.a, r.b == baselines.get(r.a), r.prompt_set): r
+        for r in win_rates
+        if r.scorer == MEAN_OF_JUDGES and r.b in (bases.get(r.a), baselines.get(r.a))
+    }
+    # Where all are equal nobody is best, and of two nobody is second.
+    unequal = {(r.base, r.prompt_set, r.scorer) for r in ranks if r.rank > 1}
+    placed = [r for r in ranks if r.rank <= min(2, r.of - 1) and (r.base, r.prompt_set, r.scorer) in unequal]
+    places = {(r.variant, r.prompt_set, r.scorer): r.rank for r in placed}
+    tied = {(r.variant, r.prompt_set, r.scorer) for r in ranks if r.tied and r.rank > 1}
     digits = column_decimals(comparison.scorers, scores, differences)
-    best = _best(pooled, comparison, order)
     several_bases = len({comparison.base_of(variant) for variant in order}) > 1
     several_pairs = len({model.pairs for model in comparison.models if model.trained}) > 1
     more = [name for name, shown in (("base", several_bases), ("pairs", several_pairs)) if shown]
@@ -115,13 +132,13 @@ def main_table(
                 cells[name, scorer] = Cell(NOT_RATED)
                 if scorer in comparison.raters(name):
                     cells[name, scorer] = _cell(
-                        pooled[key], against.get(key), digits[scorer], variant in best[first.base, name, scorer]
+                        pooled[key], places.get(key, 0), key in tied, (against.get(key), own.get(key)), digits[scorer]
                     )
-            if (win := wins.get((variant, name))) is not None:
-                cells[name, MEAN_WIN_RATE] = _win_cell(win, seeds[variant, name])
-            else:
-                # The base meets no base, and one judge has no mean.
-                cells[name, MEAN_WIN_RATE] = Cell("" if bases[variant] is None else NOT_RATED)
+            # The base meets no base, and one judge has no mean.
+            cells[name, MEAN_WIN_RATE] = Cell("" if bases[variant] is None else NOT_RATED)
+            if (win := wins.get((variant, False, name))) is not None:
+                below = (_win_interval(win), _win_interval(wins.get((variant, True, name))))
+                cells[name, MEAN_WIN_RATE] = Cell(number(win.win_rate, 3), interval=below[0].text, against=below)
         rows.append(TableRow(tuple(labels), first.base, cells))
     judging = Block("", (*comparison.judges, *([MEAN_WIN_RATE] if wins else [])))
     described = tuple(name for name in comparison.scorers if name in comparison.no_judges)
@@ -133,8 +150,9 @@ def main_table(
         blocks=tuple(block for block in (judging, describing) if block.columns),
         confidence=percent(comparison.statistics.confidence),
         rows=tuple(rows),
-        against="minus base",
-        notes=notes(pooled, tuple(against.values()), comparison, generation, trained, wins=bool(wins)),
+        notes=notes(
+            pooled, tuple(against.values()), tuple(own.values()), comparison, generation, trained, wins=bool(wins)
+        ),
     )
 
 
@@ -153,22 +171,6 @@ def row_order(comparison: Comparison) -> tuple[str, ...]:
     return tuple(sorted(listed, key=lambda variant: list(bases).index(comparison.base_of(variant))))
 
 
-def _best(
-    pooled: Mapping[tuple[str, str, str], ScoreRow], comparison: Comparison, order: Sequence[str]
-) -> dict[tuple[str, str, str], tuple[str, ...]]:
-    """(base, prompt set, scorer) to the variants with the best mean; none where all are equal or nothing is judged."""
-    best: dict[tuple[str, str, str], tuple[str, ...]] = {}
-    for base in dict.fromkeys(comparison.base_of(variant) for variant in order):
-        for name in comparison.prompt_sets:
-            for scorer in comparison.raters(name):
-                means = {v: pooled[v, name, scorer].mean for v in order if comparison.base_of(v) == base}
-                least, most = min(means.values()), max(means.values())
-                chosen = least if scorer in comparison.lower_is_better else most
-                judged = scorer in comparison.judges and least < most
-                best[base, name, scorer] = tuple(v for v, mean in means.items() if judged and mean == chosen)
-    return best
-
-
 def column_decimals(
     scorers: Iterable[str], scores: Sequence[ScoreRow], differences: Sequence[DifferenceRow]
 ) -> dict[str, int]:
@@ -182,25 +184,28 @@ def column_decimals(
     return digits
 
 
-def _cell(row: ScoreRow, against: DifferenceRow | None, digits: int, best: bool) -> Cell:
+def _cell(row: ScoreRow, place: int, tied: bool, against: Sequence[DifferenceRow | None], digits: int) -> Cell:
     interval = f"{number(row.ci_low, digits)} to {number(row.ci_high, digits)}"
-    cell = Cell(number(row.mean, digits), best, interval)
-    if against is None:
-        return cell
-    half = (against.ci_high - against.ci_low) / 2
-    mean = against.mean_difference
+    return Cell(number(row.mean, digits), place, tied, interval, tuple(_difference(found, digits) for found in against))
+
+
+def _difference(row: DifferenceRow | None, digits: int) -> Marked:
+    if row is None:
+        return Marked()
+    half, mean = (row.ci_high - row.ci_low) / 2, row.mean_difference
     # The half width is printed, not the ends: it must be less than the difference where the interval excludes zero.
     exact = deciding(abs(mean) - half, abs(mean) + half, digits)
     while exact < MOST_DECIMALS and (round(abs(mean), exact) > round(half, exact)) != (abs(mean) > half):
         exact += 1
-    text = f"{signed(mean, exact)} ± {number(half, exact)}"
-    return Cell(cell.value, best, interval, text, _mark(against.ci_low, against.ci_high, 0.0, against.n_seeds))
+    return Marked(f"{signed(mean, exact)} ± {number(half, exact)}", _mark(row.ci_low, row.ci_high, 0.0, row.n_seeds))
 
 
-def _win_cell(row: WinRateRow, seeds: int) -> Cell:
+def _win_interval(row: WinRateRow | None) -> Marked:
+    if row is None:
+        return Marked()
     digits = deciding(row.ci_low, row.ci_high, 3, 0.5)
-    interval = f"{number(row.ci_low, digits)} to {number(row.ci_high, digits)}"
-    return Cell(number(row.win_rate, 3), False, interval, interval, _mark(row.ci_low, row.ci_high, 0.5, seeds))
+    text = f"{number(row.ci_low, digits)} to {number(row.ci_high, digits)}"
+    return Marked(text, _mark(row.ci_low, row.ci_high, 0.5, row.n_seeds))
 
 
 def _mark(low: float, high: float, null: float, seeds: int) -> str:

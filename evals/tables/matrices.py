@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,12 +31,19 @@ class ScoreMatrices:
         values: (variant, prompt set, scorer) to scores ``(seeds, prompts)``, columns in the prompt set's order; without
             the prompt sets that a scorer does not rate.
         truncated: (prompt set, scorer) to the number of prompts of which the scorer saw only the beginning.
+        categories: prompt set to the category of each of its prompts, empty for those without.
     """
 
     models: dict[str, tuple[ComparedModel, ...]]
     units: dict[tuple[str, ...], Prompts]
     values: dict[tuple[str, str, str], Floats]
     truncated: dict[tuple[str, str], int]
+    categories: dict[str, list[str]] = field(default_factory=dict)
+
+    def meet(self, a: str, b: str) -> bool:
+        """Whether two variants have a seed in common, or one has none."""
+        seeds_a, seeds_b = ({model.seed for model in self.models[variant]} for variant in (a, b))
+        return None in seeds_a | seeds_b or bool(seeds_a & seeds_b)
 
     def paired(self, a: str, b: str, prompt_set: str, scorer: str) -> tuple[Floats, Floats]:
         """Scores of two variants with the same seed in each row; a variant without seeds meets every seed.
@@ -77,10 +84,12 @@ def read_matrices(comparison: Comparison) -> ScoreMatrices:
     models = _models_by_variant(comparison)
     prompt_ids: dict[str, list[str]] = {}
     texts: dict[str, list[str]] = {}
+    categories: dict[str, list[str]] = {}
     for prompt_set in comparison.prompt_sets:
         path = layout.prompts(comparison.root, prompt_set)
         table = read_table(path, "prompts")
         prompt_ids[prompt_set], texts[prompt_set] = _unique_ids(path, table), _column(table, "prompt")
+        categories[prompt_set] = _column(table, "category")
     fingerprints: dict[str, tuple[str, Path]] = {}
     values: dict[tuple[str, str, str], Floats] = {}
     truncated: dict[tuple[str, str], int] = {}
@@ -103,7 +112,7 @@ def read_matrices(comparison: Comparison) -> ScoreMatrices:
     pooled = {tuple(s for s in comparison.pooled if s in comparison.sets_of(name)) for name in comparison.scorers}
     together = {*((name,) for name in texts), *pooled} - {()}
     units = {sets: prompts_of([texts[name] for name in sets]) for sets in together}
-    return ScoreMatrices(models, units, values, truncated)
+    return ScoreMatrices(models, units, values, truncated, categories)
 
 
 def _models_by_variant(comparison: Comparison) -> dict[str, tuple[ComparedModel, ...]]:

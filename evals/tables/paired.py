@@ -33,12 +33,16 @@ class WinRate:
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean of the first side's score minus the second's; the extremes are over the means of single seeds."""
+    """Mean of the first side's score minus the second's; the extremes are over the means of single seeds.
+
+    ``detectable`` is :meth:`evals.tables.intervals.Estimate.detectable`.
+    """
 
     mean_difference: float
     ci_low: float
     ci_high: float
     p_value: float
+    detectable: float
     per_seed_min: float
     per_seed_max: float
     n_prompts: int
@@ -76,6 +80,7 @@ def compare_scores(difference: Floats, prompts: Prompts, confidence: float) -> D
         ci_low=low,
         ci_high=high,
         p_value=float(found.p_value()),
+        detectable=float(found.detectable(confidence)),
         per_seed_min=float(per_seed.min()),
         per_seed_max=float(per_seed.max()),
         n_prompts=difference.shape[1],

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 POOLED = "all"
+POWER = 0.8
+"""Share of comparisons that are to decide a difference, where it is asked how small one may be."""
 MEAN_OF_JUDGES = "mean of judges"
 """In the place of a scorer: the mean of the win rates by the scorers that judge quality."""
 
@@ -50,8 +52,9 @@ class ScoreRow:
 class WinRateRow:
     """How often ``a`` beats ``b``: units are (prompt, seed); ``win_rate`` counts ties half.
 
-    ``p_value`` belongs to the interval, ``p_holm`` is its Holm adjustment across scorers; the row
-    :data:`MEAN_OF_JUDGES` is adjusted for none. ``p_these_models`` is the exact sign test on prompts, the models fixed.
+    ``p_value`` belongs to the interval, ``p_holm`` and ``p_fdr`` are its adjustments across scorers by Holm and by
+    Benjamini and Hochberg; the row :data:`MEAN_OF_JUDGES` is adjusted for none. ``p_these_models`` is the exact sign
+    test on prompts, the models fixed.
     """
 
     base: str
@@ -68,6 +71,7 @@ class WinRateRow:
     ci_high: float
     p_value: float
     p_holm: float
+    p_fdr: float
     p_these_models: float
     n_seeds: int
 
@@ -76,7 +80,8 @@ class WinRateRow:
 class DifferenceRow:
     """Mean of score(a) - score(b) over prompts and seeds; the extremes are over the means of single seeds.
 
-    ``n_seeds`` is 1 where neither side was trained here. ``p_holm`` is empty for scorers that describe images.
+    ``n_seeds`` is 1 where neither side was trained here. ``p_holm`` and ``p_fdr`` are empty for scorers that describe
+    images. ``detectable`` is the least true difference that most such comparisons would decide.
     """
 
     base: str
@@ -90,11 +95,77 @@ class DifferenceRow:
     ci_high: float
     p_value: float
     p_holm: float | None
+    p_fdr: float | None
+    detectable: float
     per_seed_min: float
     per_seed_max: float
     n_prompts: int
     n_texts: int
     n_seeds: int
+
+
+@dataclass(frozen=True)
+class CategoryRow:
+    """As :class:`DifferenceRow`, on the prompts of one category of a set; ``p_fdr`` is across the set's categories."""
+
+    base: str
+    a: str
+    b: str
+    kind: str
+    prompt_set: str
+    category: str
+    scorer: str
+    mean_a: float
+    mean_b: float
+    mean_difference: float
+    ci_low: float
+    ci_high: float
+    p_value: float
+    p_fdr: float | None
+    detectable: float
+    n_prompts: int
+    n_texts: int
+    n_seeds: int
+
+
+@dataclass(frozen=True)
+class RankRow:
+    """Rank of a variant among those of its base, 1 the best, by the mean over its seeds; equal means share the least.
+
+    ``minus_best`` is its paired difference to the variant ``best``, empty where they have no seed in common. ``tied``
+    says that this interval holds zero; of the best itself it is true.
+    """
+
+    base: str
+    variant: str
+    prompt_set: str
+    scorer: str
+    mean: float
+    rank: int
+    rank_low: int
+    rank_high: int
+    of: int
+    best: str
+    minus_best: float | None
+    ci_low: float | None
+    ci_high: float | None
+    tied: bool
+    n_seeds: int
+
+
+@dataclass(frozen=True)
+class CostRow:
+    """What a variant took, all its models together; empty where no provenance says so.
+
+    Hours are those of a process, times the processes that shared a training; on a GPU, GPU hours.
+    """
+
+    variant: str
+    models: int
+    training_device: str
+    training_hours: float | None
+    drawing_device: str
+    drawing_hours: float | None
 
 
 @dataclass(frozen=True)
@@ -114,7 +185,26 @@ class DriftRow:
     ci_high: float | None
 
 
-Row = TypeVar("Row", ScoreRow, WinRateRow, DifferenceRow, DriftRow)
+Row = TypeVar("Row", ScoreRow, WinRateRow, DifferenceRow, CategoryRow, RankRow, CostRow, DriftRow)
+
+TABLES: dict[str, type[DataclassInstance]] = {
+    "scores": ScoreRow,
+    "win_rates": WinRateRow,
+    "differences": DifferenceRow,
+    "categories": CategoryRow,
+    "ranks": RankRow,
+    "costs": CostRow,
+    "drift": DriftRow,
+}
+"""Rows of each CSV file, by its name."""
+
+
+def json_schemas() -> dict[str, dict[str, Any]]:
+    """JSON schema of one row of each CSV file, as :func:`read_rows` gives it; empty cells are null."""
+    from pydantic import TypeAdapter
+
+    draft = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    return {name: {**draft, **TypeAdapter(kind).json_schema()} for name, kind in TABLES.items()}
 
 
 def significant(value: float, digits: int = 10) -> float:

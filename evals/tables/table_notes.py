@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from evals.tables.numbers import percent
+from evals.tables.rows import POOLED, POWER
 from evals.tables.trainings import in_words
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ FEW_SEEDS = 5
 def notes(
     pooled: Mapping[tuple[str, str, str], ScoreRow],
     against: Sequence[DifferenceRow],
+    own: Sequence[DifferenceRow],
     comparison: Comparison,
     generation: Mapping[str, Any] | None,
     trained: Mapping[str, Mapping[str, Any]],
@@ -28,7 +31,7 @@ def notes(
 
     Args:
         pooled: rows of ``scores.csv`` over all seeds, by variant, prompt set and scorer.
-        against: the differences to the base that the table shows.
+        against, own: the differences to the base and to the baseline that the table shows.
         comparison: what is compared with what.
         generation: how images were made, as key and value.
         trained: how variants were trained, as :func:`evals.tables.trainings.trainings` gives it.
@@ -42,6 +45,8 @@ def notes(
     seeds = {v: len(comparison.of_variant(v)) for v in comparison.variants if comparison.of_variant(v)[0].trained}
     described = [name for name in comparison.scorers if name in comparison.no_judges]
     listed = [_differences_note(against, percent(comparison.statistics.confidence))]
+    if own:
+        listed.append("Below that, by the same scheme, the difference to the variant's baseline.")
     if wins:
         listed.append(
             "Mean win rate: mean over these scorers of the share of units (prompt, seed) in which the variant beats "
@@ -49,8 +54,10 @@ def notes(
         )
     listed.append(limits_note(comparison))
     listed += [
-        "Bold (* in plain text) is the best mean of a base's variants, before rounding, and no claim of significance. "
-        + _direction_note(comparison),
+        "Bold (* in plain text) is the best mean of a base's variants, before rounding, and no claim of significance; "
+        "underlined (~) is the second. ≈ marks means that this interval of the paired difference to the best does not "
+        "tell apart from it. " + _direction_note(comparison),
+        _detectable_note([*against, *own], comparison),
         f"{', '.join(described)}: no judgement, so nothing is best, wins or is tested." if described else "",
         "Scorers and protocols: " + ", ".join(f"{name} ({how})" for name, how in comparison.scorers.items()) + ".",
         f"Prompts: {_prompts(prompts, against)}. {_seed_note(seeds)}",
@@ -127,6 +134,22 @@ def _differences_note(against: Sequence[DifferenceRow], level: str) -> str:
     marks = [mark for mark, kind in (("†", True), ("‡", False)) if kind in kinds]
     several = " (‡: over prompts alone)" if len(marks) > 1 else ""
     return f"{text}. {' or '.join(marks)} marks an interval that excludes no difference{several}."
+
+
+def _detectable_note(rows: Sequence[DifferenceRow], comparison: Comparison) -> str:
+    """The least difference that these seeds and prompts would mostly decide."""
+    found = {
+        scorer: [row.detectable for row in rows if row.scorer == scorer and row.prompt_set == POOLED]
+        for scorer in comparison.judges
+    }
+    listed = ", ".join(f"{scorer} {statistics.median(values):.2g}" for scorer, values in found.items() if values)
+    over_sets = "all prompt sets pooled, " if len(comparison.pooled) > 1 else ""
+    return (
+        f"True differences of this size are decided in {percent(POWER)} of such comparisons, smaller ones less often: "
+        f"{listed} ({over_sets}median over the comparisons; differences.csv has each)."
+        if listed
+        else ""
+    )
 
 
 def _safeguard_note(trained: Mapping[str, Mapping[str, Any]]) -> str:

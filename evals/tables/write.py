@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from artifacts.atomic import write_text
 from artifacts.errors import InputError
 from artifacts.json_files import read_object
 from artifacts.validation import parse
 from evals.tables.comparison import Comparison, ComparisonSpec
+from evals.tables.costs import cost_rows, in_words
 from evals.tables.formats import to_html, to_latex, to_markdown, to_text
 from evals.tables.main_table import column_decimals, main_table
 from evals.tables.numbers import percent
 from evals.tables.rows import (
     POOLED,
+    TABLES,
+    CostRow,
     DifferenceRow,
-    DriftRow,
+    RankRow,
     ScoreRow,
     WinRateRow,
     read_rows,
     to_csv,
 )
 from evals.tables.trainings import trainings
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 MADE_WITH = "comparison.json"
 
@@ -38,11 +44,12 @@ def tables_folder(comparison: Comparison) -> Path:
 def write_tables(
     comparison: Comparison, generation: Mapping[str, Any] | None = None, *, published: Path | None = None
 ) -> None:
-    """Write ``scores.csv``, ``win_rates.csv``, ``differences.csv``, ``drift.csv``, ``main.{md,tex,html}``.
+    """Write the CSV files of :data:`evals.tables.rows.TABLES`, ``main.{md,tex,html}`` and ``categories.md``.
 
     ``comparison.json`` says what they were made with: the comparison, its settings and those of the images.
 
-    Nothing is written before everything is computed, and each file atomically. Equal inputs give equal bytes.
+    Nothing is written before everything is computed, and each file atomically. Equal inputs give equal bytes; those of
+    ``costs.csv`` are times.
 
     Args:
         comparison: what is compared with what.
@@ -52,11 +59,14 @@ def write_tables(
     Raises:
         InputError: an input is missing, malformed, or does not match the others (see ``read_matrices``).
     """
+    from evals.tables.categories import category_rows
+    from evals.tables.categories import to_markdown as categories_markdown
     from evals.tables.comparisons import comparison_rows
     from evals.tables.drift import drift_rows
     from evals.tables.matrices import read_matrices
     from evals.tables.published import PublishedRow, published_rows, read_figures
     from evals.tables.published import to_markdown as published_markdown
+    from evals.tables.ranks import rank_rows
     from evals.tables.resampling import Resampling
     from evals.tables.scores import score_rows
 
@@ -65,24 +75,31 @@ def write_tables(
     resampling = Resampling(comparison.statistics, {name: matrices.units[name,] for name in comparison.prompt_sets})
     scores = score_rows(comparison, matrices, resampling)
     win_rates, differences = comparison_rows(comparison, matrices)
-    drift = drift_rows(comparison)
+    categories, ranks = category_rows(comparison, matrices), rank_rows(comparison, matrices)
     trained = trainings(comparison)
-    table = main_table(scores, differences, win_rates, comparison, generation, trained)
+    table = main_table(scores, differences, win_rates, ranks, comparison, generation, trained)
+    rows: dict[str, Sequence[DataclassInstance]] = {
+        "scores": scores,
+        "win_rates": win_rates,
+        "differences": differences,
+        "categories": categories,
+        "ranks": ranks,
+        "costs": cost_rows(comparison),
+        "drift": drift_rows(comparison),
+    }
     texts = {
-        "scores.csv": to_csv(ScoreRow, scores),
-        "win_rates.csv": to_csv(WinRateRow, win_rates),
-        "differences.csv": to_csv(DifferenceRow, differences),
-        "drift.csv": to_csv(DriftRow, drift),
+        **{f"{name}.csv": to_csv(kind, rows[name]) for name, kind in TABLES.items()},
+        "categories.md": categories_markdown(categories, comparison.statistics.confidence),
         "main.md": to_markdown(table),
         "main.tex": to_latex(table),
         "main.html": to_html(table),
         MADE_WITH: _made_with(comparison, generation, trained),
     }
     if published is not None:
-        rows = published_rows(comparison, matrices, read_figures(published))
-        texts["published.csv"] = to_csv(PublishedRow, rows)
+        figures = published_rows(comparison, matrices, read_figures(published))
+        texts["published.csv"] = to_csv(PublishedRow, figures)
         digits = column_decimals(comparison.scorers, scores, differences)
-        texts["published.md"] = published_markdown(rows, percent(comparison.statistics.confidence), digits)
+        texts["published.md"] = published_markdown(figures, percent(comparison.statistics.confidence), digits)
     for name, text in texts.items():
         write_text(tables_folder(comparison) / name, text)
 
@@ -133,6 +150,7 @@ def print_table(
     rows = read_rows(path, ScoreRow)
     differences = read_rows(folder / "differences.csv", DifferenceRow)
     win_rates = read_rows(folder / "win_rates.csv", WinRateRow)
+    ranks = read_rows(folder / "ranks.csv", RankRow)
     present = {(row.variant, row.prompt_set, row.scorer) for row in rows if row.seed == POOLED}
     for variant in comparison.variants:
         for prompt_set in comparison.prompt_sets:
@@ -142,7 +160,9 @@ def print_table(
                         f"{path}: no row for variant '{variant}', prompt set '{prompt_set}', scorer '{scorer}'; "
                         "run snakemake to bring the tables up to date"
                     )
-    return to_text(main_table(rows, differences, win_rates, comparison, generation, trained or {}))
+    table = main_table(rows, differences, win_rates, ranks, comparison, generation, trained or {})
+    took = in_words(read_rows(folder / "costs.csv", CostRow))
+    return to_text(replace(table, notes=(*table.notes, took) if took else table.notes))
 
 
 def _made_with(

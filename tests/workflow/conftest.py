@@ -224,7 +224,8 @@ class Benchmark:
         return (self.folder / "output").read_text(errors="replace")
 
     def tables(self) -> dict[str, bytes]:
-        return {file.name: file.read_bytes() for file in sorted((self.root / "tables").iterdir())}
+        files = (file for file in sorted((self.root / "tables").iterdir()) if file.name != "costs.csv")
+        return {file.name: file.read_bytes() for file in files}
 
     def copied(self, folder: Path) -> Benchmark:
         """The same benchmark with all its results in another folder."""

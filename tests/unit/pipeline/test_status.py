@@ -101,7 +101,7 @@ def test_stages_are_counted_by_their_files(plan: Plan) -> None:
         "models": (0, 4),
         "images": (1, 10),
         "scores": (1, 20),
-        "tables": (0, 8),
+        "tables": (0, 12),
         "report": (0, 5),
     }
 

@@ -271,7 +271,24 @@ def test_what_was_asked_for_has_its_own_name(tiny_benchmark: Comparison) -> None
 
 def difference(mean: float, low: float, high: float, seeds: int = 2) -> DifferenceRow:
     return DifferenceRow(
-        "mini", "a", "b", "base", "all", "pickscore", mean, low, high, 0.01, 0.02, mean - 0.1, mean + 0.1, 4, 4, seeds
+        "mini",
+        "a",
+        "b",
+        "base",
+        "all",
+        "pickscore",
+        mean,
+        low,
+        high,
+        0.01,
+        0.02,
+        0.02,
+        0.3,
+        mean - 0.1,
+        mean + 0.1,
+        4,
+        4,
+        seeds,
     )
 
 
@@ -357,7 +374,7 @@ def test_stars_follow_the_confidence(tiny_benchmark: Comparison) -> None:
 
 def test_comparison_row_as_printed(tiny_benchmark: Comparison) -> None:
     win = WinRateRow(
-        "mini", "dmpo", "base", "base", "all", "oracle", 5, 1, 2, 0.6875, 0.4991, 0.9, 0.01, 0.0004, 0.02, 2
+        "mini", "dmpo", "base", "base", "all", "oracle", 5, 1, 2, 0.6875, 0.4991, 0.9, 0.01, 0.0004, 0.0004, 0.02, 2
     )
     row = replace(difference(-0.0123, -0.02, 0.004), a="dmpo", b="base", scorer="oracle")
     results = Results(scores=(), win_rates=(win,), differences=(row,), drift=())
@@ -376,7 +393,9 @@ def test_what_is_decided_is_printed_as_decided(tiny_benchmark: Comparison) -> No
     assert deciding(-0.0004, 0.2, 2) == 2
     assert deciding(0.50041, 0.53, 3, 0.5) == 4
     assert deciding(0.4996, 0.53, 3, 0.5) == 3
-    win = WinRateRow("mini", "dmpo", "base", "base", "all", "oracle", 5, 1, 2, 0.52, 0.50004, 0.54, 0.04, 0.04, 0.02, 2)
+    win = WinRateRow(
+        "mini", "dmpo", "base", "base", "all", "oracle", 5, 1, 2, 0.52, 0.50004, 0.54, 0.04, 0.04, 0.04, 0.02, 2
+    )
     row = replace(difference(0.0123, 0.00004, 0.0246), a="dmpo", b="base", scorer="oracle")
     results = Results(scores=(), win_rates=(win,), differences=(row,), drift=())
     (printed,) = compared_scores(tiny_benchmark, results, groups(tiny_benchmark, results)[0].pairs[0], "all")

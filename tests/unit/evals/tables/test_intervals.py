@@ -159,3 +159,35 @@ def test_confidence_is_a_share() -> None:
     for confidence in (0.0, 1.0, 95.0):
         with pytest.raises(ValueError, match="strictly between 0 and 1"):
             estimate(np.zeros((1, 3))).half_width(confidence)
+
+
+def drawn(generator: np.random.Generator, seeds: int, prompts: int, sd: tuple[float, float, float]) -> Floats:
+    """Differences without a true one: normal effects of seeds, of prompts and of neither."""
+    return (
+        generator.normal(0, sd[0], (seeds, 1))
+        + generator.normal(0, sd[1], (1, prompts))
+        + generator.normal(0, sd[2], (seeds, prompts))
+    )
+
+
+@pytest.mark.parametrize(
+    ("seeds", "sd"),
+    [(1, (0, 1, 0.5)), (3, (0.05, 1, 0.5)), (5, (0.2, 1, 0.5)), (10, (0.3, 1, 1)), (3, (0.3, 1, 0.5))],
+)
+def test_a_detectable_difference_is_decided_about_as_often_as_asked(seeds: int, sd: tuple[float, float, float]) -> None:
+    """The truth set at the typical detectable difference; its square is what is unbiased about a width."""
+    generator = np.random.default_rng(seeds)
+    estimates = [estimate(drawn(generator, seeds, 200, sd)) for _ in range(1500)]
+    truth = np.sqrt(np.mean([float(found.detectable(0.95)) ** 2 for found in estimates]))
+    decided = np.mean([abs(float(found.mean) + truth) > float(found.half_width(0.95)) for found in estimates])
+    assert 0.72 < decided < 0.9
+
+
+def test_a_detectable_difference_of_prompts_alone_is_the_textbook_s() -> None:
+    values = np.random.default_rng(1).normal(size=(1, 25))
+    t = scipy.stats.t(24)
+    expected = (t.ppf(0.975) + t.ppf(0.8)) * scipy.stats.sem(values[0])
+    assert float(estimate(values).detectable(0.95)) == pytest.approx(expected)
+    assert float(estimate(values).detectable(0.95, power=0.5)) == pytest.approx(
+        t.ppf(0.975) * scipy.stats.sem(values[0])
+    )

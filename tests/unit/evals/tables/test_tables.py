@@ -6,10 +6,11 @@ import math
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
@@ -29,7 +30,7 @@ from evals.tables.formats import escape_latex
 from evals.tables.intervals import Prompts
 from evals.tables.main_table import row_order
 from evals.tables.matrices import ScoreMatrices
-from evals.tables.rows import ScoreRow, read_rows
+from evals.tables.rows import TABLES, ScoreRow, json_schemas, read_rows
 from evals.tables.statistics import sign_test
 
 pytestmark = pytest.mark.slow
@@ -279,8 +280,8 @@ def test_equal_inputs_give_equal_bytes_and_a_new_variant_changes_no_other_row(wo
     write_tables(comparison)
     first = world.bytes()
     assert set(first) == {
-        *("scores.csv", "win_rates.csv", "differences.csv", "drift.csv"),
-        *("main.md", "main.tex", "main.html", "comparison.json"),
+        *("scores.csv", "win_rates.csv", "differences.csv", "categories.csv", "ranks.csv", "costs.csv", "drift.csv"),
+        *("main.md", "main.tex", "main.html", "categories.md", "comparison.json"),
     }
     write_tables(comparison)
     assert world.bytes() == first
@@ -449,7 +450,7 @@ def test_numbers_show_the_paired_interval_and_agree_with_the_csv(tmp_path: Path)
     write_tables(world.write(world.comparison(VARIANTS), scores))
     lines = (tmp_path / "tables" / "main.md").read_text().splitlines()
     at = next(i for i, line in enumerate(lines) if line.startswith("| dmpo "))
-    means = [cell.strip(" *") for cell in lines[at].split("|")[3:5]]
+    means = [cell.strip(" *_≈") for cell in lines[at].split("|")[3:5]]
     against = re.findall(r"([+-]?[\d.]+) ± ([\d.]+)", lines[at + 1])
     for mean, (difference, half_width), scorer in zip(means, against, ("pickscore", "oracle"), strict=True):
         row = world.row("differences.csv", a="dmpo", b="base", prompt_set="seen", scorer=scorer)
@@ -532,6 +533,73 @@ def test_scorers_that_describe_are_not_judged(tmp_path: Path) -> None:
     assert "lower for blank" in (tmp_path / "tables" / "main.md").read_text()
 
 
+def test_second_and_tied_are_marked_in_every_format_and_baselines_have_their_line(tmp_path: Path) -> None:
+    """dmpo is best, sft second and not told apart from it, base and dmpo+sdpo are far behind."""
+    world = World(tmp_path, {"seen": 40}, {"oracle": "exact"})
+    means = {"base": 0.0, "sft": 5.99, "dmpo": 6.0, "dmpo+sdpo": 3.0}
+
+    def scores(variant: str, seed: int | None, prompt_set: str, scorer: str) -> np.ndarray:
+        # The paired difference of sft and dmpo is 0.01 with a standard error of 0.008.
+        return means[variant] + 0.05 * (variant == "sft") * np.where(np.arange(40) % 2, 1, -1)
+
+    comparison = world.write(world.comparison({"sft": None, **VARIANTS}), scores)
+    write_tables(comparison)
+    ranks = {row["variant"]: row for row in world.read("ranks.csv") if row["prompt_set"] == "seen"}
+    assert {name: (row["rank"], row["tied"]) for name, row in ranks.items()} == {
+        "dmpo": ("1", "true"),
+        "sft": ("2", "true"),
+        "dmpo+sdpo": ("3", "false"),
+        "base": ("4", "false"),
+    }
+    own = world.row("differences.csv", a="dmpo+sdpo", b="dmpo", prompt_set="seen", scorer="oracle")
+    half = (float(own["ci_high"]) - float(own["ci_low"])) / 2
+    printed = print_table(comparison)
+    lines = printed.splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("  dmpo+sdpo"))
+    assert lines[at + 1].split()[:2] == ["minus", "base"]
+    label, difference = lines[at + 2].rsplit(maxsplit=1)
+    assert label.strip() == "minus baseline"
+    assert difference.endswith("†")
+    low, high = (float(part.strip("†")) for part in difference.split("±"))
+    assert (low, high) == (
+        pytest.approx(float(own["mean_difference"]), abs=0.006),
+        pytest.approx(half, abs=0.006),
+    )
+    (second,) = (line for line in lines if line.startswith("  sft"))
+    assert second.rstrip().endswith("≈~")
+    _, rows = cells_of((tmp_path / "tables/main.html").read_text())
+    assert [row[0].text for row in rows if row[2].find("u") is not None] == ["sft"]
+    baseline = [row[2].find("span[@class='against-baseline decided']") is not None for row in rows]
+    assert baseline == [False, False, False, True]
+    assert (tmp_path / "tables/main.tex").read_text().count(r"\underline{") == 1
+
+
+def test_rows_of_every_table_are_as_their_schemas_say(world: World) -> None:
+    write_tables(world.write(world.comparison(VARIANTS), noise(world)))
+    for name, kind in TABLES.items():
+        validator = jsonschema.Draft202012Validator(json_schemas()[name])
+        rows = read_rows(world.root / "tables" / f"{name}.csv", kind)
+        assert rows or name == "categories"
+        for row in rows:
+            validator.validate(asdict(row))
+
+
+def test_both_adjustments_are_the_textbooks(world: World) -> None:
+    write_tables(world.write(world.comparison(VARIANTS), noise(world)))
+    for table in ("differences.csv", "win_rates.csv"):
+        rows = [
+            r
+            for r in world.read(table)
+            if r["a"] == "dmpo" and r["prompt_set"] == "all" and r["scorer"] in world.scorers
+        ]
+        p_values = [float(row["p_value"]) for row in rows]
+        assert [float(row["p_fdr"]) for row in rows] == pytest.approx(scipy.stats.false_discovery_control(p_values))
+        small, large = sorted(p_values)
+        assert sorted(float(row["p_holm"]) for row in rows) == pytest.approx(
+            [min(1.0, 2 * small), min(1.0, max(2 * small, large))]
+        )
+
+
 def test_nothing_is_best_where_all_are_equal(world: World) -> None:
     write_tables(world.write(world.comparison(VARIANTS), lambda *key: np.zeros(world.prompts[key[2]])))
     assert "**" not in (world.root / "tables" / "main.md").read_text()
@@ -590,7 +658,7 @@ def test_no_decision_is_lost_by_rounding(tmp_path: Path) -> None:
         return means[variant] + np.arange(100) % 2 - 0.5
 
     write_tables(world.write(world.comparison(VARIANTS), scores))
-    lines = [line for line in (tmp_path / "tables" / "main.md").read_text().splitlines() if "minus base" in line]
+    lines = [line for line in (tmp_path / "tables" / "main.md").read_text().splitlines() if "minus base " in line]
     printed = [re.findall(r"\+([\d.]+) ± ([\d.]+)(.)", line)[0] for line in lines]
     (over, over_half, mark), (under, under_half, none) = printed
     assert float(over) > float(over_half) and mark == "‡"

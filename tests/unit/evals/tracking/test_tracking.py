@@ -15,6 +15,7 @@ from artifacts.atomic import write_text
 from artifacts.contracts import read_table, write_table
 from artifacts.errors import InputError
 from evals.tables.comparison import Comparison
+from evals.tables.rows import TABLES
 from evals.tracking.mlflow import CONTENT, KEY, track
 from evals.tracking.runs import STEPS, flattened, model_contents
 
@@ -132,7 +133,8 @@ def test_artifacts(reported: Comparison, store: Store) -> None:
     for model in ("mini/base", "mini/dmpo/seed0"):
         assert files(f"model/{model}") == {"samples.png", "spec.json", "inputs.json"}
     assert files("tables") == {
-        *(f"tables/{name}.csv" for name in ("scores", "win_rates", "differences", "drift")),
+        *(f"tables/{name}.csv" for name in TABLES),
+        "tables/categories.md",
         *(f"tables/main.{form}" for form in ("md", "tex", "html")),
         "tables/comparison.json",
         *(f"figures/{name}.png" for name in ("drift", "win_rates", "grid")),
