@@ -4,8 +4,8 @@ The stages of a benchmark take one job description, ``--spec``: JSON given inlin
 standard input. ``snakemake -np`` prints the commands of a benchmark; ``sdpo-bench spec`` prints one description.
 
 ``score`` and ``compare`` also work alone, on a folder of images and on two files of scores; ``prompts fetch``,
-``doctor``, ``weights`` and ``cache`` help with that (docs/scoring-images.md, docs/prompt-sets.md). ``check-scorer``
-checks a scorer (CONTRIBUTING.md).
+``doctor``, ``weights`` and ``cache`` help with that (docs/scoring-images.md, docs/prompt-sets.md). ``plan`` says how
+many seeds and prompts a difference needs (docs/statistics.md). ``check-scorer`` checks a scorer (CONTRIBUTING.md).
 """
 
 from __future__ import annotations
@@ -140,6 +140,12 @@ def _folder_compare(arguments: argparse.Namespace) -> None:
     compare(arguments)
 
 
+def _plan(arguments: argparse.Namespace) -> None:
+    from evals.comparison_commands import plan
+
+    plan(arguments)
+
+
 def _cache(arguments: argparse.Namespace) -> None:
     from evals.folder_commands import cache
 
@@ -238,6 +244,16 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=summary, description=summary)
         command.set_defaults(run=run, spec=None)
         return command
+
+    plan = add("plan", "say how many seeds and prompts a difference needs, from a benchmark that was run", _plan)
+    plan.add_argument("--from", metavar="DIR", dest="source", required=True, help="its folder, results/<benchmark>")
+    plan.add_argument("--variant", metavar="NAME", required=True, help="a variant of it")
+    plan.add_argument("--against", metavar="NAME", required=True, help="the variant that it is compared with")
+    plan.add_argument("--scorer", metavar="NAME", required=True, help="the scorer whose difference it is")
+    plan.add_argument("--difference", metavar="D", type=float, help="the difference to find, on the scorer's scale")
+    plan.add_argument("--prompt-set", metavar="NAME", default="all", help="a prompt set (default: all of them)")
+    plan.add_argument("--power", metavar="SHARE", type=float, default=0.8, help="share of cases found (default 0.8)")
+    plan.add_argument("--confidence", metavar="SHARE", type=float, help="level of the intervals (default: its own)")
 
     doctor = add("doctor", "say which weights are here, which are missing and how to get them", _doctor)
     doctor.add_argument("--config", metavar="FILE", help="what this config needs; exit status 1 if it is missing")

@@ -32,7 +32,7 @@ ROOMS = {
         "networks",
         "scorers generation scoring",
         "tables report tracking",
-        "doctor folder_commands",
+        "doctor folder_commands comparison_commands",
         "cli",
     ),
 }
