@@ -3,7 +3,7 @@
 The stages of a benchmark take one job description, ``--spec``: JSON given inline, a path to a JSON file, or ``-`` for
 standard input. ``snakemake -np`` prints the commands of a benchmark; ``sdpo-bench spec`` prints one description.
 
-``score`` and ``compare`` also work alone, on a folder of images and on two files of scores; ``prompts fetch``,
+``score`` and ``compare`` also work alone, on folders of images and their scores; ``prompts fetch``,
 ``doctor``, ``weights`` and ``cache`` help with that (docs/scoring-images.md, docs/prompt-sets.md). ``plan`` says how
 many seeds and prompts a difference needs (docs/statistics.md). ``check-scorer`` checks a scorer (CONTRIBUTING.md).
 """
@@ -106,7 +106,7 @@ STAGES: dict[str, tuple[str, Callable[[Mapping[str, Any]], None]]] = {
     "generate": ("generate the images of models on prompt sets", _generate),
     "collect": ("put together the images that several jobs have drawn", _collect),
     "score": ("score generated images, or a folder of images", _score),
-    "compare": ("write the tables of a benchmark, or compare two files of scores", _compare),
+    "compare": ("write the tables of a benchmark, or compare score files and benchmarks", _compare),
     "table": ("print the main table of a benchmark", _table),
     "report": ("write the report page of a benchmark", _report),
     "track": ("import a benchmark into MLflow", _track),
@@ -134,8 +134,8 @@ def _folder_score(arguments: argparse.Namespace) -> None:
     score(arguments)
 
 
-def _folder_compare(arguments: argparse.Namespace) -> None:
-    from evals.folder_commands import compare
+def _merged_compare(arguments: argparse.Namespace) -> None:
+    from evals.comparison_commands import compare
 
     compare(arguments)
 
@@ -205,9 +205,10 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_compare(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", nargs="*", metavar="FILE", help="A.parquet B.parquet, both from evals score --images")
-    add = parser.add_argument_group("two files of scores").add_argument
-    add("--out", metavar="FILE", help="also write the table as .csv")
+    parser.add_argument("sources", nargs="*", metavar="PATH", help="A.parquet of evals score --images, or results/X")
+    add = parser.add_argument_group("score files and benchmarks").add_argument
+    add("--out", metavar="DIR", help="also write all tables there")
+    add("--against", metavar="NAME", help="what all are compared with (default: the first base, else the last file)")
     add("--scorers", metavar="NAMES", help="only these, with commas")
     add("--confidence", metavar="SHARE", type=float, default=0.95, help="level of the intervals (default 0.95)")
 
@@ -229,7 +230,7 @@ def _parser() -> argparse.ArgumentParser:
         alone = {
             "prompts": (_add_prompts, _fetch_prompts),
             "score": (_add_score, _folder_score),
-            "compare": (_add_compare, _folder_compare),
+            "compare": (_add_compare, _merged_compare),
         }.get(name)
         add_spec(command, required=alone is None)
         if name in WITH_MANIFEST:
@@ -308,7 +309,7 @@ def _run(chosen: argparse.Namespace) -> int | None:
         _run_stage(chosen, extra)
         return None
     alone = [f"--{name}" for name in ("images", "prompts", "out") if hasattr(chosen, name)]
-    given = [option for option in alone if getattr(chosen, option[2:])] + list(getattr(chosen, "files", []))
+    given = [option for option in alone if getattr(chosen, option[2:])] + list(getattr(chosen, "sources", []))
     if chosen.command == "prompts" and chosen.action is not None:
         given.append(chosen.action)
     if chosen.spec is not None:

@@ -1,4 +1,4 @@
-"""``evals score``, ``compare`` and ``cache`` on folders of images: arguments in, files and printed tables out."""
+"""``evals score`` and ``cache`` on folders of images: arguments in, files and printed tables out."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def score(arguments: argparse.Namespace) -> None:
     from evals.scoring.folder_scores import score_folder
     from evals.scoring.score_cache import ScoreCache
     from evals.tables.comparison import Statistics
-    from evals.tables.folder_tables import summarise, summary_markdown
+    from evals.tables.folder_summary import summary_markdown
 
     device = arguments.device
     if device == "auto":
@@ -91,8 +91,7 @@ def score(arguments: argparse.Namespace) -> None:
     finally:
         if cache is not None:
             cache.close()
-    statistics = Statistics()
-    summary = summary_markdown(summarise(result.table, statistics), statistics.confidence, result.met)
+    summary = summary_markdown(result.table, Statistics(), result.met)
     records = {
         name: {"protocol": settings[name]["protocol"], "decoding": result.met}
         | scorer_record(scorer, device=device, batch_size=arguments.batch_size)
@@ -105,29 +104,6 @@ def score(arguments: argparse.Namespace) -> None:
     known = f", {result.cached} scores from the cache" if cache is not None else ""
     _say(f"{len(matching.images)} images in {seconds:.1f} s on {device}, {rate:.1f} images/s{known}; scores: {out}")
     print(summary, end="")
-
-
-def compare(arguments: argparse.Namespace) -> None:
-    """Compare two files of scores; prints Markdown, and writes CSV if asked."""
-    from artifacts.atomic import write_text
-    from evals.tables.comparison import Statistics
-    from evals.tables.folder_tables import FolderComparison, comparison_markdown
-    from evals.tables.folder_tables import compare as compare_files
-    from evals.tables.rows import to_csv
-
-    if len(arguments.files) != 2:
-        raise InputError(f"evals compare: {len(arguments.files)} files given; expected A.parquet B.parquet, or --spec")
-    if not 0 < arguments.confidence < 1:
-        raise InputError(f"--confidence {arguments.confidence}: expected a share between 0 and 1, e.g. 0.95")
-    a, b = arguments.files
-    out = None if arguments.out is None else _output(arguments.out, ".csv")
-    wanted = None if arguments.scorers is None else [name.strip() for name in arguments.scorers.split(",")]
-    statistics = Statistics(confidence=arguments.confidence)
-    rows = compare_files(a, b, statistics, wanted)
-    if out is not None:
-        with _writing(out):
-            write_text(out, to_csv(FolderComparison, rows))
-    print(comparison_markdown(rows, a, b, statistics.confidence), end="")
 
 
 def cache(arguments: argparse.Namespace) -> None:

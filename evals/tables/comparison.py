@@ -71,7 +71,8 @@ class Comparison:
     ``no_judges`` those that describe images and do not rate them; ``root`` is ``results/<benchmark>``;
     ``comparisons`` are pairs of variants to be compared besides those that follow from baselines and bases;
     ``rated`` maps each scorer that does not rate all prompt sets to those that it rates; ``apart`` has the prompt sets
-    that are drawn under settings of their own, and are never pooled with others.
+    that are drawn under settings of their own, and are never pooled with others; ``reference`` is the variant that all
+    others are compared with, in the place of their untrained base.
     """
 
     benchmark: str
@@ -85,6 +86,7 @@ class Comparison:
     comparisons: tuple[tuple[str, str], ...] = ()
     rated: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     apart: Mapping[str, ApartSet] = field(default_factory=dict)
+    reference: str | None = None
 
     def to_spec(self) -> dict[str, Any]:
         """Keys of a :class:`ComparisonSpec`."""
@@ -100,6 +102,7 @@ class Comparison:
             "comparisons": [list(pair) for pair in self.comparisons],
             "rated": {scorer: list(names) for scorer, names in self.rated.items()},
             **({"apart": {name: own.model_dump() for name, own in self.apart.items()}} if self.apart else {}),
+            **({"reference": self.reference} if self.reference else {}),
         }
 
     @property
@@ -139,9 +142,9 @@ class Comparison:
         return self.of_variant(variant)[0].base
 
     def untrained(self, variant: str) -> str | None:
-        """The variant that is the untrained base of this one; ``None`` if there is none or it is this one."""
+        """The variant that is the untrained base of this one, or the reference; ``None`` if it is this one."""
         base = self.base_of(variant)
-        found = next((m.variant for m in self.models if m.name == layout.base_model_name(base)), None)
+        found = self.reference or next((m.variant for m in self.models if m.name == layout.base_model_name(base)), None)
         return None if found == variant else found
 
     @property
@@ -159,7 +162,8 @@ class Comparison:
             if baseline is not None:
                 self._check(baseline, f"variant '{variant}': its baseline '{baseline}'")
                 pairs.append(Pair(variant, baseline, BASELINE))
-        pairs += [Pair(v, base, BASE) for v in self.variants if (base := self.untrained(v)) is not None]
+        kind = ASKED if self.reference else BASE
+        pairs += [Pair(v, base, kind) for v in self.variants if (base := self.untrained(v)) is not None]
         for a, b in self.comparisons:
             for variant in (a, b):
                 self._check(variant, f"comparisons: [{a}, {b}]: variant '{variant}'")
@@ -196,6 +200,7 @@ class ComparisonSpec(JobSpec):
     )
     generation: SamplingSettings | None = Field(default=None, description="How the images were drawn.")
     apart: dict[str, ApartSet] = Field(default={}, description="Prompt sets that were drawn under other settings.")
+    reference: str | None = Field(default=None, description="Variant that all are compared with, if not their base.")
 
     @property
     def comparison(self) -> Comparison:
@@ -212,6 +217,7 @@ class ComparisonSpec(JobSpec):
             comparisons=tuple((a, b) for a, b in self.comparisons),
             rated={scorer: tuple(names) for scorer, names in self.rated.items()},
             apart=self.apart,
+            reference=self.reference,
         )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
 from artifacts import markdown
-from evals.tables.main_table import AGAINST, Block, Cell, MainTable
+from evals.tables.main_table import Block, Cell, MainTable
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -34,6 +34,9 @@ _LATEX = {
     "\n": " ",
 }
 
+
+_HTML_AGAINST = ("against-base", "against-baseline")
+"""Classes of what stands below a mean."""
 
 _LATEX_COLUMNS = 9
 """Columns of scores that fit beside one another on a page."""
@@ -96,7 +99,7 @@ def _lines(
     for row in table.rows:
         cells = [row.cells[prompt_set, name] for name in block.columns]
         yield list(row.labels), [value(cell) for cell in cells]
-        for label, *found in zip(AGAINST, *(cell.against for cell in cells), strict=True):
+        for label, *found in zip(table.against, *(cell.against for cell in cells), strict=True):
             if any(text for text, _ in found):
                 below = [f"{text.replace(' ± ', f'{gap}±{gap}')}{mark or ' '}" for text, mark in found]
                 yield [f"  {label}", *[""] * (len(row.labels) - 1)], [text.strip() and text for text in below]
@@ -165,7 +168,7 @@ def _latex_rows(table: MainTable, prompt_sets: Sequence[str], block: Block) -> I
         cells = [row.cells[prompt_set, name] for prompt_set in prompt_sets for name in block.columns]
         means = [_latex_value(cell) for cell in cells]
         yield " & ".join([*map(escape_latex, row.labels), *means]) + r" \\"
-        for name, *found in zip(AGAINST, *(cell.against for cell in cells), strict=True):
+        for name, *found in zip(table.against, *(cell.against for cell in cells), strict=True):
             if any(text for text, _ in found):
                 label = rf"\quad\scriptsize {escape_latex(name)}"
                 below = (rf"\scriptsize {_latex_number(*one)}" if one.text else "" for one in found)
@@ -230,9 +233,8 @@ def _html_cell(table: MainTable, cell: Cell) -> str:
         value += f' <span class="tied">{escape_html("≈")}</span>'
     title = f' title="{table.confidence} interval {escape_html(cell.interval)}"' if cell.interval else ""
     below = "".join(
-        f' <span class="{label.replace("minus ", "against-")}{" decided" if mark else ""}">'
-        f"{escape_html(text + mark)}</span>"
-        for label, (text, mark) in zip(AGAINST, cell.against, strict=True)
+        f' <span class="{name}{" decided" if mark else ""}">{escape_html(text + mark)}</span>'
+        for name, (text, mark) in zip(_HTML_AGAINST, cell.against, strict=True)
         if text
     )
     best = ' class="best"' if cell.place == 1 else ""

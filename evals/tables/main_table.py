@@ -20,9 +20,6 @@ DECIDED, DECIDED_HERE = "†", "‡"
 NOT_RATED = "–"
 """In the place of a number: the scorer does not rate the prompt set."""
 
-AGAINST = ("minus base", "minus baseline")
-"""Labels of the lines below a variant's means."""
-
 MEAN_WIN_RATE = "mean win rate"
 """Column of the judges' mean win rate against the base."""
 
@@ -43,8 +40,8 @@ class Cell:
         place: 1 and 2 where the mean is the best and the second best of its base's variants, else 0.
         tied: whether the interval of its difference to the best holds zero; not said of the best itself.
         interval: its interval.
-        against: what stands below it, one for each of :data:`AGAINST`: the difference with its half width, or the
-            interval of the win rate.
+        against: what stands below it, one for each of :attr:`MainTable.against`: the difference with its half width, or
+            the interval of the win rate.
     """
 
     value: str = ""
@@ -73,7 +70,10 @@ class Block:
 
 @dataclass(frozen=True)
 class MainTable:
-    """A table without a format; all text is raw and is escaped by the format that prints it."""
+    """A table without a format; all text is raw and is escaped by the format that prints it.
+
+    ``against`` labels the lines below a variant's means: its differences to base and baseline.
+    """
 
     title: str
     label_columns: tuple[str, ...]
@@ -81,6 +81,7 @@ class MainTable:
     blocks: tuple[Block, ...]
     confidence: str
     rows: tuple[TableRow, ...]
+    against: tuple[str, str]
     notes: tuple[str, ...]
 
 
@@ -150,6 +151,7 @@ def main_table(
         blocks=tuple(block for block in (judging, describing) if block.columns),
         confidence=percent(comparison.statistics.confidence),
         rows=tuple(rows),
+        against=(f"minus {comparison.reference or 'base'}", "minus baseline"),
         notes=notes(
             pooled, tuple(against.values()), tuple(own.values()), comparison, generation, trained, wins=bool(wins)
         ),

@@ -32,6 +32,8 @@ class ScoreMatrices:
             the prompt sets that a scorer does not rate.
         truncated: (prompt set, scorer) to the number of prompts of which the scorer saw only the beginning.
         categories: prompt set to the category of each of its prompts, empty for those without.
+        texts: prompt set to its prompts.
+        fingerprints: scorer to the fingerprint of all its scores.
     """
 
     models: dict[str, tuple[ComparedModel, ...]]
@@ -39,6 +41,8 @@ class ScoreMatrices:
     values: dict[tuple[str, str, str], Floats]
     truncated: dict[tuple[str, str], int]
     categories: dict[str, list[str]] = field(default_factory=dict)
+    texts: dict[str, list[str]] = field(default_factory=dict)
+    fingerprints: dict[str, str] = field(default_factory=dict)
 
     def meet(self, a: str, b: str) -> bool:
         """Whether two variants have a seed in common, or one has none."""
@@ -112,7 +116,8 @@ def read_matrices(comparison: Comparison) -> ScoreMatrices:
     pooled = {tuple(s for s in comparison.pooled if s in comparison.sets_of(name)) for name in comparison.scorers}
     together = {*((name,) for name in texts), *pooled} - {()}
     units = {sets: prompts_of([texts[name] for name in sets]) for sets in together}
-    return ScoreMatrices(models, units, values, truncated, categories)
+    found = {scorer: fingerprint for scorer, (fingerprint, _) in fingerprints.items()}
+    return ScoreMatrices(models, units, values, truncated, categories, texts, found)
 
 
 def _models_by_variant(comparison: Comparison) -> dict[str, tuple[ComparedModel, ...]]:

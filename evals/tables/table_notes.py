@@ -44,13 +44,13 @@ def notes(
     }
     seeds = {v: len(comparison.of_variant(v)) for v in comparison.variants if comparison.of_variant(v)[0].trained}
     described = [name for name in comparison.scorers if name in comparison.no_judges]
-    listed = [_differences_note(against, percent(comparison.statistics.confidence))]
+    listed = [_differences_note(against, comparison)]
     if own:
         listed.append("Below that, by the same scheme, the difference to the variant's baseline.")
     if wins:
         listed.append(
             "Mean win rate: mean over these scorers of the share of units (prompt, seed) in which the variant beats "
-            "the base, ties half; below it its interval, taken jointly; even is 0.5."
+            f"{comparison.reference or 'the base'}, ties half; below it its interval, taken jointly; even is 0.5."
         )
     listed.append(limits_note(comparison))
     listed += [
@@ -124,11 +124,14 @@ def over_all(rows: Sequence[DifferenceRow]) -> str:
     return over(2 if True in kinds else 1)
 
 
-def _differences_note(against: Sequence[DifferenceRow], level: str) -> str:
+def _differences_note(against: Sequence[DifferenceRow], comparison: Comparison) -> str:
     if not against:
         return "Mean score over prompts; nothing is compared with a base."
     kinds = {row.n_seeds > 1 for row in against}
-    text = "Mean score; below it the difference to the untrained base, on the same prompts and start noise, ± half the "
+    reference, level = comparison.reference or "the untrained base", percent(comparison.statistics.confidence)
+    # Of images from elsewhere nobody knows what they started from.
+    noise = "" if comparison.reference else " and start noise"
+    text = f"Mean score; below it the difference to {reference}, on the same prompts{noise}, ± half the "
     text += f"width of its {level} interval "
     text += over_all(against)
     marks = [mark for mark, kind in (("†", True), ("‡", False)) if kind in kinds]

@@ -19,9 +19,10 @@ from evals.tables.main_table import column_decimals, main_table
 from evals.tables.numbers import percent
 from evals.tables.rows import (
     POOLED,
-    TABLES,
+    CategoryRow,
     CostRow,
     DifferenceRow,
+    DriftRow,
     RankRow,
     ScoreRow,
     WinRateRow,
@@ -31,7 +32,8 @@ from evals.tables.rows import (
 from evals.tables.trainings import trainings
 
 if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+    from evals.tables.main_table import MainTable
+    from evals.tables.matrices import ScoreMatrices
 
 MADE_WITH = "comparison.json"
 
@@ -59,49 +61,80 @@ def write_tables(
     Raises:
         InputError: an input is missing, malformed, or does not match the others (see ``read_matrices``).
     """
-    from evals.tables.categories import category_rows
-    from evals.tables.categories import to_markdown as categories_markdown
-    from evals.tables.comparisons import comparison_rows
     from evals.tables.drift import drift_rows
     from evals.tables.matrices import read_matrices
     from evals.tables.published import PublishedRow, published_rows, read_figures
     from evals.tables.published import to_markdown as published_markdown
-    from evals.tables.ranks import rank_rows
-    from evals.tables.resampling import Resampling
-    from evals.tables.scores import score_rows
 
     _check(comparison)
     matrices = read_matrices(comparison)
-    resampling = Resampling(comparison.statistics, {name: matrices.units[name,] for name in comparison.prompt_sets})
-    scores = score_rows(comparison, matrices, resampling)
-    win_rates, differences = comparison_rows(comparison, matrices)
-    categories, ranks = category_rows(comparison, matrices), rank_rows(comparison, matrices)
     trained = trainings(comparison)
-    table = main_table(scores, differences, win_rates, ranks, comparison, generation, trained)
-    rows: dict[str, Sequence[DataclassInstance]] = {
-        "scores": scores,
-        "win_rates": win_rates,
-        "differences": differences,
-        "categories": categories,
-        "ranks": ranks,
-        "costs": cost_rows(comparison),
-        "drift": drift_rows(comparison),
-    }
+    tables = compared(comparison, matrices, generation, trained)
     texts = {
-        **{f"{name}.csv": to_csv(kind, rows[name]) for name, kind in TABLES.items()},
-        "categories.md": categories_markdown(categories, comparison.statistics.confidence),
-        "main.md": to_markdown(table),
-        "main.tex": to_latex(table),
-        "main.html": to_html(table),
+        **tables.texts,
+        "costs.csv": to_csv(CostRow, cost_rows(comparison)),
+        "drift.csv": to_csv(DriftRow, drift_rows(comparison)),
         MADE_WITH: _made_with(comparison, generation, trained),
     }
     if published is not None:
         figures = published_rows(comparison, matrices, read_figures(published))
         texts["published.csv"] = to_csv(PublishedRow, figures)
-        digits = column_decimals(comparison.scorers, scores, differences)
+        digits = column_decimals(comparison.scorers, tables.scores, tables.differences)
         texts["published.md"] = published_markdown(figures, percent(comparison.statistics.confidence), digits)
     for name, text in texts.items():
         write_text(tables_folder(comparison) / name, text)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The tables that scores alone decide: their files by name, and rows of some of them."""
+
+    texts: dict[str, str]
+    table: MainTable
+    scores: Sequence[ScoreRow]
+    win_rates: Sequence[WinRateRow]
+    differences: Sequence[DifferenceRow]
+
+
+def compared(
+    comparison: Comparison,
+    matrices: ScoreMatrices,
+    generation: Mapping[str, Any] | None = None,
+    trained: Mapping[str, Mapping[str, Any]] | None = None,
+    remarks: Sequence[str] = (),
+) -> Compared:
+    """Compare the models of one benchmark, or those of several.
+
+    Args:
+        comparison, matrices: what is compared, and its scores.
+        generation, trained: for the notes of the main table, as in :func:`print_table`.
+        remarks: further notes.
+    """
+    from evals.tables.categories import category_rows
+    from evals.tables.categories import to_markdown as categories_markdown
+    from evals.tables.comparisons import comparison_rows
+    from evals.tables.ranks import rank_rows
+    from evals.tables.resampling import Resampling
+    from evals.tables.scores import score_rows
+
+    resampling = Resampling(comparison.statistics, {name: matrices.units[name,] for name in comparison.prompt_sets})
+    scores = score_rows(comparison, matrices, resampling)
+    win_rates, differences = comparison_rows(comparison, matrices)
+    categories, ranks = category_rows(comparison, matrices), rank_rows(comparison, matrices)
+    table = main_table(scores, differences, win_rates, ranks, comparison, generation, trained or {})
+    table = replace(table, notes=(*table.notes, *remarks))
+    texts = {
+        "scores.csv": to_csv(ScoreRow, scores),
+        "win_rates.csv": to_csv(WinRateRow, win_rates),
+        "differences.csv": to_csv(DifferenceRow, differences),
+        "categories.csv": to_csv(CategoryRow, categories),
+        "categories.md": categories_markdown(categories, comparison.statistics.confidence),
+        "ranks.csv": to_csv(RankRow, ranks),
+        "main.md": to_markdown(table),
+        "main.tex": to_latex(table),
+        "main.html": to_html(table),
+    }
+    return Compared(texts, table, scores, win_rates, differences)
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ TABLE = MainTable(
             ("b", "dmpo<&>", Cell("–", 0, True, "", (Marked("0.4 to 0.6", "‡"), Marked("0.1 to 0.9")))),
         )
     ),
+    against=("minus base", "minus baseline"),
     notes=("100 % λ ≈ † ‡ ± |x| \"quoted\" 'too'",),
 )
 

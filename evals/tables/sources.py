@@ -1,0 +1,144 @@
+"""What ``evals compare`` is given, score files of folders and benchmarks, each as models with their scores."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from artifacts.errors import InputError
+from artifacts.file_names import normal
+from artifacts.prompt_text import same
+from evals.scorers import judges, lower_is_better
+from evals.scoring.folder_score_files import read_scores
+from evals.tables.comparison import ComparedModel, Comparison, Statistics
+from evals.tables.intervals import Floats, Prompts
+from evals.tables.matrices import ScoreMatrices, read_matrices
+from evals.tables.paired import prompts_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FOLDER = "folder"
+"""Prompt set of the images in a folder."""
+
+
+class Image(NamedTuple):
+    """What an image is known by: its file in a folder, empty in a benchmark, and its prompt."""
+
+    file: str
+    prompt: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file or benchmark.
+
+    Attributes:
+        path: as it was given, for messages.
+        name: what its models are called by.
+        comparison: its models, prompt sets and scorers.
+        matrices: their scores; of a folder, not a number where an image is broken.
+        images: prompt set to its images, in the order of the matrices' columns.
+        generation, trained: how images were drawn and variants trained, where that is known.
+    """
+
+    path: str
+    name: str
+    comparison: Comparison
+    matrices: ScoreMatrices
+    images: Mapping[str, Sequence[Image]]
+    generation: Mapping[str, Any] = field(default_factory=dict)
+    trained: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is one model's images in a folder, drawn by nobody knows whom."""
+        return FOLDER in self.images
+
+
+def read(path: str | Path) -> Source:
+    """A file of ``evals score --images``, or the folder of a benchmark.
+
+    Raises:
+        InputError: it is neither, or its scores are damaged.
+    """
+    if not Path(path).is_dir():
+        if own := _benchmark_of(Path(path)):
+            raise InputError(f"{path}: is one of the score files of a benchmark; give its folder, {own}")
+        return of_table(read_scores(path), str(path), Statistics())
+    if not (Path(path) / "tables").is_dir():
+        raise InputError(f"{path}: holds no tables; expected a file of `evals score --images` or results/<benchmark>")
+    from evals.tables.write import made_with
+
+    made = made_with(path)
+    matrices = read_matrices(made.comparison)
+    images = {name: [Image("", text) for text in texts] for name, texts in matrices.texts.items()}
+    return Source(
+        str(path), made.comparison.benchmark, made.comparison, matrices, images, made.generation, made.trained
+    )
+
+
+def _benchmark_of(path: Path) -> Path | None:
+    """The folder of the benchmark that a file is a score file of."""
+    return next((p.parent for p in path.parents if p.name == "scores" and (p.parent / "prompts").is_dir()), None)
+
+
+def of_table(table: pd.DataFrame, path: str, statistics: Statistics) -> Source:
+    """Scores of a folder (contract ``folder_scores``) as those of one model that was not trained here.
+
+    Raises:
+        InputError: scorers rated different images, or one has no score at all.
+    """
+    variant = Path(path).stem
+    model = ComparedModel(name=variant, base=FOLDER, variant=variant)
+    images: list[Image] = []
+    values: dict[tuple[str, str, str], Floats] = {}
+    truncated, protocols, fingerprints = {}, {}, {}
+    for key, rows in table.groupby("scorer", sort=False):
+        scorer = str(key)
+        pairs = zip(rows["file"].map(normal), rows["prompt"].map(normal), strict=True)
+        at = {Image(file, prompt): row for row, (file, prompt) in enumerate(pairs)}
+        images = images or list(at)
+        if differing := set(images) ^ set(at):
+            raise InputError(
+                f"{path}: '{next(iter(differing)).file}' has not been rated by every scorer; score it again"
+            )
+        scored = rows.iloc[[at[image] for image in images]]
+        scores = scored["score"].where(scored["problem"].isna()).to_numpy(np.float64)
+        if np.isnan(scores).all():
+            raise InputError(f"scorer '{scorer}': all {len(scores)} images are broken, the first is {images[0].file}")
+        values[variant, FOLDER, scorer] = scores[None]
+        truncated[FOLDER, scorer] = int(scored[~np.isnan(scores)].drop_duplicates("prompt")["truncated"].sum())
+        protocols[scorer], fingerprints[scorer] = str(rows["protocol"].iloc[0]), str(rows["fingerprint"].iloc[0])
+    comparison = Comparison(
+        benchmark=variant,
+        root=Path(path).parent,
+        models=(model,),
+        prompt_sets=(FOLDER,),
+        scorers=protocols,
+        statistics=statistics,
+        lower_is_better=frozenset(name for name in protocols if lower_is_better(name)),
+        no_judges=frozenset(name for name in protocols if not judges(name)),
+    )
+    texts = [image.prompt for image in images]
+    units: dict[tuple[str, ...], Prompts] = {(FOLDER,): prompts_of([texts])}
+    matrices = ScoreMatrices(
+        {variant: (model,)}, units, values, truncated, texts={FOLDER: texts}, fingerprints=fingerprints
+    )
+    return Source(path, variant, comparison, matrices, {FOLDER: images})
+
+
+def numbered(images: Iterable[Image]) -> list[tuple[str, int]]:
+    """Prompts as benchmarks and folders have them in common: the text, and which of its images it is."""
+    seen: Counter[str] = Counter()
+    listed = []
+    for image in images:
+        text = same(image.prompt)
+        listed.append((text, seen[text]))
+        seen[text] += 1
+    return listed
