@@ -2,7 +2,7 @@
 
 A published figure is mostly that of one run, so two intervals over our seeds are given: that of the mean, and that in
 which one more seed of ours would lie. Both are Student intervals of the means of single seeds, and take the prompts
-as they are.
+as they are. A figure that was measured otherwise (its column ``protocol``) is shown and compared with nothing.
 """
 
 from __future__ import annotations
@@ -28,13 +28,21 @@ if TYPE_CHECKING:
     from evals.tables.comparison import Comparison
     from evals.tables.matrices import ScoreMatrices
 
-_HEADER = ("variant", "ours", "mean over seeds", "one more seed", "published", "ours − published", "in mean", "in seed")
+_HEADER = (
+    *("variant", "ours", "mean over seeds", "one more seed", "published", "ours − published", "in mean", "in seed"),
+    "trust",
+)
 COLUMNS = ("variant", "prompt_set", "scorer", "value", "source")
+"""Columns that a file of figures must have; ``trust`` and ``protocol`` may be there."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One published figure; ``prompt_set`` is ``all`` for all prompt sets, ``unit`` the unit of its last digit."""
+    """One published figure; ``prompt_set`` is ``all`` for all prompt sets, ``unit`` the unit of its last digit.
+
+    ``trust`` says how it was read (``paper``, ``second-hand``), ``protocol`` how it was measured where that is not how
+    it is measured here: other prompts, settings, versions of a scorer or units.
+    """
 
     variant: str
     prompt_set: str
@@ -42,6 +50,8 @@ class Figure:
     value: float
     unit: float
     source: str
+    trust: str = ""
+    protocol: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,7 @@ class PublishedRow:
 
     ``ci_low`` to ``ci_high`` is the interval of our mean over seeds, ``seed_low`` to ``seed_high`` that of one more
     seed; both are empty for a single seed. Inside means inside up to the rounding of the published figure; it is
-    empty where there is no interval.
+    empty where there is no interval. Of a figure with a ``protocol`` of its own, difference and inside are empty too.
     """
 
     variant: str
@@ -63,10 +73,12 @@ class PublishedRow:
     seed_high: float | None
     n_seeds: int
     published: float
-    difference: float
+    difference: float | None
     inside_interval: bool | None
     inside_seed_interval: bool | None
     source: str
+    trust: str
+    protocol: str
 
 
 def read_figures(path: Path) -> list[Figure]:
@@ -76,7 +88,7 @@ def read_figures(path: Path) -> list[Figure]:
         InputError: the file is missing, lacks a column, or a value is no number or stands there twice.
     """
     figures: list[Figure] = []
-    seen: set[tuple[str, str, str]] = set()
+    seen: set[tuple[str, ...]] = set()
     for place, row in table(path):
         # As an editor counts, where no cell has a line end; the header is line 1.
         where = f"{path}: line {place + 1}"
@@ -85,11 +97,14 @@ def read_figures(path: Path) -> list[Figure]:
         if not row["source"]:
             raise InputError(f"{where} has no source; say where the figure stands")
         key = row["variant"], row["prompt_set"] or POOLED, row["scorer"]
-        if key in seen:
+        trust, protocol = (row.get(name, "").strip() for name in ("trust", "protocol"))
+        # What was measured otherwise may stand there once for each way and source.
+        whole = (*key, row["source"], protocol) if protocol else key
+        if whole in seen:
             raise InputError(f"{where}: {', '.join(key)} stands there twice; keep one")
-        seen.add(key)
+        seen.add(whole)
         try:
-            figures.append(Figure(*key, *_value_and_unit(row["value"]), row["source"]))
+            figures.append(Figure(*key, *_value_and_unit(row["value"]), row["source"], trust, protocol))
         except (ValueError, ArithmeticError) as error:
             raise InputError(f"{where}: {error}; expected a number") from error
     return figures
@@ -146,9 +161,10 @@ def compared(figure: Figure, seeds: Sequence[float], confidence: float) -> Publi
         # The mean's half width is t·s/√n; one more seed lies within t·s·√(1 + 1/n) of the mean.
         half = (high - low) / 2 * math.sqrt(len(seeds) + 1)
         seed_low, seed_high = ours - half, ours + half
-        rounding = figure.unit / 2 * (1 + 1e-9)
-        inside = low - rounding <= figure.value <= high + rounding
-        inside_seed = seed_low - rounding <= figure.value <= seed_high + rounding
+        if not figure.protocol:
+            rounding = figure.unit / 2 * (1 + 1e-9)
+            inside = low - rounding <= figure.value <= high + rounding
+            inside_seed = seed_low - rounding <= figure.value <= seed_high + rounding
     return PublishedRow(
         variant=figure.variant,
         prompt_set=figure.prompt_set,
@@ -160,10 +176,12 @@ def compared(figure: Figure, seeds: Sequence[float], confidence: float) -> Publi
         seed_high=seed_high,
         n_seeds=len(seeds),
         published=figure.value,
-        difference=ours - figure.value,
+        difference=None if figure.protocol else ours - figure.value,
         inside_interval=inside,
         inside_seed_interval=inside_seed,
         source=figure.source,
+        trust=figure.trust,
+        protocol=figure.protocol,
     )
 
 
@@ -178,13 +196,14 @@ def to_markdown(rows: Sequence[PublishedRow], confidence: str, digits: Mapping[s
     lines = ["# Published figures", ""]
     for prompt_set, scorer in dict.fromkeys((row.prompt_set, row.scorer) for row in rows):
         chosen = [row for row in rows if (row.prompt_set, row.scorer) == (prompt_set, scorer)]
-        inside = [sum(bool(getattr(r, k)) for r in chosen) for k in ("inside_interval", "inside_seed_interval")]
+        alike = [row for row in chosen if not row.protocol]
+        inside = [sum(bool(getattr(r, k)) for r in alike) for k in ("inside_interval", "inside_seed_interval")]
         title = scorer if prompt_set == POOLED else f"{scorer}, {prompt_set}"
         lines += [
             f"## {markdown.escape(title)}",
             "",
-            f"Of {len(chosen)} published figures, {inside[0]} lie in the {confidence} interval of our mean over seeds "
-            f"and {inside[1]} in that of one more seed.",
+            f"Of {len(alike)} published figures that were measured as here, {inside[0]} lie in the {confidence} "
+            f"interval of our mean over seeds and {inside[1]} in that of one more seed.",
             "",
         ]
         body = []
@@ -197,19 +216,24 @@ def to_markdown(rows: Sequence[PublishedRow], confidence: str, digits: Mapping[s
                     bracketed(row.ci_low, row.ci_high, shown),
                     bracketed(row.seed_low, row.seed_high, shown),
                     f"{row.published:g}",
-                    signed(row.difference, shown),
+                    "measured otherwise" if row.difference is None else signed(row.difference, shown),
                     _yes(row.inside_interval),
                     _yes(row.inside_seed_interval),
+                    markdown.escape(row.trust),
                 ]
             )
-        lines += [markdown.table(_HEADER, body, "lrllrrll"), ""]
+        lines += [markdown.table(_HEADER, body, "lrllrrlll"), ""]
     lines += ["Sources:", ""]
-    lines += [f"- {markdown.escape(source)}" for source in dict.fromkeys(row.source for row in rows)]
+    for source, trust, protocol in dict.fromkeys((row.source, row.trust, row.protocol) for row in rows):
+        told = "; ".join(text for text in (trust, protocol and f"measured otherwise: {protocol}") if text)
+        lines.append(f"- {markdown.escape(f'{source} ({told})' if told else source)}")
     return "\n".join(lines) + "\n"
 
 
 def _decimals(row: PublishedRow, digits: int) -> int:
     """So many that rounding moves the published figure into no interval that it lies outside of, nor out of one."""
+    if row.protocol:
+        return digits
     for low, high in ((row.ci_low, row.ci_high), (row.seed_low, row.seed_high)):
         if low is not None and high is not None:
             digits = deciding(low - row.published, high - row.published, digits)

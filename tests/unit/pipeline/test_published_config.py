@@ -84,7 +84,7 @@ def test_nothing_is_trained() -> None:
 
 
 @pytest.mark.parametrize("name", ["published", "paper-sd15", "paper-sdxl", "paper-sd3"])
-def test_what_is_missing_is_the_weights_of_the_scorers_and_the_pairs(
+def test_what_is_missing_is_the_weights_of_the_scorers_and_one_more_file(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -95,12 +95,11 @@ def test_what_is_missing_is_the_weights_of_the_scorers_and_the_pairs(
             f"fetch it with `evals weights fetch {scorer} --to weights`"
             for scorer in ("pickscore", "hpsv2", "aesthetic", "clip", "imagereward")
         ),
-        # The pairs of what is trained.
-        *(["paths are relative to where snakemake is started"] if name != "published" else []),
+        # The pairs of what is trained, or the published figures.
+        "paths are relative to where snakemake is started",
     ]
-    if name != "published":
-        pairs = caught.value.lines[-1].partition('"')[2].partition('"')[0]
-        (tmp_path / pairs).mkdir(parents=True)
+    file = caught.value.lines[-1].partition('"')[2].partition('"')[0]
+    (tmp_path / file).mkdir(parents=True)
     for scorer in ("pickscore", "hpsv2", "aesthetic", "clip", "imagereward"):
         (tmp_path / "weights" / scorer).mkdir(parents=True)
     assert load(FOLDER / f"{name}.yaml").benchmark

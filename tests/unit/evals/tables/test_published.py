@@ -78,6 +78,47 @@ def test_figures_of_prompt_sets_that_our_scorer_does_not_rate_are_left_out(tmp_p
     assert [(row.prompt_set, row.ours) for row in rows] == [("one", 0.5)]
 
 
+def test_what_was_measured_otherwise_agrees_with_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "published.csv"
+    head = "variant,prompt_set,scorer,value,source,trust,protocol\n"
+    twice = "dpo,,pickscore,21.0,A,paper,times 100\ndpo,,pickscore,21.0,B,second-hand,times 100\n"
+    path.write_text(head + twice + "dpo,,pickscore,0.21,C,paper,\n", encoding="utf-8")
+    figures = read_figures(path)
+    seeds = [0.2, 0.21, 0.22]
+    other, _, alike = (compared(figure, seeds, 0.95) for figure in figures)
+    assert (other.difference, other.inside_interval, other.inside_seed_interval) == (None, None, None)
+    assert (other.published, other.ours, other.trust) == (21.0, pytest.approx(0.21), "paper")
+    assert alike.inside_interval and alike.difference == pytest.approx(0.0)
+    # Even a figure that would lie inside is not said to agree.
+    near = compared(Figure("dpo", "all", "pickscore", 0.21, 0.01, "D", "paper", "other prompts"), seeds, 0.95)
+    assert (near.difference, near.inside_interval) == (None, None)
+    printed = to_markdown([other, alike, near], "95%")
+    assert "Of 1 published figures that were measured as here, 1 lie in" in printed
+    assert printed.count("| measured otherwise |") == 2 and printed.count("yes") == 2
+    assert "- A (paper; measured otherwise: times 100)\n" in printed and "- C (paper)\n" in printed
+    path.write_text(head + "dpo,,pickscore,21.0,A,paper,x\n" * 2, encoding="utf-8")
+    with pytest.raises(InputError, match="line 3: dpo, all, pickscore stands there twice"):
+        read_figures(path)
+
+
+@pytest.mark.parametrize("name", ["images", "toy_surface", "toy_surface_other"])
+def test_every_shipped_figure_has_a_source_and_says_how_it_was_read(name: str) -> None:
+    figures = read_figures(Path(__file__).parents[4] / f"results/published/{name}.csv")
+    assert {figure.trust for figure in figures} <= {"paper", "repository", "second-hand", "read off a figure"}
+    # No image was drawn and scored as here, so none of its figures may ever be said to agree.
+    assert all(figure.protocol for figure in figures) or name == "toy_surface"
+    second_hand = {figure.trust for figure in figures if "quote" in figure.source or "copied" in figure.source}
+    assert second_hand <= {"second-hand"}
+
+
+def test_figures_that_are_quoted_twice_agree() -> None:
+    """The LPO paper copied one row from the SPO paper."""
+    figures = read_figures(Path(__file__).parents[4] / "results/published/images.csv")
+    spo = {f.scorer: f.value for f in figures if f.variant == "sdxl-spo" and f.source == "SPO, arXiv 2406.04314"}
+    copied = {f.scorer: f.value for f in figures if f.variant == "sdxl-spo" and "copied" in f.source}
+    assert spo.keys() <= copied.keys() and spo == {scorer: copied[scorer] for scorer in spo}
+
+
 @pytest.mark.parametrize(
     ("text", "unit"), [("0.35", 0.01), ("0.35 ", 0.01), ("2e-1", 0.1), ("2.0e-1", 0.01), ("12", 1.0), ("1e2", 100.0)]
 )
