@@ -1,15 +1,16 @@
-"""``costs.csv``: what training and drawing took, from the provenance of models and images.
+"""``costs.csv``: what training and drawing took, from the logs and the provenance of models and images.
 
 Times differ between machines and runs, so they stand in no table that comes out the same again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artifacts import layout
+from artifacts.contracts import read_table
 from artifacts.errors import InputError
 from artifacts.json_files import read_object
 from evals.tables.rows import CostRow
@@ -25,54 +26,64 @@ def cost_rows(comparison: Comparison) -> list[CostRow]:
     """One row a variant.
 
     Raises:
-        InputError: a provenance file is damaged.
+        InputError: a provenance file or a training log is damaged.
     """
     rows = []
     for variant in comparison.variants:
         models = comparison.of_variant(variant)
         trained = [layout.model(comparison.root, model.name) for model in models if model.trained]
         drawn = [layout.images(comparison.root, m.name, name) for m in models for name in comparison.prompt_sets]
-        training, drawing = _Records(trained), _Records(drawn)
+        training_device, training_hours = _sum(trained, _training_seconds)
+        drawing_device, drawing_hours = _sum(drawn, _wall_seconds)
         rows.append(
             CostRow(
                 variant=variant,
                 models=len(models),
-                training_device=training.devices,
-                training_hours=training.hours,
-                drawing_device=drawing.devices,
-                drawing_hours=drawing.hours,
+                training_device=training_device,
+                training_hours=training_hours,
+                drawing_device=drawing_device,
+                drawing_hours=drawing_hours,
             )
         )
     return rows
 
 
-class _Records:
-    """Provenance of some folders."""
-
-    def __init__(self, folders: Sequence[Path]) -> None:
-        paths = [folder / "provenance.json" for folder in folders]
-        self.records = {p: read_object(p, missing="", damaged=_REMEDY) for p in paths if p.is_file()}
-        self.complete = bool(paths) and sum("wall_seconds" in record for record in self.records.values()) == len(paths)
-
-    @property
-    def devices(self) -> str:
-        found = (str(record["device"]) for record in self.records.values() if record.get("device"))
-        return ", ".join(dict.fromkeys(found))
-
-    @property
-    def hours(self) -> float | None:
-        """Hours of all of them; ``None`` where one is missing."""
+def _sum(
+    folders: Sequence[Path], seconds: Callable[[Path, Mapping[str, Any]], float | None]
+) -> tuple[str, float | None]:
+    """Devices and hours of some folders by their provenance; no hours where those of one are not known."""
+    devices, hours = [], []
+    for folder in folders:
+        path = folder / "provenance.json"
+        record = read_object(path, missing="", damaged=_REMEDY) if path.is_file() else {}
         try:
-            return sum(map(_hours, self.records.values())) if self.complete else None
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{next(iter(self.records))}: not a provenance ({error!r}); {_REMEDY}") from error
+            took = seconds(folder, record)
+        except (AttributeError, TypeError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{path}: not a provenance ({error!r}); {_REMEDY}") from error
+        hours.append(None if took is None else took / _HOUR)
+        devices.append(str(record.get("device") or ""))
+    known = [value for value in hours if value is not None]
+    listed = ", ".join(dict.fromkeys(device for device in devices if device))
+    return listed, sum(known) if known and len(known) == len(hours) else None
 
 
-def _hours(record: Mapping[str, Any]) -> float:
-    """Of all processes that shared the work; steps before an interruption count at the pace of those after it."""
-    steps, before = float(record.get("step", 1)), float(record.get("resumed_from_step", 0))
-    share = (steps - before) / steps if steps > before else 1.0
-    return float(record["wall_seconds"]) / share * int(record.get("processes", 1)) / _HOUR
+def _wall_seconds(folder: Path, record: Mapping[str, Any]) -> float | None:
+    return float(record["wall_seconds"]) if "wall_seconds" in record else None
+
+
+def _training_seconds(folder: Path, record: Mapping[str, Any]) -> float | None:
+    """By the log, which knows of the steps before an interruption too, times the processes that shared them."""
+    size = record.get("spec", {}).get("training", {}).get("batch_size")
+    path = folder / "training.parquet"
+    if size is None or not path.is_file():
+        return None
+    log = read_table(path, "training")
+    log = log[log["samples_per_second"] > 0]
+    steps = log["step"].diff().fillna(log["step"])
+    seconds = float((steps * float(size) / log["samples_per_second"]).sum())
+    return seconds * int(record.get("processes", 1)) if len(log) else None
 
 
 def in_words(rows: Iterable[CostRow]) -> str:

@@ -78,7 +78,7 @@ def to_text(table: MainTable) -> str:
     lines: list[str] = []
     for prompt_set in table.prompt_sets:
         for block in table.blocks:
-            header = [*table.label_columns, *(f"{name} " for name in block.columns)]
+            header = [*table.label_columns, *(f"{name}  " for name in block.columns)]
             body = [[*names, *cells] for names, cells in _lines(table, prompt_set, block, _text_value, "")]
             lines.append(f"{table.title} / {prompt_set}{', ' if block.heading else ''}{block.heading}")
             lines += [textwrap.indent(markdown.plain_table([header, *body], _sides(table, block)), "  "), ""]
@@ -111,7 +111,7 @@ def _markdown_value(cell: Cell) -> str:
 
 
 def _text_value(cell: Cell) -> str:
-    return f"{cell.value}{'≈' if cell.tied else ''}{' *~'[cell.place]}"
+    return f"{cell.value}{' *~'[cell.place]}{'≈' if cell.tied else ' '}"
 
 
 def to_latex(table: MainTable) -> str:

@@ -566,7 +566,7 @@ def test_second_and_tied_are_marked_in_every_format_and_baselines_have_their_lin
         pytest.approx(half, abs=0.006),
     )
     (second,) = (line for line in lines if line.startswith("  sft"))
-    assert second.rstrip().endswith("≈~")
+    assert second.rstrip().endswith("~≈")
     _, rows = cells_of((tmp_path / "tables/main.html").read_text())
     assert [row[0].text for row in rows if row[2].find("u") is not None] == ["sft"]
     baseline = [row[2].find("span[@class='against-baseline decided']") is not None for row in rows]
