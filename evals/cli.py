@@ -3,9 +3,10 @@
 The stages of a benchmark take one job description, ``--spec``: JSON given inline, a path to a JSON file, or ``-`` for
 standard input. ``snakemake -np`` prints the commands of a benchmark; ``sdpo-bench spec`` prints one description.
 
-``score`` and ``compare`` also work alone, on folders of images and their scores; ``prompts fetch``,
-``doctor``, ``weights`` and ``cache`` help with that (docs/scoring-images.md, docs/prompt-sets.md). ``plan`` says how
-many seeds and prompts a difference needs (docs/statistics.md). ``check-scorer`` checks a scorer (CONTRIBUTING.md).
+``score`` and ``compare`` also work alone, on folders of images and their scores; ``prompts fetch``, ``doctor``,
+``weights`` and ``cache`` help with that (docs/scoring-images.md, docs/prompt-sets.md). ``plan`` says how many seeds and
+prompts a difference needs, ``export`` writes formats of others (docs/statistics.md). ``check-scorer`` checks a scorer
+(CONTRIBUTING.md).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from artifacts.errors import InputError, run_command
 from artifacts.file_names import user_path
 from artifacts.job import add_spec, add_version, read_spec
 from artifacts.job_manifest import add_manifest, write_manifest
+from evals import comparison_commands
 
 
 def _prompts(spec: Mapping[str, Any]) -> None:
@@ -134,18 +136,6 @@ def _folder_score(arguments: argparse.Namespace) -> None:
     score(arguments)
 
 
-def _merged_compare(arguments: argparse.Namespace) -> None:
-    from evals.comparison_commands import compare
-
-    compare(arguments)
-
-
-def _plan(arguments: argparse.Namespace) -> None:
-    from evals.comparison_commands import plan
-
-    plan(arguments)
-
-
 def _cache(arguments: argparse.Namespace) -> None:
     from evals.folder_commands import cache
 
@@ -204,15 +194,6 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
     add("--skip-broken", action="store_true", help="list broken images without a score rather than stop")
 
 
-def _add_compare(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("sources", nargs="*", metavar="PATH", help="A.parquet of evals score --images, or results/X")
-    add = parser.add_argument_group("score files and benchmarks").add_argument
-    add("--out", metavar="DIR", help="also write all tables there")
-    add("--against", metavar="NAME", help="what all are compared with (default: the first base, else the last file)")
-    add("--scorers", metavar="NAMES", help="only these, with commas")
-    add("--confidence", metavar="SHARE", type=float, default=0.95, help="level of the intervals (default 0.95)")
-
-
 def _add_prompts(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="fetch")
     fetch = actions.add_parser("fetch", help="download and verify published prompt sets (docs/prompt-sets.md)")
@@ -230,7 +211,7 @@ def _parser() -> argparse.ArgumentParser:
         alone = {
             "prompts": (_add_prompts, _fetch_prompts),
             "score": (_add_score, _folder_score),
-            "compare": (_add_compare, _merged_compare),
+            "compare": (comparison_commands.add_compare, comparison_commands.compare),
         }.get(name)
         add_spec(command, required=alone is None)
         if name in WITH_MANIFEST:
@@ -241,20 +222,13 @@ def _parser() -> argparse.ArgumentParser:
         if alone is not None:
             alone[0](command)
 
-    def add(name: str, summary: str, run: Callable[[argparse.Namespace], int | None]) -> argparse.ArgumentParser:
+    def add(name: str, summary: str, run: comparison_commands.Run) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=summary, description=summary)
         command.set_defaults(run=run, spec=None)
         return command
 
-    plan = add("plan", "say how many seeds and prompts a difference needs, from a benchmark that was run", _plan)
-    plan.add_argument("--from", metavar="DIR", dest="source", required=True, help="its folder, results/<benchmark>")
-    plan.add_argument("--variant", metavar="NAME", required=True, help="a variant of it")
-    plan.add_argument("--against", metavar="NAME", required=True, help="the variant that it is compared with")
-    plan.add_argument("--scorer", metavar="NAME", required=True, help="the scorer whose difference it is")
-    plan.add_argument("--difference", metavar="D", type=float, help="the difference to find, on the scorer's scale")
-    plan.add_argument("--prompt-set", metavar="NAME", default="all", help="a prompt set (default: all of them)")
-    plan.add_argument("--power", metavar="SHARE", type=float, default=0.8, help="share of cases found (default 0.8)")
-    plan.add_argument("--confidence", metavar="SHARE", type=float, help="level of the intervals (default: its own)")
+    comparison_commands.add_plan(add)
+    comparison_commands.add_export(add)
 
     doctor = add("doctor", "say which weights are here, which are missing and how to get them", _doctor)
     doctor.add_argument("--config", metavar="FILE", help="what this config needs; exit status 1 if it is missing")

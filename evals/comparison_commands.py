@@ -1,11 +1,17 @@
-"""``evals compare`` on files and benchmarks, and ``evals plan``: arguments in, files and printed tables out."""
+"""``evals compare`` on files and benchmarks, ``plan`` and ``export``: arguments in, files and printed tables out."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from artifacts.errors import InputError
+
+Run = Callable[[argparse.Namespace], int | None]
+"""What a command does; its exit status is 0 where it gives none."""
+Add = Callable[[str, str, Run], argparse.ArgumentParser]
+"""Makes a command of a name, a line on what it does, and that."""
 
 
 def compare(arguments: argparse.Namespace) -> None:
@@ -49,6 +55,38 @@ def compare(arguments: argparse.Namespace) -> None:
         print(to_text(tables.table), end="")
 
 
+def export(arguments: argparse.Namespace) -> None:
+    """Write mean scores in a format of others."""
+    import re
+    import time
+
+    from artifacts.atomic import write_text
+    from evals.tables.export import chosen, every_eval_ever, hub
+    from evals.tables.rows import ScoreRow, read_rows
+    from evals.tables.write import made_with, tables_folder
+
+    option, form, what = (
+        ("--dataset", r"[\w.-]+/[\w.-]+", "the id of a data set on the hub, owner/name")
+        if arguments.format == "hub"
+        else ("--organisation", r"[\w.-]+", "who ran the benchmark, a name without spaces")
+    )
+    value = arguments.dataset if arguments.format == "hub" else arguments.organisation
+    if value is None or not re.fullmatch(form, value):
+        raise InputError(f"evals export: {option} is {value!r}, expected {what}")
+    made = made_with(arguments.source)
+    comparison = made.comparison
+    scores = read_rows(tables_folder(comparison) / "scores.csv", ScoreRow)
+    variants, at = chosen(comparison, arguments.variant), time.time()
+    if arguments.format == "hub":
+        files = hub(comparison, scores, variants, value, at=at)
+    else:
+        files = every_eval_ever(comparison, scores, variants, made.generation, made.trained, organisation=value, at=at)
+    for name, text in files.items():
+        path = Path(arguments.to) / name
+        write_text(path, text)
+        print(path)
+
+
 def plan(arguments: argparse.Namespace) -> None:
     """Say how many seeds and prompts a difference needs, by what a benchmark has measured."""
     from evals.tables.matrices import read_matrices
@@ -65,3 +103,37 @@ def plan(arguments: argparse.Namespace) -> None:
     found = pilot(comparison, read_matrices(comparison), *names)
     confidence = comparison.statistics.confidence if arguments.confidence is None else arguments.confidence
     print(to_text(found, difference=arguments.difference, confidence=confidence, power=arguments.power))
+
+
+def add_compare(parser: argparse.ArgumentParser) -> None:
+    """Arguments of :func:`compare`."""
+    parser.add_argument("sources", nargs="*", metavar="PATH", help="A.parquet of evals score --images, or results/X")
+    add = parser.add_argument_group("score files and benchmarks").add_argument
+    add("--out", metavar="DIR", help="also write all tables there")
+    add("--against", metavar="NAME", help="what all are compared with (default: the first base, else the last file)")
+    add("--scorers", metavar="NAMES", help="only these, with commas")
+    add("--confidence", metavar="SHARE", type=float, default=0.95, help="level of the intervals (default 0.95)")
+
+
+def add_plan(add: Add) -> None:
+    """The command ``plan``."""
+    parser = add("plan", "say how many seeds and prompts a difference needs, from a benchmark that was run", plan)
+    parser.add_argument("--from", metavar="DIR", dest="source", required=True, help="its folder, results/<benchmark>")
+    parser.add_argument("--variant", metavar="NAME", required=True, help="a variant of it")
+    parser.add_argument("--against", metavar="NAME", required=True, help="the variant that it is compared with")
+    parser.add_argument("--scorer", metavar="NAME", required=True, help="the scorer whose difference it is")
+    parser.add_argument("--difference", metavar="D", type=float, help="the difference to find, on the scorer's scale")
+    parser.add_argument("--prompt-set", metavar="NAME", default="all", help="a prompt set (default: all of them)")
+    parser.add_argument("--power", metavar="SHARE", type=float, default=0.8, help="share of cases found (default 0.8)")
+    parser.add_argument("--confidence", metavar="SHARE", type=float, help="level of the intervals (default: its own)")
+
+
+def add_export(add: Add) -> None:
+    """The command ``export``."""
+    parser = add("export", "write a benchmark's mean scores in a format of others", export)
+    parser.add_argument("source", metavar="DIR", help="its folder, results/<benchmark>")
+    parser.add_argument("--to", metavar="DIR", required=True, help="gets the files")
+    parser.add_argument("--format", choices=("every_eval_ever", "hub"), required=True, help="docs/statistics.md")
+    parser.add_argument("--variant", metavar="NAME", action="append", default=[], help="only this; may be repeated")
+    parser.add_argument("--organisation", metavar="NAME", help="every_eval_ever: who ran the benchmark")
+    parser.add_argument("--dataset", metavar="ID", help="hub: the benchmark's data set, owner/name")
