@@ -35,7 +35,7 @@ _LATEX = {
 }
 
 
-_HTML_AGAINST = ("against-base", "against-baseline")
+_HTML_AGAINST = ("against-base", "against-base baseline")
 """Classes of what stands below a mean."""
 
 _LATEX_COLUMNS = 9

@@ -569,7 +569,7 @@ def test_second_and_tied_are_marked_in_every_format_and_baselines_have_their_lin
     assert second.rstrip().endswith("~≈")
     _, rows = cells_of((tmp_path / "tables/main.html").read_text())
     assert [row[0].text for row in rows if row[2].find("u") is not None] == ["sft"]
-    baseline = [row[2].find("span[@class='against-baseline decided']") is not None for row in rows]
+    baseline = [row[2].find("span[@class='against-base baseline decided']") is not None for row in rows]
     assert baseline == [False, False, False, True]
     assert (tmp_path / "tables/main.tex").read_text().count(r"\underline{") == 1
 
