@@ -77,6 +77,22 @@ def _show(arguments: argparse.Namespace) -> None:
         )
 
 
+def _list(arguments: argparse.Namespace) -> None:
+    from pipeline.listing import listing
+
+    print(listing(arguments.kind))
+
+
+def _init(arguments: argparse.Namespace) -> None:
+    from pipeline.new_config import write_config
+
+    write_config(Path(arguments.config))
+    print(
+        f"{arguments.config}: a benchmark to begin with; edit it, then sdpo-bench check {arguments.config}\n"
+        f"and snakemake --configfile {arguments.config}"
+    )
+
+
 def _trace(arguments: argparse.Namespace) -> None:
     from pipeline.trace import trace
 
@@ -162,6 +178,12 @@ def _parser() -> argparse.ArgumentParser:
 
     show = add("show", "print the main table and where the report is", _show)
     show.add_argument("config", nargs="?", default=DEFAULT_CONFIG, metavar="CONFIG", help=config_help)
+
+    listed = add("list", "list what a config may name: bases, pair sources, objectives, prompts, scorers", _list)
+    listed.add_argument("kind", nargs="?", metavar="KIND", help="bases, pairs, objectives, prompts, scorers or loggers")
+
+    new = add("init", "write a config to begin with, in which every block is explained", _init)
+    new.add_argument("config", metavar="FILE", help="where to; its name is the benchmark's")
 
     trace = add("trace", "print the files behind a table: digests, commits, machines, jobs", _trace)
     trace.add_argument("table", metavar="FILE", help="a table, e.g. results/miniature/tables/main.md")
