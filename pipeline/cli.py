@@ -68,8 +68,11 @@ def _show(arguments: argparse.Namespace) -> None:
     plan = Plan(load(arguments.config, check_files=False))
     # The config may have changed since, and says nothing of what the numbers come from.
     made = made_with(plan.root)
-    print(print_table(made.comparison, made.generation, made.trained))
-    print(f"\nReport: {plan.report_files()[0]}\nTables: {plan.root / 'tables'}/")
+    compared = made.comparison
+    scorer = None if arguments.all else arguments.scorer or [*compared.judges, *compared.scorers][0]
+    print(print_table(compared, made.generation, made.trained, scorer=scorer))
+    others = "" if scorer is None or len(compared.scorers) == 1 else " (all scorers here: sdpo-bench show --all)"
+    print(f"Report: {plan.report_files()[0]}\nTables: {plan.root / 'tables'}/main.md{others}")
     if keys := changed(plan, made):
         print(
             f"\nThe config says otherwise now ({', '.join(keys)}): to bring tables and report up to date, "
@@ -176,8 +179,11 @@ def _parser() -> argparse.ArgumentParser:
     status = add("status", "print how far each training is, and how much there is of what follows", _status)
     status.add_argument("config", nargs="?", default=DEFAULT_CONFIG, metavar="CONFIG", help=config_help)
 
-    show = add("show", "print the main table and where the report is", _show)
+    show = add("show", "print what one scorer says of the variants, and where tables and report are", _show)
     show.add_argument("config", nargs="?", default=DEFAULT_CONFIG, metavar="CONFIG", help=config_help)
+    which = show.add_mutually_exclusive_group()
+    which.add_argument("--scorer", metavar="NAME", help="which one (default: the first that judges)")
+    which.add_argument("--all", action="store_true", help="the whole table with all scorers, and its notes")
 
     listed = add("list", "list what a config may name: bases, pair sources, objectives, prompts, scorers", _list)
     listed.add_argument("kind", nargs="?", metavar="KIND", help="bases, pairs, objectives, prompts, scorers or loggers")

@@ -111,6 +111,14 @@ def apart_note(comparison: Comparison) -> str:
     return f"Drawn under other settings, and in no number over several prompt sets: {listed}."
 
 
+def drawn_in_words(comparison: Comparison, generation: Mapping[str, Any]) -> dict[str, str]:
+    """By prompt set what tells its images from those of other sets, where some are drawn under settings of their own."""
+    own = {name: apart.generation.model_dump(exclude_none=True) for name, apart in comparison.apart.items()}
+    factors = [key for key in generation if any(key in settings for settings in own.values())]
+    usual = {key: generation[key] for key in factors}
+    return {name: ", ".join(_settings(own.get(name, usual))) for name in comparison.prompt_sets if own}
+
+
 def over(seeds: int) -> str:
     """What an interval of so many seeds is over, and what it therefore does not say."""
     return "over prompts and seeds" if seeds > 1 else "over prompts, which says nothing of training again"

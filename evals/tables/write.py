@@ -29,6 +29,8 @@ from evals.tables.rows import (
     read_rows,
     to_csv,
 )
+from evals.tables.table_notes import drawn_in_words
+from evals.tables.terminal import one_scorer
 from evals.tables.trainings import trainings
 
 if TYPE_CHECKING:
@@ -167,6 +169,8 @@ def print_table(
     comparison: Comparison,
     generation: Mapping[str, Any] | None = None,
     trained: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    scorer: str | None = None,
 ) -> str:
     """The main table as text for a terminal, from the CSV files that :func:`write_tables` wrote.
 
@@ -174,6 +178,7 @@ def print_table(
         comparison: what is compared with what.
         generation: settings of the images, for the notes.
         trained: how variants were trained, for the notes; :func:`made_with` has all three as they were.
+        scorer: only what this one says, without notes.
 
     Raises:
         InputError: a file is missing, malformed, or of another comparison.
@@ -194,6 +199,8 @@ def print_table(
                         "run snakemake to bring the tables up to date"
                     )
     table = main_table(rows, differences, win_rates, ranks, comparison, generation, trained or {})
+    if scorer is not None:
+        return one_scorer(table, scorer, drawn_in_words(comparison, generation or {}))
     took = in_words(read_rows(folder / "costs.csv", CostRow))
     return to_text(replace(table, notes=(*table.notes, took) if took else table.notes))
 

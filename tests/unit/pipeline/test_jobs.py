@@ -100,7 +100,7 @@ def test_a_baseline_and_its_safeguarded_variant_share_jobs(config: Config) -> No
     assert plan(config).variant_groups == [("sft",), ("dmpo",)]
 
 
-@pytest.mark.parametrize("name", ["sft", "dmpo", "diffusion-dpo+sdpo"])
+@pytest.mark.parametrize("name", ["sft", "dmpo.hot", "diffusion-dpo+sdpo"])
 def test_adding_a_variant_to_the_demo_runs_its_own_jobs_and_the_tables(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

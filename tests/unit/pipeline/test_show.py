@@ -82,7 +82,12 @@ def test_show_prints_the_tables_as_they_were_made(
     shutil.move(tiny_benchmark.root, tmp_path / "results" / "tiny")
     config.update(seeds=[0, 1, 2], statistics={"confidence": 0.5})
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
+    assert main(["show", "--scorer", "pickscor", "c.yaml"]) == 2
+    assert "did you mean 'pickscore'?" in capsys.readouterr().err
     assert main(["show", "c.yaml"]) == 0
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines()[:-1])) <= 100
+    assert main(["show", "--all", "c.yaml"]) == 0
     shown = capsys.readouterr().out
     assert "Seeds a trained variant: 2" in " ".join(shown.replace("*", "").split())
     assert "95%" in shown and "50%" not in shown

@@ -956,3 +956,33 @@ def test_prompt_sets_that_are_drawn_apart_are_never_pooled(tmp_path: Path) -> No
     drawing = draw_guidance(panels)
     assert drawing.png.startswith(b"\x89PNG")
     assert b"<svg" in drawing.light
+
+
+def test_what_one_scorer_says_fits_a_terminal(tmp_path: Path) -> None:
+    world = World(tmp_path, {"seen": 60, "unguided": 60})
+    comparison = world.comparison(VARIANTS)
+    own = ApartSet(shows="seen", generation=DrawnApart(guidance_scale=1.0))
+    comparison = replace(comparison, apart={"unguided": own})
+
+    def scores(variant: str, seed: int | None, prompt_set: str, scorer: str) -> np.ndarray:
+        """dmpo loses 1 on ``seen`` and gains 1 on ``unguided``; with the safeguard it stands at the base."""
+        step = 0.0 if variant != "dmpo" else 1.0 if prompt_set == "unguided" else -1.0
+        return 5 + step + 0.01 * noise(world)(variant, seed, prompt_set, scorer)
+
+    write_tables(world.write(comparison, scores), {"guidance_scale": 4.0, "steps": 10})
+    shown = print_table(comparison, {"guidance_scale": 4.0, "steps": 10}, scorer="oracle").splitlines()
+    assert shown[0] == "toy, by oracle; 95% intervals"
+    assert shown[1].split() == ["oracle", "minus", "base", "minus", "baseline", "mean", "win", "rate"]
+    assert [line for line in shown if line and line[0] != " "][1:3] == [
+        "seen (guidance_scale 4.0)",
+        "unguided (guidance_scale 1.0)",
+    ]
+    first, second = ([line.split() for line in shown[start : start + 3]] for start in (3, 8))
+    assert [row[0] for row in first] == [row[0] for row in second] == ["base", "dmpo", "dmpo+sdpo"]
+    assert [float(rows[1][2]) for rows in (first, second)] == pytest.approx([-1, 1], abs=0.02)
+    # The safeguarded variant against its baseline, and how often plain training wins against the base.
+    assert [float(rows[2][-4]) for rows in (first, second)] == pytest.approx([1, -1], abs=0.02)
+    assert (first[1][-1], second[1][-1]) == ("0.000", "1.000")
+    assert max(map(len, shown)) <= 90
+    with pytest.raises(InputError, match="scorer 'oracl': expected one of pickscore, oracle; did you mean 'oracle'"):
+        print_table(comparison, scorer="oracl")
