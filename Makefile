@@ -17,7 +17,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
 .DEFAULT_GOAL := help
-.PHONY: help demo toy-surface toy-surface-quick toy-surface-base check test test-rounding test-cluster audit mlflow \
+.PHONY: help demo docs toy-surface toy-surface-quick toy-surface-base check test test-rounding test-cluster audit mlflow \
 	miniature install-miniature lint generated lock clean distclean
 
 help: ## list the targets
@@ -63,6 +63,10 @@ test-rounding: $(STAMP) ## run the numeric tests as other processors round: plai
 test-cluster: $(STAMP) ## run the workflow on a private Slurm, as root, and let things go wrong; Slurm is installed if apt can
 	@if reason=$$(tests/cluster/install.sh); then $(BIN)/python -m pytest tests/cluster; \
 		else echo "skipped: $$reason"; fi
+
+docs: $(STAMP) ## build the documentation as a site and print where it is
+	@$(BIN)/sphinx-build -c docs -W --keep-going -q . build/site
+	@echo "build/site/docs/index.html"
 
 audit: $(STAMP) ## measure what the safeguard's bound is worth on the base and the models that the config names
 	@$(BIN)/sdpo-bench unlock

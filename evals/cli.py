@@ -202,7 +202,8 @@ def _add_prompts(parser: argparse.ArgumentParser) -> None:
     fetch.add_argument("--offline", action="store_true", help="touch no network: verify what is there")
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """What the command takes."""
     parser = argparse.ArgumentParser(prog="evals", description="Evaluate text-to-image models.")
     add_version(parser)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -307,7 +308,7 @@ def _run(chosen: argparse.Namespace) -> int | None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
-    chosen = _parser().parse_args(arguments)
+    chosen = command_line().parse_args(arguments)
     return run_command(lambda: _run(chosen))
 
 

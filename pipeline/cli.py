@@ -156,7 +156,8 @@ def _install(arguments: argparse.Namespace) -> None:
     print(f"{target}: now holds the weights of {built}")
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """What the command takes."""
     parser = argparse.ArgumentParser(prog="sdpo-bench", description="Commands around the benchmark's workflow.")
     add_version(parser)
     config_help = f"config of a benchmark, config/README.md (default: {DEFAULT_CONFIG})"
@@ -219,7 +220,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
-    chosen = _parser().parse_args(arguments)
+    chosen = command_line().parse_args(arguments)
     return run_command(lambda: chosen.run(chosen))
 
 

@@ -156,8 +156,8 @@ def _add_checksum_commands(parser: argparse.ArgumentParser) -> None:
     verify.set_defaults(action=_verify)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit status."""
+def command_line() -> argparse.ArgumentParser:
+    """What the command takes."""
     parser = argparse.ArgumentParser(prog="sdpo", description="Train preference-aligned diffusion models.")
     add_version(parser)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -186,6 +186,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
     _add_check_objective(commands)
     _add_export_ovis_u1(commands)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    parser = command_line()
     given = sys.argv[1:] if arguments is None else arguments
     chosen = parser.parse_args(given)
     if action := getattr(chosen, "action", None):

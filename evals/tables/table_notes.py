@@ -112,7 +112,7 @@ def apart_note(comparison: Comparison) -> str:
 
 
 def drawn_in_words(comparison: Comparison, generation: Mapping[str, Any]) -> dict[str, str]:
-    """By prompt set what tells its images from those of other sets, where some are drawn under settings of their own."""
+    """By prompt set what tells its images from those of others, where some are drawn under settings of their own."""
     own = {name: apart.generation.model_dump(exclude_none=True) for name, apart in comparison.apart.items()}
     factors = [key for key in generation if any(key in settings for settings in own.values())]
     usual = {key: generation[key] for key in factors}

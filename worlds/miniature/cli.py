@@ -110,8 +110,8 @@ def _quality(arguments: argparse.Namespace) -> None:
     print("\n".join(f"NOT MET: {line}" for line in short) if short else "All requirements are met.")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit status."""
+def command_line() -> argparse.ArgumentParser:
+    """What the command takes."""
     parser = argparse.ArgumentParser(prog="miniature", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
@@ -143,7 +143,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "data",
         "out",
     )
-    chosen = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    chosen = command_line().parse_args(arguments)
     handlers = {"base": _base, "flow": _flow, "scorer-data": _scorer_data, "scorers": _scorers, "quality": _quality}
     return run_command(lambda: handlers[chosen.command](chosen))
 
