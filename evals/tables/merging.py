@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from artifacts.errors import InputError
 from artifacts.plugins import nearest
@@ -61,24 +62,9 @@ def merge(
     variants, again = _once(sources, _variants(sources, labels), columns, names)
     models = [m for source, own in zip(sources, variants, strict=True) for m in _models(source, own)]
     rated = _rated(sources, columns, names)
-    whole = {name: _whole(sources, columns, name, rated) for name in columns}
-    texts = {
-        name: [sources[0].images[own_set(sources[0], name)][i].prompt for i in columns[name][0][kept]]
-        for name, kept in whole.items()
-    }
-    values: dict[tuple[str, str, str], Floats] = {}
-    truncated: dict[tuple[str, str], int] = {}
-    categories: dict[str, list[str]] = {}
-    for number, (source, own) in enumerate(zip(sources, variants, strict=True)):
-        for name in columns:
-            at, theirs = columns[name][number][whole[name]], own_set(source, name)
-            for scorer in names:
-                if name in rated.get(scorer, tuple(columns)):
-                    truncated[name, scorer] = source.matrices.truncated[theirs, scorer]
-                    for variant, ours in own.items():
-                        values[ours, name, scorer] = source.matrices.values[variant, theirs, scorer][:, at]
-            if theirs in source.matrices.categories:
-                categories.setdefault(name, [source.matrices.categories[theirs][i] for i in at])
+    whole = {name: _whole(sources, columns, name) for name in columns}
+    kept: Columns = {name: [at[whole[name]] for at in found] for name, found in columns.items()}
+    texts = {name: [sources[0].images[own_set(sources[0], name)][i].prompt for i in kept[name][0]] for name in kept}
     first = next((i for i, source in enumerate(sources) if not source.is_folder), len(sources) - 1)
     reference = _reference(sources[first], variants[first], against, [model.variant for model in models])
     apart = {name: block for name, block in sources[first].comparison.apart.items() if name in columns}
@@ -104,15 +90,34 @@ def merge(
         notes.append(
             "The benchmarks drew under different settings, so a difference between them is not training's alone."
         )
-    if broken := sum(len(kept) - int(kept.sum()) for kept in whole.values()):
+    if broken := sum(int((~unbroken).sum()) for unbroken in whole.values()):
         notes.append(f"{broken} images that are broken on a side are left out.")
     return Merged(
         comparison,
-        ScoreMatrices(ordered, units, values, truncated, categories, texts),
+        ScoreMatrices(ordered, units, *_gathered(sources, variants, kept, comparison), texts),
         generation=drawn[0] if drawn and len(drawn) == len(sources) and all(o == drawn[0] for o in drawn) else {},
         trained={own[v]: t for s, own in zip(sources, variants, strict=True) for v, t in s.trained.items() if v in own},
         notes=(*notes, *again),
     )
+
+
+def _gathered(
+    sources: Sequence[Source], variants: Sequence[Mapping[str, str]], kept: Columns, comparison: Comparison
+) -> tuple[dict[tuple[str, str, str], Floats], dict[tuple[str, str], int], dict[str, list[str]]]:
+    """Scores, numbers of cut prompts and categories under the names and in the columns of the comparison."""
+    values: dict[tuple[str, str, str], Floats] = {}
+    truncated: dict[tuple[str, str], int] = {}
+    categories: dict[str, list[str]] = {}
+    for number, (source, own) in enumerate(zip(sources, variants, strict=True)):
+        for name, found in kept.items():
+            at, theirs = found[number], own_set(source, name)
+            for scorer in comparison.raters(name):
+                truncated[name, scorer] = source.matrices.truncated[theirs, scorer]
+                for variant, ours in own.items():
+                    values[ours, name, scorer] = source.matrices.values[variant, theirs, scorer][:, at]
+            if theirs in source.matrices.categories:
+                categories.setdefault(name, [source.matrices.categories[theirs][i] for i in at])
+    return values, truncated, categories
 
 
 def _labels(sources: Sequence[Source]) -> list[str]:
@@ -185,16 +190,16 @@ def _rated(sources: Sequence[Source], columns: Columns, scorers: Sequence[str]) 
     return found
 
 
-def _whole(sources: Sequence[Source], columns: Columns, name: str, rated: Mapping[str, Sequence[str]]) -> Any:
+def _whole(sources: Sequence[Source], columns: Columns, name: str) -> NDArray[np.bool_]:
     """Which columns of a set have a score everywhere; an image that is broken for one scorer is for all."""
-    kept = np.ones(len(columns[name][0]), bool)
+    whole = np.ones(len(columns[name][0]), np.bool_)
     for source, at in zip(sources, columns[name], strict=True):
         if source.is_folder:
             for scores in source.matrices.values.values():
-                kept &= ~np.isnan(scores[0, at])
-    if not kept.any():
+                whole &= ~np.isnan(scores[0, at])
+    if not whole.any():
         raise InputError(f"{', '.join(source.path for source in sources)}: no image has a score on all sides")
-    return kept
+    return whole
 
 
 def _reference(first: Source, own: Mapping[str, str], against: str | None, known: Sequence[str]) -> str:
