@@ -11,6 +11,7 @@ from artifacts import layout
 from artifacts.file_names import user_path
 from artifacts.hub import is_local
 from evals.report.guidance import guided
+from evals.report.settings import BROWSER
 from evals.tables.comparison import ApartSet
 from evals.tables.rows import TABLES
 from families.diffusers_folder import denoiser_folder
@@ -84,15 +85,18 @@ class Files:
         """The report page and its figures."""
         # Drift is of trained models; without a model beside the base there is nothing to compare.
         trained, compared = bool(self.benchmark.variants), bool(self.benchmark.variants or self.external_models)
-        compared &= any(getattr(registries.scorer(name), "JUDGES", True) for name in self.benchmark.scorers)
         figures = [
             "grid.png",
             *(["drift.png", "noise.png"] if trained else []),
-            *(["win_rates.png"] if compared else []),
+            *(["differences.png"] if compared else []),
             *(["guidance.png"] if self._guidance_varies() else []),
         ]
         files = ["report/index.html", *(f"figures/{name}" for name in figures)]
         return [(self.root / name).as_posix() for name in files]
+
+    def browser_folder(self) -> str:
+        """The image browser beside the page."""
+        return (self.root / BROWSER).as_posix()
 
     @property
     def apart(self) -> dict[str, ApartSet]:

@@ -217,7 +217,7 @@ class Plan(Specs):
             "page",
             self.report_spec(),
             inputs=[*self.table_files(), *trained, *images],
-            outputs=self.report_files(),
+            outputs=[*self.report_files(), self.browser_folder()],
             sources=[
                 *([] if report.scorer_agreement is None else [report.scorer_agreement]),
                 *(file for folder in report.beside if user_path(file := main_table_of(folder)).is_file()),

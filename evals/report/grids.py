@@ -35,6 +35,11 @@ class Tile:
     sha256: str
     seed: int
 
+    @property
+    def gone(self) -> bool:
+        """Whether there is no such file."""
+        return not self.path.is_file()
+
 
 @dataclass(frozen=True)
 class Row:
@@ -203,8 +208,12 @@ def _draw(rows: Sequence[tuple[str, Sequence[Tile]]], *, captions_once: bool) ->
         for number, line in enumerate(labels):
             draw.text((_GAP, top + _CELL // 2 - _LINE * len(labels) // 2 + _LINE * number), line, "#1f2328", font)
         for index, tile in enumerate(tiles):
-            image = _fitted(open_image(tile)[0].image)
             left = margin + index * (_CELL + _GAP)
+            if tile.gone:
+                draw.rectangle((left, top, left + _CELL - 1, top + _CELL - 1), outline="#59636e")
+                draw.text((left + _GAP, top + _GAP), "gone", "#59636e", font)
+                continue
+            image = _fitted(open_image(tile)[0].image)
             sheet.paste(image, (left + (_CELL - image.width) // 2, top + (_CELL - image.height) // 2))
         top += _CELL + _GAP
     file = io.BytesIO()

@@ -7,6 +7,9 @@ from pydantic import Field
 from artifacts.block import Block
 from evals.tables.comparison import ComparisonSpec
 
+BROWSER = "report/browser"
+"""Folder of the image browser, in that of the benchmark."""
+
 
 class GridSettings(Block):
     """The image grid: one model a row, one prompt a column."""

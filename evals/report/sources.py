@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artifacts import layout
-from artifacts.contracts import read_table
 from artifacts.json_files import read_object
 from artifacts.plugins import OWN
 
@@ -61,6 +60,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return read_object(path, missing="run snakemake to make it", damaged="delete it and run snakemake again")
 
 
+def provenance_if_there(path: Path) -> dict[str, Any]:
+    """The provenance of a model or of images; empty where its file is gone."""
+    return read_json(path) if path.is_file() else {}
+
+
 def provenance_file(comparison: Comparison, model: ComparedModel) -> Path:
     """What a model's numbers come from: its training, or its first images if it was not trained here."""
     if model.trained:
@@ -68,20 +72,24 @@ def provenance_file(comparison: Comparison, model: ComparedModel) -> Path:
     return layout.images(comparison.root, model.name, comparison.prompt_sets[0]) / "provenance.json"
 
 
-def read_provenance(comparison: Comparison) -> Provenance:
-    """Provenance of every model (:func:`provenance_file`).
+def read_provenance(comparison: Comparison, fingerprints: Mapping[str, Sequence[str]]) -> Provenance:
+    """Provenance of every model (:func:`provenance_file`); nothing is known of one whose file is gone.
+
+    Args:
+        comparison: models and scorers.
+        fingerprints: those of each scorer's scores.
 
     Raises:
-        InputError: a file is missing or is no JSON object.
+        InputError: a file is no JSON object.
     """
     sources = tuple(
         _source(
             model.name if model.trained else f"{model.name}, images of {comparison.prompt_sets[0]}",
-            read_json(provenance_file(comparison, model)),
+            provenance_if_there(provenance_file(comparison, model)),
         )
         for model in comparison.models
     )
-    scorers = {name: _records(comparison, name) for name in comparison.scorers}
+    scorers = {name: _records(comparison, name, fingerprints[name]) for name in comparison.scorers}
     used = [_environment(record) for records in scorers.values() for record in records]
     used += [(source.python, source.packages) for source in sources]
     names = dict.fromkeys(name for _, found in used for name in found)
@@ -89,7 +97,7 @@ def read_provenance(comparison: Comparison) -> Provenance:
     packages += [(name, _distinct(found.get(name, "") for _, found in used)) for name in names]
     models, sets = [model.name for model in comparison.models], comparison.prompt_sets
     images = [layout.images(comparison.root, model, name) for model in models for name in sets]
-    drawn = [read_json(folder / "provenance.json").get("device") for folder in images]
+    drawn = [provenance_if_there(folder / "provenance.json").get("device") for folder in images]
     return Provenance(
         sources,
         tuple(_scorer(name, comparison.scorers[name], records) for name, records in scorers.items()),
@@ -106,12 +114,10 @@ def read_provenance(comparison: Comparison) -> Provenance:
     )
 
 
-def _records(comparison: Comparison, scorer: str) -> list[dict[str, Any]]:
+def _records(comparison: Comparison, scorer: str, fingerprints: Sequence[str]) -> list[dict[str, Any]]:
     """What was noted of the scorer that made the scores; one record for each environment that it ran in."""
-    scores = layout.scores(comparison.root, scorer, comparison.models[0].name, comparison.sets_of(scorer)[0])
-    fingerprint = str(read_table(scores, "scores")["fingerprint"].iloc[0])
-    pattern = layout.scorer_record(comparison.root, scorer, fingerprint, "*")
-    return [read_json(path) for path in sorted(pattern.parent.glob(pattern.name))]
+    patterns = [layout.scorer_record(comparison.root, scorer, fingerprint, "*") for fingerprint in fingerprints]
+    return [read_json(path) for pattern in patterns for path in sorted(pattern.parent.glob(pattern.name))]
 
 
 def _scorer(name: str, protocol: str, records: Sequence[Mapping[str, Any]]) -> Scorer:

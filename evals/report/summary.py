@@ -96,7 +96,7 @@ def verdict_columns(comparison: Comparison, results: Results) -> tuple[str, ...]
 def verdicts(comparison: Comparison, results: Results, pairs: Sequence[Compared]) -> tuple[Verdicts, ...]:
     """Verdicts of each pair in each of :func:`verdict_columns`."""
     found = {
-        (r.a, r.b, r.scorer): verdict(r.ci_low, r.ci_high, r.n_seeds, words=_words(comparison, r.scorer))
+        (r.a, r.b, r.scorer): verdict(r.ci_low, r.ci_high, r.n_seeds, words=verdict_words(comparison, r.scorer))
         for r in results.differences
         if r.prompt_set == POOLED
     }
@@ -109,7 +109,8 @@ def verdicts(comparison: Comparison, results: Results, pairs: Sequence[Compared]
     return tuple(Verdicts(pair, tuple(found[pair.a, pair.b, name] for name in columns)) for pair in pairs)
 
 
-def _words(comparison: Comparison, scorer: str) -> tuple[str, str]:
+def verdict_words(comparison: Comparison, scorer: str) -> tuple[str, str]:
+    """Words for a difference above and below zero by a scorer."""
     if scorer in comparison.no_judges:
         return MORE, LESS
     return (WORSE, BETTER) if scorer in comparison.lower_is_better else (BETTER, WORSE)

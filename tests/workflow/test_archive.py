@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from conftest import Workflow
 
 RULES = Path(__file__).parents[2] / "workflow/rules"
-PAGE = ("report/index.html", *(f"figures/{name}.png" for name in ("grid", "drift", "noise", "win_rates")))
+PAGE = ("report/index.html", *(f"figures/{name}.png" for name in ("grid", "drift", "noise", "differences")))
 TABLES = [f"tables/{name}" for name in (*TABLE_FILES, *PUBLISHED_FILES)]
 
 
@@ -31,7 +31,7 @@ def test_the_archive_of_a_finished_run_has_tables_figures_and_page_with_their_ca
     root = Path("results/tiny")
     assert set(shown) == {str(root / name) for name in (*TABLES, *PAGE)}
     assert "a tie is half a win" in shown["results/tiny/tables/win_rates.csv"]["caption"]
-    assert "with their intervals" in shown["results/tiny/figures/win_rates.png"]["caption"]
+    assert "with their intervals" in shown["results/tiny/figures/differences.png"]["caption"]
     for path, entry in shown.items():
         assert archive.read(f"archive/{entry['data_uri']}") == (workflow.folder / path).read_bytes()
     description = re.search(r'var workflow_desc = "(.*)"', page)

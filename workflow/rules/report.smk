@@ -7,6 +7,7 @@ rule report:
         RULES.inputs("report", "page"),
     output:
         captioned(PLAN.report_files()),
+        directory(PLAN.browser_folder()),
     log:
         f"{PLAN.root}/logs/report.log",
     benchmark:

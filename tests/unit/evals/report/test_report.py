@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+import base64
 import hashlib
-import io
 import json
 import re
 import shutil
@@ -21,11 +21,13 @@ from artifacts.atomic import write_json, write_text
 from artifacts.contracts import CONTRACTS, read_table, write_table
 from artifacts.errors import InputError
 from evals.generation.settings import DrawnApart
-from evals.report import write_report
+from evals.report import charts, write_report
+from evals.report.colours import PAPER, Palette
+from evals.report.comparison_table import difference_marks, win_rate_matrix
 from evals.report.curves import drift_groups, noise_series, over_seeds, windowed
-from evals.report.figures import draw_drift, draw_noise, draw_win_rates
+from evals.report.drawing import png
 from evals.report.grids import SHOWN, Tile, data_uri, open_image, read_grid, spread
-from evals.report.page import read_agreement
+from evals.report.oracle_agreement import read_agreement
 from evals.report.results import Results, groups
 from evals.report.settings import GridSettings
 from evals.report.sources import duration, provenance_file
@@ -37,7 +39,7 @@ from evals.tables.rows import DifferenceRow, DriftRow, ScoreRow, WinRateRow, rea
 from evals.tables.trainings import trainings
 
 GRID = GridSettings(prompt_set="seen", prompts=3, seed=0)
-SECTIONS = ["summary", "scores", "comparisons", "training", "drift", "images", "agreement", "provenance"]
+SECTIONS = ["summary", "scores", "comparisons", "training", "drift", "images", "agreement", "cost", "provenance"]
 HOSTILE = '<script>alert(1)</script> & "x"'
 
 
@@ -76,24 +78,28 @@ def page(tiny_benchmark_template: Comparison, tmp_path_factory: pytest.TempPathF
 
 def test_page_is_complete_self_contained_and_escaped(page: str) -> None:
     elements = parsed(page)
-    assert [a["id"] for tag, a in elements.tags if tag == "h2"] == SECTIONS
+    assert [a["id"] for tag, a in elements.tags if tag == "h2"][:-1] == SECTIONS
     links = [a["href"] for tag, a in elements.tags if tag == "a"]
-    assert links == [f"#{section}" for section in SECTIONS]
+    assert links == [*(f"#{section}" for section in SECTIONS), "browser/index.html"]
 
-    assert "script" not in {tag for tag, _ in elements.tags}
+    policy = next(str(a["content"]) for tag, a in elements.tags if "http-equiv" in a)
+    (allowed,) = re.findall(r"script-src ([^;]*)", policy)
+    scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts]
+    assert allowed.split() == [f"'sha256-{digest}'" for digest in digests]
+    assert policy.startswith("default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src")
     assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; &#34;x&#34;" in page
     assert HOSTILE in elements.texts
     alts = [a["alt"] for tag, a in elements.tags if tag == "img"]
     assert f"dmpo+sdpo: {HOSTILE}" in alts
     assert all(alts)
 
-    assert "http://" not in page and "https://" not in page
     for tag, attributes in elements.tags:
         assert tag not in {"link", "iframe", "object", "base"}
         for name in ("src", "srcset"):
             assert (attributes.get(name) or "data:").startswith("data:")
         assert not [name for name in attributes if name.startswith("on")]
-    assert not re.search(r"url\(|@import", page)
+    assert not re.search(r"url\(|@import|https?:", re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL))
 
 
 def test_page_shows_the_numbers_of_the_tables(page: str, tiny_benchmark: Comparison) -> None:
@@ -128,7 +134,7 @@ def test_sets_that_are_drawn_apart_are_neither_pooled_nor_counted_twice(tiny_ben
     write_tables(found)
     page = page_of(found, guidance_scale=4.0)
     assert "5 models of 3 variants on the same\n3 prompts" in page
-    assert "Pooled over seen" in page
+    assert "Prompt set “all”: pooled over seen." in page
     assert "ll prompt sets pooled" not in page
 
 
@@ -190,7 +196,7 @@ def test_equal_inputs_give_equal_bytes(tiny_benchmark: Comparison) -> None:
         return {p.name: p.read_bytes() for p in [*(root / "figures").iterdir(), root / "report" / "index.html"]}
 
     first = outputs()
-    assert sorted(first) == ["drift.png", "grid.png", "index.html", "noise.png", "win_rates.png"]
+    assert sorted(first) == ["differences.png", "drift.png", "grid.png", "index.html", "noise.png"]
     assert outputs() == first
 
 
@@ -345,8 +351,27 @@ def test_one_model_a_side_gives_no_verdict_of_methods(tiny_benchmark: Comparison
     assert "over prompts and seeds" not in page
     rows = [row for row in Results.read(tiny_benchmark.root).win_rates if row.prompt_set == "all"]
     certain = [replace(row, p_holm=0.001) for row in rows]
-    assert b"<!-- " in draw_win_rates({"a": certain}, ["pickscore"], 0.05).light
-    assert b"(*) -->" in draw_win_rates({"a": certain}, ["pickscore"], 0.05).light
+    assert all(cell.endswith(" (*)") for cell in matrix_cells(tiny_benchmark, certain, 0.05))
+
+
+def matrix_cells(comparison: Comparison, rows: list[WinRateRow], significant: float) -> list[str]:
+    results = replace(Results.read(comparison.root), win_rates=tuple(rows))
+    blocks = win_rate_matrix(results, groups(comparison, results), ["pickscore", "oracle"], significant)
+    return [cell.text for block in blocks for row in block.rows for cell in row.cells]
+
+
+def test_win_rates_are_coloured_by_side_and_size(tiny_benchmark: Comparison) -> None:
+    results = Results.read(tiny_benchmark.root)
+    (row,) = [r for r in results.win_rates if (r.a, r.b, r.prompt_set, r.scorer) == ("dmpo", "base", "all", "oracle")]
+    changed = [replace(row, win_rate=rate) for rate in (1.0, 0.5, 0.25)]
+    cells = []
+    for one in changed:
+        found = replace(results, win_rates=(one,))
+        (_, block) = win_rate_matrix(found, groups(tiny_benchmark, found), ["pickscore", "oracle"], 0.05)
+        cells.append(block.rows[0].cells)
+    assert [(cell.side, cell.share) for _, cell in cells] == [("higher", 60), ("lower", 0), ("lower", 30)]
+    # No win rate by the other scorer.
+    assert cells[0][0].text == ""
 
 
 def test_a_limited_scorer_has_dashes_and_no_verdict_of_a_mean(tiny_benchmark: Comparison) -> None:
@@ -355,8 +380,10 @@ def test_a_limited_scorer_has_dashes_and_no_verdict_of_a_mean(tiny_benchmark: Co
     # Three pairs by both scorers; the mean win rate is no longer one of all prompt sets.
     assert page.count("▲ better") == 2 * 3 + 1
     assert "mean win rate" not in parsed(page.partition('id="scores"')[0]).texts
-    # Three variants and, but for the base, their mean win rate; then win rate and difference of three pairs.
-    assert texts.count("–") == 3 + 2 + 2 * 3
+    # Three variants and, but for the base, their mean win rate; win rate and difference of three pairs; and how often
+    # the scorers oppose one another where both variants were trained, whose differences are all equal here.
+    assert texts.count("–") == 3 + 2 + 2 * 3 + 1
+    assert texts.count("– (pickscore has one difference for all)") == 1
     assert page.count("oracle rates held-out and no other") == 3
     # The base, and two variants with two seeds; each pooled too.
     scored = read_rows(tiny_benchmark.root / "tables" / "scores.csv", ScoreRow)
@@ -365,8 +392,8 @@ def test_a_limited_scorer_has_dashes_and_no_verdict_of_a_mean(tiny_benchmark: Co
 
 def test_stars_follow_the_confidence(tiny_benchmark: Comparison) -> None:
     rows = [replace(r, p_holm=0.07) for r in Results.read(tiny_benchmark.root).win_rates if r.prompt_set == "all"]
-    assert b" * -->" not in draw_win_rates({"a": rows}, ["pickscore"], 0.05).light
-    assert b" * -->" in draw_win_rates({"a": rows}, ["pickscore"], 0.1).light
+    assert not any(cell.endswith("*") for cell in matrix_cells(tiny_benchmark, rows, 0.05))
+    assert all(cell.endswith(" *") for cell in matrix_cells(tiny_benchmark, rows, 0.1))
     wide = replace(tiny_benchmark, statistics=tiny_benchmark.statistics.model_copy(update={"confidence": 0.9}))
     write_tables(wide)
     assert "A star marks p &lt; 0.1 " in page_of(wide)
@@ -468,7 +495,8 @@ def test_means_by_noise_are_those_of_the_later_pairs() -> None:
 def test_figure_by_noise_is_drawn_of_logs_with_and_without_it(tiny_benchmark: Comparison) -> None:
     groups = drift_groups(tiny_benchmark)
     assert all(curve.steps == () for line in groups[0].lines for curve in line.by_noise)
-    without = draw_noise(groups)
+    palette = Palette.of(tiny_benchmark)
+    assert charts.noise(groups, palette)["data"]["values"] == []
     for model in tiny_benchmark.of_variant("dmpo+sdpo"):
         path = layout.model(tiny_benchmark.root, model.name) / "training.parquet"
         log = read_table(path, "training").assign(pairs_noise_2=4, safe_scale_noise_2=0.3 + 0.1 * (model.seed or 0))
@@ -476,7 +504,8 @@ def test_figure_by_noise_is_drawn_of_logs_with_and_without_it(tiny_benchmark: Co
     (group,) = drift_groups(tiny_benchmark)
     scale = group.lines[1].by_noise[2]
     assert (scale.steps, len(scale.mean), scale.low[0]) == ((pytest.approx(0.3),), 1, pytest.approx(0.3))
-    assert draw_noise([group]).png != without.png
+    (point,) = charts.noise([group], palette)["data"]["values"]
+    assert (point["panel"], point["variant"], point["mean"]) == (2, "dmpo+sdpo", pytest.approx(0.35))
 
 
 def test_groups_put_the_safeguard_beside_its_baseline(tiny_benchmark: Comparison) -> None:
@@ -509,7 +538,8 @@ def test_objective_without_loser_has_no_safe_scale(tiny_benchmark: Comparison) -
     groups = drift_groups(tiny_benchmark)
     assert groups[0].lines[0].safe_scale is None
     only_plain = replace(groups[0], lines=groups[0].lines[:1])
-    assert b"so no safe scale" in draw_drift([only_plain]).light
+    drawn = charts.drift([only_plain], Palette.of(tiny_benchmark))["concat"]
+    assert drawn[2]["mark"]["text"] == "no loser, so no safe scale"
 
 
 def test_grid(tiny_benchmark: Comparison) -> None:
@@ -562,10 +592,12 @@ def test_broken_images_are_named(tiny_benchmark: Comparison) -> None:
     path.write_bytes(whole[:-20])
     with pytest.raises(InputError, match=r"00001\.png: differs from the digest"):
         open_image(read_grid(tiny_benchmark, "seen", 3, 0).rows[0].tiles[1])
-    path.unlink()
-    with pytest.raises(InputError, match=r"00001\.png: named in its manifest, but no such file"):
+    with pytest.raises(InputError, match=r"00001\.png: differs from the digest"):
         write_report(tiny_benchmark, grid=GRID)
     assert not (tiny_benchmark.root / "report").exists() and not (tiny_benchmark.root / "figures").exists()
+    path.unlink()
+    texts = parsed(page_of(tiny_benchmark)).texts
+    assert "00001.png is gone" in texts and f"{path}: gone" in texts
 
 
 def tile(path: Path, image: Image.Image) -> Tile:
@@ -608,14 +640,36 @@ def test_large_images_are_scaled_and_small_ones_kept(tmp_path: Path) -> None:
     assert uri.startswith("data:image/jpeg;base64,") and size == [SHOWN, SHOWN // 2]
 
 
-def test_figures_draw_dollars_and_braces_as_text(tiny_benchmark: Comparison) -> None:
-    rows = [replace(r, a="$x_{1}$") for r in Results.read(tiny_benchmark.root).win_rates if r.prompt_set == "all"]
-    drawing = draw_win_rates({"a": rows, "empty": []}, ["pickscore", "oracle"], 0.05)
-    assert drawing.light != drawing.dark
-    # One glyph a character: as mathematics, dollars and braces would vanish.
-    label = re.search(rb"<!-- \$x_\{1\}\$  vs  dmpo -->(.*?)<!--", drawing.light, re.DOTALL)
-    assert label is not None and label[1].count(b"<use ") == len("$x_{1}$  vs  dmpo")
-    assert Image.open(io.BytesIO(drawing.png)).width == pytest.approx(drawing.width * 160 / 96, abs=2)
+def test_colours_are_the_page_s_own_and_those_of_paper_are_colours(tiny_benchmark: Comparison) -> None:
+    palette = Palette.of(tiny_benchmark)
+    assert palette.variants == ("base", "dmpo", "dmpo+sdpo")
+    assert palette.colours == ("ink", "plain-1", "guarded-1")
+    assert palette.config(paper=False)["range"]["variants"][1] == "var(--plain-1)"
+    assert palette.config(paper=True)["range"]["variants"][1] == PAPER["plain-1"]
+    style = (Path(charts.__file__).parent / "page.css").read_text(encoding="utf-8")
+    assert not [name for name in PAPER if f"--{name}:" not in style]
+
+
+def test_many_variants_differ_by_dash_where_colours_are_used_up(tiny_benchmark: Comparison) -> None:
+    base, plain, *_ = tiny_benchmark.models
+    more = [plain.model_copy(update={"variant": f"v{i}", "name": f"mini/v{i}/seed0"}) for i in range(7)]
+    palette = Palette.of(replace(tiny_benchmark, models=(base, *more)))
+    assert len(set(zip(palette.colours, palette.dashes, strict=True))) == 8
+
+
+def test_forest_plot_has_a_mark_for_each_difference(tiny_benchmark: Comparison) -> None:
+    results = Results.read(tiny_benchmark.root)
+    marks = list(difference_marks(tiny_benchmark, results, groups(tiny_benchmark, results)))
+    assert len(marks) == len(results.differences) == 3 * 2 * 3
+    by_place = {(mark.panel, mark.label, mark.choice): mark for mark in marks}
+    for row in results.differences:
+        kind = "Safeguard against its baseline" if row.kind == "baseline" else "Every variant against the base"
+        mark = by_place[f"{kind}: {row.scorer}", f"{row.a} vs {row.b}", row.prompt_set]
+        assert (mark.mean, mark.low, mark.high) == (row.mean_difference, row.ci_low, row.ci_high)
+    drawn = charts.intervals(marks, "difference")
+    assert drawn["params"][0]["bind"]["options"] == ["all", "seen", "held-out"]
+    config = Palette.of(tiny_benchmark).config(paper=True)
+    assert png(drawn, config).startswith(b"\x89PNG") and png(drawn, config) == png(drawn, config)
 
 
 def test_prompt_without_image_is_named(tiny_benchmark: Comparison) -> None:

@@ -21,7 +21,8 @@ from artifacts.atomic import write_json
 from artifacts.contracts import read_table, write_table
 from artifacts.errors import InputError
 from evals.generation.settings import DrawnApart
-from evals.report.figures import draw_guidance
+from evals.report import charts
+from evals.report.colours import Palette
 from evals.report.guidance import guidance_panels
 from evals.tables import made_with, print_table, write_tables
 from evals.tables.comparison import ApartSet, ComparedModel, Comparison, ComparisonSpec, Statistics
@@ -953,9 +954,10 @@ def test_prompt_sets_that_are_drawn_apart_are_never_pooled(tmp_path: Path) -> No
     # A set that differs in more than the guidance is no point of the curve.
     other = {"seen-g1": ApartSet(shows="seen", generation=DrawnApart(guidance_scale=1.0, steps=5))}
     assert guidance_panels(replace(comparison, apart=other), [], 4.0) == ()
-    drawing = draw_guidance(panels)
-    assert drawing.png.startswith(b"\x89PNG")
-    assert b"<svg" in drawing.light
+    drawn = charts.guidance(panels, Palette.of(comparison))
+    assert [unit["title"] for unit in drawn["concat"]] == ["seen: pickscore", "seen: oracle"]
+    points = [(row["variant"], row["x"], row["mean"]) for row in drawn["data"]["values"] if row["panel"] == 1]
+    assert points[:3] == [("base", 1.0, pytest.approx(0.25)), ("base", 4.0, pytest.approx(0.25)), ("dmpo", 1.0, 50.25)]
 
 
 def test_what_one_scorer_says_fits_a_terminal(tmp_path: Path) -> None:
