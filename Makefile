@@ -17,8 +17,8 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
 .DEFAULT_GOAL := help
-.PHONY: help demo docs toy-surface toy-surface-quick toy-surface-base check test test-rounding test-cluster audit mlflow \
-	miniature install-miniature lint generated lock clean distclean
+.PHONY: help demo docs toy-surface toy-surface-quick toy-surface-base check test test-rounding test-browser test-cluster audit \
+	mlflow miniature install-miniature lint generated lock clean distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-18s %s\n", $$1, $$2 }'
@@ -59,6 +59,10 @@ NUMERIC_PYTEST := $(PYTEST) --quiet $(NUMERIC)
 test-rounding: $(STAMP) ## run the numeric tests as other processors round: plain and AVX2 kernels, and any other order of sums
 	@ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(NUMERIC_PYTEST)
 	@ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 PYTHONPATH=tests $(NUMERIC_PYTEST) -p other_rounding
+
+test-browser: $(STAMP) ## open the report and its image browser in Chromium, which is installed if apt can
+	@if reason=$$(tests/browser/install.sh build/axe-core); then $(BIN)/python -m pytest tests/browser; \
+		else echo "skipped: $$reason"; fi
 
 test-cluster: $(STAMP) ## run the workflow on a private Slurm, as root, and let things go wrong; Slurm is installed if apt can
 	@if reason=$$(tests/cluster/install.sh); then $(BIN)/python -m pytest tests/cluster; \

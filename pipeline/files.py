@@ -85,10 +85,12 @@ class Files:
         """The report page and its figures."""
         # Drift is of trained models; without a model beside the base there is nothing to compare.
         trained, compared = bool(self.benchmark.variants), bool(self.benchmark.variants or self.external_models)
+        judged = any(getattr(registries.scorer(name), "JUDGES", True) for name in self.benchmark.scorers)
         figures = [
             "grid.png",
             *(["drift.png", "noise.png"] if trained else []),
             *(["differences.png"] if compared else []),
+            *(["ranks.png"] if compared and judged else []),
             *(["guidance.png"] if self._guidance_varies() else []),
         ]
         files = ["report/index.html", *(f"figures/{name}" for name in figures)]

@@ -25,6 +25,8 @@
         ast: true, actions: false, renderer: "svg", config, bind: choices, defaultStyle: false,
         tooltip: { disableDefaultStyle: true },
       });
+      // Read out is what the page says of the chart; its marks have no names.
+      chart.querySelector("svg").setAttribute("aria-hidden", "true");
     } catch (error) {
       chart.textContent = `This chart could not be drawn (${error.message}); figures/ has the same as pictures.`;
     }

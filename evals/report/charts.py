@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from evals.report.colours import Palette
-    from evals.report.costs import Cost
     from evals.report.curves import Curve, Group
     from evals.report.guidance import Panel
     from evals.report.scorer_agreement import Correlation
+    from evals.tables.rows import CostRow
 
 Spec = dict[str, Any]
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
@@ -26,6 +26,7 @@ _VERDICTS = {
     "undecided": "circle",
     "more": "triangle-up",
     "less": "triangle-down",
+    "": "circle",
 }
 """Shapes of verdicts; their colours are in :mod:`evals.report.colours`."""
 
@@ -38,7 +39,8 @@ class IntervalMark:
         panel: title of its panel.
         label: what it is of.
         choice: a reader sees the lines of one choice at a time: the prompt set.
-        verdict: ``better``, ``worse`` or ``undecided``; of scorers that describe, ``more`` or ``less``.
+        verdict: ``better``, ``worse`` or ``undecided``; of scorers that describe, ``more`` or ``less``; empty where
+            nothing is decided.
         says: further text for who points at it.
     """
 
@@ -55,7 +57,9 @@ class IntervalMark:
 def intervals(marks: Sequence[IntervalMark], axis: str, null: float | None = 0.0) -> Spec:
     """A forest plot: means with intervals, by a choice of prompt set; ``null`` is the line of no effect."""
     choices = list(dict.fromkeys(mark.choice for mark in marks))
-    words = {mark.verdict for mark in marks}
+    words = [word for word in _VERDICTS if word and word in {mark.verdict for mark in marks}]
+    # Ranks are whole numbers.
+    numbers = _NUMBERS if null is not None else {**_NUMBERS, "tickMinStep": 1, "format": "d"}
     units = []
     for panel in dict.fromkeys(mark.panel for mark in marks):
         labels = list(dict.fromkeys(mark.label for mark in marks if mark.panel == panel))
@@ -64,9 +68,9 @@ def intervals(marks: Sequence[IntervalMark], axis: str, null: float | None = 0.0
             "field": "verdict",
             "type": "nominal",
             "scale": {"domain": list(_VERDICTS), "range": "verdicts"},
-            "legend": {"orient": "top", "title": None, "values": [word for word in _VERDICTS if word in words]},
+            "legend": {"orient": "top", "title": None, "values": words} if words else None,
         }
-        x = {"type": "quantitative", "scale": {"zero": False, "nice": False, "padding": 8}, "axis": _NUMBERS}
+        x = {"type": "quantitative", "scale": {"zero": False, "nice": False, "padding": 8}, "axis": numbers}
         told = _told(("label", ""), ("mean", axis), ("low", "from"), ("high", "to"), ("verdict", ""), ("says", ""))
         line: Spec = {"mark": {"type": "rule", "strokeWidth": 2}, "encoding": {
             "x": {"field": "low", **x, "title": axis}, "x2": {"field": "high"}, "y": y, "color": colour,
@@ -160,23 +164,28 @@ def agreement(correlations: Sequence[Correlation]) -> Spec:
     return _panels([unit], rows, 1, params=[chosen])
 
 
-def costs(found: Sequence[Cost]) -> Spec:
-    """Hours of each variant, all seeds together, by stage."""
-    variants = list(dict.fromkeys(row.variant for row in found))
-    longest = sum(row.seconds for row in found) / max(1, len(variants))
-    unit, divisor = ("hours", 3600) if longest >= 1800 else ("minutes", 60)
-    rows = [{**asdict(row), "time": row.seconds / divisor} for row in found]
+def costs(found: Sequence[CostRow]) -> Spec:
+    """Hours of each variant, all its models together, by stage; what is not known has no bar."""
+    rows = [
+        {"variant": row.variant, "stage": stage, "hours": hours, "device": device, "models": row.models}
+        for row in found
+        for stage, hours, device in (
+            ("training", row.training_hours, row.training_device),
+            ("drawing", row.drawing_hours, row.drawing_device),
+        )
+        if hours is not None
+    ]
     panel: Spec = {
         "width": 2 * _WIDTH,
         "height": {"step": 20},
         "mark": {"type": "bar", "height": {"band": 0.7}},
         "encoding": {
-            "y": {"field": "variant", "type": "nominal", "sort": variants, "title": None},
-            "x": {"field": "time", "type": "quantitative", "title": unit, "axis": _NUMBERS},
+            "y": {"field": "variant", "type": "nominal", "sort": [row.variant for row in found], "title": None},
+            "x": {"field": "hours", "type": "quantitative", "title": "hours", "axis": _NUMBERS},
             "color": {"field": "stage", "type": "nominal", "title": None,
-                      "scale": {"domain": ["training", "images"], "range": "stages"}, "legend": {"orient": "top"}},
+                      "scale": {"domain": ["training", "drawing"], "range": "stages"}, "legend": {"orient": "top"}},
             "order": {"field": "stage", "sort": "descending"},
-            "tooltip": _told(("variant", ""), ("stage", ""), ("time", unit), ("runs", "models"), ("device", "")),
+            "tooltip": _told(("variant", ""), ("stage", ""), ("hours", ""), ("models", ""), ("device", "on")),
         },
     }  # fmt: skip
     return _panels([panel], rows, 1)
@@ -197,14 +206,15 @@ def _by_group(groups: Sequence[Group], palette: Palette, *, by_noise: bool) -> S
                 points = _points(number, line.variant, found[place])
                 drawn += len(points)
                 rows += points
-            if drawn or by_noise:
+            if drawn:
                 unit = _curves(number, f"{title}: {name}", axis, name, palette.channels(present))
                 if place < 2:
                     unit["layer"].insert(0, _rule("y", 0.0))
                 else:
                     unit["layer"][1]["encoding"]["y"]["scale"] = {"domain": [0, 1.05]}
             else:
-                text = {"type": "text", "text": "no loser, so no safe scale"}
+                why = "no loser, so no safe scale" if place == 2 and not by_noise else "not in the log"
+                text = {"type": "text", "text": why}
                 unit = {
                     "title": f"{title}: {name}",
                     "width": _WIDTH,
@@ -237,15 +247,14 @@ def _curves(panel: int, title: str, axis: str, value: str, channels: Spec) -> Sp
     }
     y = {"type": "quantitative", "title": None, "axis": _NUMBERS, "scale": {"zero": False}}
     told = _told(("variant", ""), ("x", axis), ("mean", value), ("low", "least seed"), ("high", "greatest seed"))
-    # Another channel, so that the legend is of lines alone.
-    colour = {"fill": {**channels["color"], "legend": None}}
+    colour = {"color": channels["color"]}
     return {
         "title": title,
         "width": _WIDTH,
         "height": _HEIGHT,
         "transform": [{"filter": {"field": "panel", "equal": panel}}],
         "layer": [
-            {"mark": {"type": "area", "opacity": 0.2}, "encoding": {
+            {"mark": {"type": "area", "opacity": 1, "fillOpacity": 0.2}, "encoding": {
                 "x": x, "y": {"field": "low", **y}, "y2": {"field": "high"}, **colour}},
             {"mark": {"type": "line", "strokeWidth": 2}, "encoding": {"x": x, "y": {"field": "mean", **y}, **channels}},
             {"mark": {"type": "point", "filled": True, "size": 30}, "encoding": {

@@ -76,8 +76,6 @@ class Palette:
 
         axis = {"labelColor": colour("ink"), "titleColor": colour("ink"), "domainColor": colour("line")}
         return {
-            # Names may hold a dash of their own; only what the page says of a chart is read out.
-            "aria": False,
             "font": "DejaVu Sans"
             if paper
             else "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif",
@@ -96,7 +94,7 @@ class Palette:
             "rule": {"color": colour("ink")},
             "range": {
                 "variants": [colour(name) for name in self.colours],
-                "verdicts": [colour(name) for name in ("higher", "lower", "soft", "soft", "soft")],
+                "verdicts": [colour(name) for name in ("higher", "lower", *["soft"] * 3, "ink")],
                 "signs": [colour(name) for name in ("lower", "higher")],
                 "stages": [colour(name) for name in ("guarded-1", "plain-3")],
             },
@@ -111,7 +109,9 @@ class Palette:
             "symbolType": "stroke",
             "symbolSize": 300,
             "symbolStrokeWidth": 2,
-            "values": [v for v in self.variants if v in present],
+            # Else the symbols are those of the bands, which have no stroke.
+            "encoding": {"symbols": {"update": {"stroke": {"scale": "color", "field": "value"}}}},
+            "values": [variant for variant in self.variants if variant in present],
         }
         return {
             "color": {**shared, "scale": {"domain": self.variants, "range": "variants"}, "legend": legend},

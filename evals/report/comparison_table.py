@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from evals.report.charts import IntervalMark
 from evals.report.summary import ComparedScores, compared_scores, number, verdict, verdict_words
+from evals.tables.main_table import row_order
 from evals.tables.rows import POOLED
 
 if TYPE_CHECKING:
     from evals.report.results import Compared, Group, Results
     from evals.tables.comparison import Comparison
-    from evals.tables.rows import WinRateRow
+    from evals.tables.rows import RankRow, WinRateRow
 
 _STRONGEST = 60
 """Share of the colour in the cell of a win rate of 0 or 1, in percent; more would hide the number."""
@@ -131,6 +132,25 @@ def difference_marks(comparison: Comparison, results: Results, found: Sequence[G
                         if decided.of_training
                         else f"{row.n_prompts} prompts, one model a side: says nothing of training again",
                     )
+
+
+def rank_marks(comparison: Comparison, ranks: Sequence[RankRow]) -> Iterator[IntervalMark]:
+    """Ranks with their intervals, a panel a scorer and base, variants in the order of the main table."""
+    order = row_order(comparison)
+    several = len({row.base for row in ranks}) > 1
+    places = {name: place for place, name in enumerate((*comparison.scorers, *prompt_sets(comparison), *order))}
+    known = [row for row in ranks if row.prompt_set in prompt_sets(comparison)]
+    for row in sorted(known, key=lambda row: (places[row.scorer], places[row.prompt_set], order.index(row.variant))):
+        yield IntervalMark(
+            panel=f"{row.base}: {row.scorer}" if several else row.scorer,
+            label=row.variant,
+            choice=row.prompt_set,
+            mean=row.rank,
+            low=row.rank_low,
+            high=row.rank_high,
+            verdict="",
+            says=f"of {row.of}, {row.n_seeds} seeds{', tied with the best' if row.tied and row.rank > 1 else ''}",
+        )
 
 
 def _finite(value: float) -> float | None:

@@ -14,8 +14,7 @@ from artifacts.file_names import user_path
 from evals.report import charts
 from evals.report.browser import write_browser
 from evals.report.colours import Palette
-from evals.report.comparison_table import compared_rows, difference_marks, prompt_sets, win_rate_matrix
-from evals.report.costs import costs
+from evals.report.comparison_table import compared_rows, difference_marks, prompt_sets, rank_marks, win_rate_matrix
 from evals.report.curves import drift_groups
 from evals.report.document import render, resource
 from evals.report.drawing import png, scripts
@@ -38,8 +37,9 @@ from evals.tables.trainings import in_words, trainings
 if TYPE_CHECKING:
     from evals.report.settings import GridSettings
     from evals.tables.comparison import Comparison
+    from evals.tables.rows import CostRow
 
-FIGURES = ("differences", "drift", "noise", "guidance")
+FIGURES = ("differences", "ranks", "drift", "noise", "guidance")
 """Charts that are files too."""
 
 
@@ -51,7 +51,7 @@ def write_report(
     scorer_agreement: Path | None = None,
     guidance_scale: float | None = None,
 ) -> Path:
-    """Write the page, the image browser and ``figures/{differences,drift,noise,guidance,grid}.png``.
+    """Write the page, the image browser and ``figures/{differences,ranks,drift,noise,guidance,grid}.png``.
 
     Equal inputs give equal bytes.
 
@@ -86,16 +86,17 @@ def write_report(
     curves = drift_groups(comparison)
     panels = () if guidance_scale is None else guidance_panels(comparison, results.scores, guidance_scale)
     correlated = correlations(comparison, scores, [pair for group in compared for pair in group.pairs])
-    spent = costs(comparison)
     palette = Palette.of(comparison)
     marks = list(difference_marks(comparison, results, compared))
+    ranked = list(rank_marks(comparison, results.ranks))
     drawn = {
         "differences": charts.intervals(marks, "difference") if marks else None,
         "drift": charts.drift(curves, palette) if curves else None,
         "noise": charts.noise(curves, palette) if curves else None,
         "guidance": charts.guidance(panels, palette) if panels else None,
         "agreement": charts.agreement(correlated) if correlated and len(comparison.judges) > 1 else None,
-        "cost": charts.costs(spent) if any(row.seconds for row in spent) else None,
+        "cost": charts.costs(results.costs) if any(map(_known, results.costs)) else None,
+        "ranks": charts.intervals(ranked, "rank", null=None) if ranked else None,
     }
     counts = {name: len(table) for name, table in scores.prompts.items()}
     page = render(
@@ -137,7 +138,7 @@ def write_report(
             "grid_images": _grid_images(image_grid),
             "correlations": unlike(correlated),
             "agreement": read_agreement(scorer_agreement, tuple(comparison.scorers)) if scorer_agreement else (),
-            "costs": spent,
+            "costs": results.costs,
             "provenance": provenance,
             "charts": drawn,
             "chart_config": palette.config(paper=False),
@@ -155,6 +156,10 @@ def write_report(
     path = root / "report" / "index.html"
     write_text(path, page)
     return path
+
+
+def _known(row: CostRow) -> bool:
+    return row.training_hours is not None or row.drawing_hours is not None
 
 
 def _grid_images(grid: Grid) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from evals.tables.comparison import ASKED, BASE, BASELINE
 from evals.tables.main_table import row_order
-from evals.tables.rows import DifferenceRow, DriftRow, ScoreRow, WinRateRow, read_rows
+from evals.tables.rows import CostRow, DifferenceRow, DriftRow, RankRow, ScoreRow, WinRateRow, read_rows
 
 if TYPE_CHECKING:
     from evals.tables.comparison import Comparison
@@ -16,16 +16,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Results:
-    """The rows of ``scores.csv``, ``win_rates.csv``, ``differences.csv`` and ``drift.csv``, in file order."""
+    """The rows of ``scores``, ``win_rates``, ``differences``, ``drift``, ``ranks`` and ``costs.csv``, in file order."""
 
     scores: tuple[ScoreRow, ...]
     win_rates: tuple[WinRateRow, ...]
     differences: tuple[DifferenceRow, ...]
     drift: tuple[DriftRow, ...]
+    ranks: tuple[RankRow, ...]
+    costs: tuple[CostRow, ...]
 
     @classmethod
     def read(cls, root: Path) -> Results:
-        """Read all four tables below ``root/tables``.
+        """Read all six tables below ``root/tables``.
 
         Raises:
             InputError: a table is missing or malformed.
@@ -36,6 +38,8 @@ class Results:
             win_rates=read_rows(tables / "win_rates.csv", WinRateRow),
             differences=read_rows(tables / "differences.csv", DifferenceRow),
             drift=read_rows(tables / "drift.csv", DriftRow),
+            ranks=read_rows(tables / "ranks.csv", RankRow),
+            costs=read_rows(tables / "costs.csv", CostRow),
         )
 
 

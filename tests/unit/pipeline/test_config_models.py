@@ -90,7 +90,8 @@ def test_nothing_needs_to_be_trained(elsewhere: Config) -> None:
     plan = Plan(validate(nothing_trained(elsewhere), check_files=False))
     assert {job.stage for job in plan.jobs()} == {"prompts", "generate", "score", "compare", "report", "track"}
     assert plan.report_files() == [
-        f"results/tiny/{name}" for name in ("report/index.html", "figures/grid.png", "figures/differences.png")
+        f"results/tiny/{name}"
+        for name in ("report/index.html", *(f"figures/{figure}.png" for figure in ("grid", "differences", "ranks")))
     ]
     assert plan.report_spec()["grid"]["seed"] == 0
 

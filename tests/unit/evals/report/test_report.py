@@ -196,7 +196,7 @@ def test_equal_inputs_give_equal_bytes(tiny_benchmark: Comparison) -> None:
         return {p.name: p.read_bytes() for p in [*(root / "figures").iterdir(), root / "report" / "index.html"]}
 
     first = outputs()
-    assert sorted(first) == ["differences.png", "drift.png", "grid.png", "index.html", "noise.png"]
+    assert sorted(first) == ["differences.png", "drift.png", "grid.png", "index.html", "noise.png", "ranks.png"]
     assert outputs() == first
 
 

@@ -72,7 +72,7 @@ def store(tmp_path: Path, empty_database: bytes) -> Store:
 def reported(tiny_benchmark: Comparison) -> Comparison:
     """The tiny benchmark with stand-ins for figures and report: tracking copies them as they are."""
     write_text(tiny_benchmark.root / "report" / "index.html", "<!DOCTYPE html>")
-    for name in ("drift", "win_rates", "grid"):
+    for name in ("drift", "differences", "grid"):
         write_text(tiny_benchmark.root / "figures" / f"{name}.png", name)
     return tiny_benchmark
 
@@ -137,7 +137,7 @@ def test_artifacts(reported: Comparison, store: Store) -> None:
         "tables/categories.md",
         *(f"tables/main.{form}" for form in ("md", "tex", "html")),
         "tables/comparison.json",
-        *(f"figures/{name}.png" for name in ("drift", "win_rates", "grid")),
+        *(f"figures/{name}.png" for name in ("drift", "differences", "grid")),
         "report/index.html",
     }
     sheet = store.artifacts / "toy" / runs["model/mini/base"].info.run_id / "artifacts" / "samples.png"
