@@ -168,7 +168,7 @@
     const seed = at("seed").value === "" ? null : Number(at("seed").value);
     const [a, b] = [at("a").value, at("b").value];
     const rated = about.scorers.filter((scorer) => about.sets[set].scorers.includes(scorer.name));
-    options(at("scorer"), rated.map(({ name }) => [name, name]), at("scorer").value);
+    options(at("scorer"), rated.map(({ name }) => [name, name]), at("scorer").value || asked.get("scorer") || "");
     const scorer = rated.find(({ name }) => name === at("scorer").value);
     const [left, right] = [modelOf(a, seed), modelOf(b, seed)];
     const missing = [[a, left], [b, right]].filter(([, model]) => model < 0).map(([variant]) => variant);
@@ -186,6 +186,7 @@
     const categories = [...new Set(prompts.category)].filter(Boolean).sort();
     options(at("category"), [["", "every"], ...categories.map((name) => [name, name])], at("category").value);
     at("category").parentElement.hidden = categories.length === 0;
+    history.replaceState(null, "", `#${new URLSearchParams({ set: about.sets[set].name, seed: seed ?? "", a, b, scorer: scorer.name })}`);
     state = {
       prompts, first, second, set, seed, a, b, scorer,
       difference: differences(first, second, scorer), spread: disagreement(first, second, set, prompts.prompt.length),
@@ -193,12 +194,16 @@
     list();
   };
 
-  options(at("set"), about.sets.map(({ name }, i) => [i, name]), "");
-  options(at("seed"), about.seeds.length ? about.seeds.map((seed) => [seed, seed]) : [["", "none"]], "");
+  // What a link asks for: names of a set, a scorer and two variants, and a seed.
+  const asked = new URLSearchParams(location.hash.slice(1));
+  const askedSet = about.sets.findIndex(({ name }) => name === asked.get("set"));
+  options(at("set"), about.sets.map(({ name }, i) => [i, name]), String(askedSet));
+  options(at("seed"), about.seeds.length ? about.seeds.map((seed) => [seed, seed]) : [["", "none"]], asked.get("seed") || "");
   const variants = about.variants.map((name) => [name, name]);
-  const [a, b] = about.pairs[0] || [about.variants[0], about.variants[0]];
-  options(at("a"), variants, a);
-  options(at("b"), variants, b);
+  const wanted = asked.get("a");
+  const [a, b] = about.pairs.find(([first]) => wanted === null || first === wanted) || [about.variants[0], about.variants[0]];
+  options(at("a"), variants, wanted ?? a);
+  options(at("b"), variants, asked.get("b") ?? b);
   for (const id of ["set", "seed", "a", "b", "scorer"]) at(id).addEventListener("change", update);
   at("category").addEventListener("change", list);
   at("text").addEventListener("input", list);

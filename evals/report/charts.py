@@ -271,9 +271,19 @@ def _rule(channel: str, value: float) -> Spec:
     return {"data": {"values": [{}]}, "mark": {"type": "rule", "opacity": 0.6}, "encoding": {channel: {"datum": value}}}
 
 
+_MEASURED = {"mean", "low", "high", "r", "hours"}
+
+
 def _told(*fields: tuple[str, str]) -> list[Spec]:
     """What is shown of a mark that is pointed at, by field and title."""
-    return [{"field": field, "title": title or field} for field, title in fields]
+    return [
+        {
+            "field": field,
+            "title": title or field,
+            **({"type": "quantitative", "format": ".4~g"} if field in _MEASURED else {}),
+        }
+        for field, title in fields
+    ]
 
 
 def _panels(units: Sequence[Spec], rows: Iterable[Spec], columns: int, **more: Any) -> Spec:

@@ -39,6 +39,10 @@
           filled(data.score_file, { scorer, model: name, set }))).join("\n")],
       ]));
     }
+    const link = say("a", "Its images, prompt by prompt");
+    const shown = { set: sets[0], scorer: scorers[0], a: variants[0], ...(variants[1] ? { b: variants[1] } : {}) };
+    link.href = `browser/index.html#${new URLSearchParams(shown)}`;
+    body.append(link);
     dialog.querySelector("h2").textContent = title;
     dialog.showModal();
   };

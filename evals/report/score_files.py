@@ -85,7 +85,8 @@ def read_score_files(comparison: Comparison) -> ScoreFiles:
                 frame = read_table(path, "scores")
                 scores = frame.set_index("prompt_id")["score"].reindex(table["prompt_id"]).to_numpy(np.float64)
                 fingerprints[scorer].update(dict.fromkeys(frame["fingerprint"].unique()))
-                values[model.name, name, scorer] = scores
-                if missing := int((~np.isfinite(scores)).sum()):
+                finite = np.isfinite(scores)
+                values[model.name, name, scorer] = np.where(finite, scores, np.nan)
+                if missing := int((~finite).sum()):
                     gaps.append(f"{path}: no score for {missing} of {len(scores)} prompts of {name}")
     return ScoreFiles(prompts, values, {name: tuple(found) for name, found in fingerprints.items()}, tuple(gaps))

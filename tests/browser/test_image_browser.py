@@ -113,6 +113,18 @@ def test_one_prompt_of_all_models_by_keyboard(opened: Any, comparison: Compariso
     assert figures.nth(3).locator("dt:text-is('clip') + dd").inner_text() == "no score"
 
 
+def test_a_number_of_the_report_leads_to_its_images(opened: Any) -> None:
+    page = opened("index.html")
+    page.locator("table.compared:not(.matrix) tr[data-a='sft'][data-scorer='oracle'] td:nth-child(4)").first.click()
+    page.get_by_role("link", name="Its images").click()
+    page.locator("#prompts > li").first.wait_for()
+    chosen = [page.locator(f"#{name}").input_value() for name in ("a", "b", "scorer", "set")]
+    assert chosen == ["sft", "base", "oracle", "0"]
+    page.locator("#seed").select_option("1")
+    page.wait_for_timeout(300)
+    assert "seed=1" in page.url and "a=sft" in page.url
+
+
 def test_missing_image_and_scores_are_named(opened: Any) -> None:
     page = opened(BROWSER)
     page.locator("input[value=set]").check()

@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -26,9 +27,12 @@ from evals.report.colours import PAPER, Palette
 from evals.report.comparison_table import difference_marks, win_rate_matrix
 from evals.report.curves import drift_groups, noise_series, over_seeds, windowed
 from evals.report.drawing import png
+from evals.report.gaps import gaps
 from evals.report.grids import SHOWN, Tile, data_uri, open_image, read_grid, spread
 from evals.report.oracle_agreement import read_agreement
-from evals.report.results import Results, groups
+from evals.report.results import Compared, Results, groups
+from evals.report.score_files import read_score_files
+from evals.report.scorer_agreement import correlations
 from evals.report.settings import GridSettings
 from evals.report.sources import duration, provenance_file
 from evals.report.summary import Verdict, compared_scores, drift_summaries, signed, verdict
@@ -670,6 +674,78 @@ def test_forest_plot_has_a_mark_for_each_difference(tiny_benchmark: Comparison) 
     assert drawn["params"][0]["bind"]["options"] == ["all", "seen", "held-out"]
     config = Palette.of(tiny_benchmark).config(paper=True)
     assert png(drawn, config).startswith(b"\x89PNG") and png(drawn, config) == png(drawn, config)
+
+
+def test_gaps_are_named(tiny_benchmark: Comparison) -> None:
+    def found(comparison: Comparison = tiny_benchmark) -> list[str]:
+        return list(gaps(comparison, read_score_files(comparison)))
+
+    def scores(model: str, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+        path = layout.scores(tiny_benchmark.root, "oracle", model, "seen")
+        write_table(path, change(read_table(path, "scores")), "scores")
+
+    assert found() == []
+    models = tiny_benchmark.models
+    one = replace(tiny_benchmark, models=tuple(m for m in models if m.name != "mini/dmpo/seed1"))
+    assert [text.partition(":")[0] for text in found(one)] == ["dmpo"] and "one training seed" in found(one)[0]
+    third = models[1].model_copy(update={"seed": 2})
+    fewer = found(replace(tiny_benchmark, models=(*models, third)))
+    assert "dmpo+sdpo: without training seed 2, which others have" in fewer
+
+    scores("mini/base", lambda table: table.assign(score=0.5))
+    assert found() == ["oracle on seen: one score for all images of mini/base"]
+    for model in models:
+        scores(model.name, lambda table: table.assign(score=0.5))
+    assert found() == ["oracle on seen: one score for all images of each model, so that prompts make no difference"]
+    # A score that is none, and a prompt without one; both are gaps, and neither is in a difference.
+    scores("mini/base", lambda table: table.assign(score=[np.inf, 1.0, 2.0]).iloc[:2])
+    path = layout.scores(tiny_benchmark.root, "oracle", "mini/base", "seen")
+    assert f"{path}: no score for 2 of 3 prompts of seen" in found()
+    difference = read_score_files(tiny_benchmark).difference(tiny_benchmark, "dmpo", "base", "seen", "oracle")
+    assert difference.tolist() == [[pytest.approx(np.nan, nan_ok=True), -0.5, pytest.approx(np.nan, nan_ok=True)]] * 2
+    path.unlink()
+    (gone,) = [text for text in found() if str(path) in text]
+    assert "no scores of mini/base by oracle on seen" in gone
+
+    folder = layout.images(tiny_benchmark.root, "mini/dmpo/seed0", "seen")
+    for name in ("00000.png", "00002.png"):
+        (folder / name).unlink()
+    assert f"{folder / '00000.png'}: gone, and 1 more there" in found()
+    (folder / "manifest.parquet").unlink()
+    assert any(text.startswith(f"{folder / 'manifest.parquet'}: gone") for text in found())
+
+
+def test_a_scorer_of_one_score_is_shown_and_decides_nothing(tiny_benchmark: Comparison) -> None:
+    for model in tiny_benchmark.models:
+        for name in tiny_benchmark.prompt_sets:
+            path = layout.scores(tiny_benchmark.root, "oracle", model.name, name)
+            write_table(path, read_table(path, "scores").assign(score=1.0), "scores")
+    write_tables(tiny_benchmark)
+    page = page_of(tiny_benchmark)
+    assert "oracle on seen: one score for all images of each model" in page
+    assert "– (oracle has one difference for all)" in page
+
+
+def test_correlations_of_scorers(tiny_benchmark: Comparison) -> None:
+    """Of dmpo minus base, five prompts by two seeds: one scorer likes what the other does not, but for one image."""
+    for model in tiny_benchmark.models:
+        for name in tiny_benchmark.prompt_sets:
+            place = np.arange(3 if name == "seen" else 2) + (0 if name == "seen" else 3)
+            value = 0.0 * place if model.variant == "base" else 1.0 + place + 10.0 * (model.seed or 0)
+            for scorer in tiny_benchmark.scorers:
+                path = layout.scores(tiny_benchmark.root, scorer, model.name, name)
+                score = value if scorer == "pickscore" else np.where(value == 1.0, 99.0, -value)
+                write_table(path, read_table(path, "scores").assign(score=score), "scores")
+    scores = read_score_files(tiny_benchmark)
+    pair = Compared("dmpo", "base", 2)
+    (row,) = [r for r in correlations(tiny_benchmark, scores, [pair]) if (r.first, r.second) == ("pickscore", "oracle")]
+    # The least is ranked first by both: of ten ranks 1..10 against 10, 9..1 shifted.
+    x, y = np.arange(1, 11), np.array([10, 9, 8, 7, 6, 5, 4, 3, 2, 1])
+    assert row.r == pytest.approx(np.corrcoef(x, y)[0, 1])
+    assert (row.n, row.opposed) == (10, pytest.approx(0.9))
+    turned = replace(tiny_benchmark, lower_is_better=frozenset({"oracle"}))
+    (row,) = [r for r in correlations(turned, scores, [pair]) if (r.first, r.second) == ("pickscore", "oracle")]
+    assert (row.r, row.opposed) == (pytest.approx(1.0), pytest.approx(0.1))
 
 
 def test_prompt_without_image_is_named(tiny_benchmark: Comparison) -> None:
