@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from evals.tables.rows import significant
+
 if TYPE_CHECKING:
     from evals.report.colours import Palette
     from evals.report.curves import Curve, Group
@@ -233,7 +235,11 @@ def _points(panel: int, variant: str, curve: Curve | None) -> list[Spec]:
     few = len(curve.steps) < 12
     return [
         {"panel": panel, "variant": variant, "x": x, "mean": mean, "low": low, "high": high, "few": few}
-        for x, mean, low, high in zip(curve.steps, curve.mean, curve.low, curve.high, strict=True)
+        # More digits than a chart shows, and than these need.
+        for x, mean, low, high in (
+            tuple(significant(value, 6) for value in point)
+            for point in zip(curve.steps, curve.mean, curve.low, curve.high, strict=True)
+        )
     ]
 
 
