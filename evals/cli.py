@@ -73,7 +73,7 @@ def _table(spec: Mapping[str, Any]) -> None:
 
 
 def _report(spec: Mapping[str, Any]) -> None:
-    from evals.report import write_report
+    from evals.report.page import write_report
     from evals.report.settings import ReportSpec
 
     job = checked(ReportSpec, spec, "evals report")

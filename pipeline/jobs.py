@@ -12,7 +12,7 @@ from artifacts import layout
 from artifacts.errors import InputError
 from artifacts.file_names import user_path
 from artifacts.plugins import nearest
-from evals.report.page import main_table_of
+from evals.report.settings import main_table_of
 from pipeline.chunks import DrawnModels, label, shard_label
 from pipeline.config import registries
 from pipeline.files import option_paths

@@ -1,5 +1,1 @@
-"""The report: one self-contained page, and its figures as files."""
-
-from evals.report.page import write_report
-
-__all__ = ["write_report"]
+"""The report: one self-contained page, its figures as files, and an image browser."""

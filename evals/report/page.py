@@ -26,6 +26,7 @@ from evals.report.oracle_agreement import read_agreement
 from evals.report.results import Results, groups
 from evals.report.score_files import read_score_files
 from evals.report.scorer_agreement import correlations, unlike
+from evals.report.settings import main_table_of
 from evals.report.sources import read_provenance
 from evals.report.summary import drift_summaries, verdict_columns, verdicts
 from evals.tables.main_table import MEAN_WIN_RATE, row_order
@@ -174,11 +175,6 @@ def _grid_images(grid: Grid) -> list[dict[str, Any]]:
             images.append({"prompt": tile.prompt, "gap": "", "uri": uri, "width": width, "height": height})
         rows.append({"label": row.label, "images": images})
     return rows
-
-
-def main_table_of(folder: str) -> str:
-    """The main table of a benchmark by its result folder."""
-    return (Path(folder) / "tables" / "main.html").as_posix()
 
 
 def _beside(folder: str) -> Markup | None:

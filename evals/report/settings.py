@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from artifacts.block import Block
@@ -27,3 +29,8 @@ class ReportSpec(ComparisonSpec):
     scorer_agreement: str | None = Field(
         default=None, description="JSON file that says how often each scorer agrees with an oracle."
     )
+
+
+def main_table_of(folder: str) -> str:
+    """The main table of a benchmark by its result folder."""
+    return (Path(folder) / "tables" / "main.html").as_posix()

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_pla
 
 from artifacts import layout
 from artifacts.contracts import read_table, write_table
-from evals.report import write_report
+from evals.report.page import write_report
 from evals.report.settings import GridSettings
 from evals.tables import write_tables
 from evals.tables.comparison import Comparison

@@ -22,7 +22,7 @@ from artifacts.atomic import write_json, write_text
 from artifacts.contracts import CONTRACTS, read_table, write_table
 from artifacts.errors import InputError
 from evals.generation.settings import DrawnApart
-from evals.report import charts, write_report
+from evals.report import charts
 from evals.report.colours import PAPER, Palette
 from evals.report.comparison_table import difference_marks, win_rate_matrix
 from evals.report.curves import drift_groups, noise_series, over_seeds, windowed
@@ -30,6 +30,7 @@ from evals.report.drawing import png
 from evals.report.gaps import gaps
 from evals.report.grids import SHOWN, Tile, data_uri, open_image, read_grid, spread
 from evals.report.oracle_agreement import read_agreement
+from evals.report.page import write_report
 from evals.report.results import Compared, Results, groups
 from evals.report.score_files import read_score_files
 from evals.report.scorer_agreement import correlations
