@@ -20,4 +20,5 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 html_theme = "furo"
 html_title = "sdpo-bench"
+html_show_copyright = False
 html_show_sourcelink = False

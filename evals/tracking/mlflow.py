@@ -1,4 +1,5 @@
-"""Import a benchmark's results into MLflow: an experiment per benchmark, a run per model, a run with the tables.
+"""Import a benchmark's results into MLflow: an experiment per benchmark, a run with the tables, below it one per
+variant, and below those one per model.
 
 The files are the results and MLflow is a view of them: a run is found by its tag ``bench.key``, kept if its tag
 ``bench.content_sha256`` is the digest of what would be logged, and replaced otherwise. The digest is written
@@ -8,9 +9,10 @@ and migrates its database without a lock, and two that do so at once break it.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +24,7 @@ from artifacts.errors import InputError
 from artifacts.locks import held
 from evals.report.grids import draw_sheet
 from evals.tables.comparison import ComparisonSpec
-from evals.tracking.runs import Content, model_contents, tables_content
+from evals.tracking.runs import Content, contents
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -35,6 +37,8 @@ Item = TypeVar("Item")
 KEY, CONTENT = "bench.key", "bench.content_sha256"
 # MLflow's own limits: length of a parameter and of a tag; 1000 items a batch, of which 100 parameters.
 _PARAM_LENGTH, _TAG_LENGTH, _METRICS, _PARAMS = 6000, 8000, 900, 100
+_DIGEST_LENGTH = 36
+_PARENT = "mlflow.parentRunId"
 
 
 class TrackSpec(ComparisonSpec):
@@ -59,29 +63,43 @@ def track(comparison: Comparison, *, database: Path, artifacts: Path) -> None:
     Raises:
         InputError: a result file is missing or malformed, or the database cannot be opened.
     """
-    contents = [*model_contents(comparison), tables_content(comparison)]
+    found = contents(comparison)
+    server = os.environ.get("MLFLOW_TRACKING_URI")
     with held(database.resolve().with_suffix(".lock"), doing="imports into this store"):
-        _write_all(contents, _client(database), comparison.benchmark, artifacts)
+        client = _client(server or f"sqlite:///{database.resolve()}", server or str(database))
+        # A server keeps artifacts where it was told to.
+        location = None if server else (artifacts / comparison.benchmark).resolve().as_uri()
+        _write_all(found, client, comparison.benchmark, location)
 
 
-def _write_all(contents: Sequence[Content], client: MlflowClient, benchmark: str, artifacts: Path) -> None:
-    experiment = _experiment(client, benchmark, artifacts)
+def _write_all(contents: Sequence[Content], client: MlflowClient, benchmark: str, location: str | None) -> None:
+    experiment = _experiment(client, benchmark, location)
+    # Else the page opens on traces of language models.
+    client.set_experiment_tag(experiment, "mlflow.experimentKind", "custom_model_development")
     digests = {content.key: content.sha256() for content in contents}
-    kept: set[str] = set()
+    kept: dict[str, Run] = {}
     for run in _runs(client, experiment):
         key = run.data.tags.get(KEY)
         if key is None:
             continue
         if key not in kept and key in digests and run.data.tags.get(CONTENT) == digests[key]:
-            kept.add(key)
+            kept[key] = run
         else:
             client.delete_run(run.info.run_id)
+    ids: dict[str, str] = {}
+    # Those that others hang from come first.
     for content in contents:
+        parent = {_PARENT: ids[content.parent]} if content.parent is not None else {}
         if content.key not in kept:
-            _write(client, experiment, content, digests[content.key])
+            ids[content.key] = _write(client, experiment, content, digests[content.key], parent)
+            continue
+        run = kept[content.key]
+        ids[content.key] = run.info.run_id
+        if parent and run.data.tags.get(_PARENT) != parent[_PARENT]:
+            client.set_tag(run.info.run_id, _PARENT, parent[_PARENT])
 
 
-def _client(database: Path) -> MlflowClient:
+def _client(uri: str, shown: str) -> MlflowClient:
     # Read at import: nothing about this machine is to be reported anywhere.
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ["DO_NOT_TRACK"] = "true"
@@ -94,26 +112,25 @@ def _client(database: Path) -> MlflowClient:
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
         # The first client makes or migrates the schema.
-        client = MlflowClient(tracking_uri=f"sqlite:///{database.resolve()}")
+        client = MlflowClient(tracking_uri=uri)
         client.search_experiments(max_results=1)
     except (CommandError, MlflowException, SQLAlchemyError) as error:
         cause = str(error).splitlines()[0]
         raise InputError(
-            f"{database}: MLflow cannot open it ({cause}); stop other writers or delete it, then import again: "
+            f"{shown}: MLflow cannot open it ({cause}); stop other writers or delete it, then import again: "
             "the runs come from the results"
         ) from error
     return client
 
 
-def _experiment(client: MlflowClient, name: str, artifacts: Path) -> str:
+def _experiment(client: MlflowClient, name: str, location: str | None) -> str:
     """Id of the experiment; one whose artifacts lie elsewhere (the results were moved) makes room for a new one."""
     from mlflow.entities import LifecycleStage
 
-    location = (artifacts / name).resolve().as_uri()
     found = client.get_experiment_by_name(name)
     if found is not None and found.lifecycle_stage == LifecycleStage.DELETED:
         client.restore_experiment(found.experiment_id)
-    if found is not None and found.artifact_location.rstrip("/") != location:
+    if found is not None and location is not None and found.artifact_location.rstrip("/") != location:
         client.rename_experiment(found.experiment_id, f"{name} (moved, {found.experiment_id})")
         client.delete_experiment(found.experiment_id)
         found = None
@@ -131,10 +148,10 @@ def _runs(client: MlflowClient, experiment: str) -> list[Run]:
             return runs
 
 
-def _write(client: MlflowClient, experiment: str, content: Content, digest: str) -> None:
-    from mlflow.entities import Metric, Param
+def _write(client: MlflowClient, experiment: str, content: Content, digest: str, parent: Mapping[str, str]) -> str:
+    from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 
-    tags = {name: _cut(value, _TAG_LENGTH) for name, value in {**content.tags, **content.times}.items()}
+    tags = {name: _cut(value, _TAG_LENGTH) for name, value in {**content.tags, **content.times, **parent}.items()}
     run = client.create_run(
         experiment, start_time=content.started or None, tags={**tags, KEY: content.key}, run_name=content.name
     )
@@ -144,16 +161,30 @@ def _write(client: MlflowClient, experiment: str, content: Content, digest: str)
     params = [Param(name, _cut(value, _PARAM_LENGTH)) for name, value in content.params.items()]
     for some_metrics, some_params in zip_longest(_batches(metrics, _METRICS), _batches(params, _PARAMS), fillvalue=()):
         client.log_batch(run_id, metrics=some_metrics, params=some_params)
+    if content.data:
+        inputs = [
+            DatasetInput(
+                Dataset(name, found.digest[:_DIGEST_LENGTH], "local", json.dumps({"uri": found.source})),
+                [InputTag("mlflow.data.context", found.context)],
+            )
+            for name, found in content.data.items()
+        ]
+        client.log_inputs(run_id, inputs)
     _write_artifacts(client, run_id, content)
     client.set_terminated(run_id, end_time=content.ended or None)
     client.set_tag(run_id, CONTENT, digest)
+    return str(run_id)
 
 
 def _write_artifacts(client: MlflowClient, run_id: str, content: Content) -> None:
+    import pandas as pd
+
     for name, text in content.texts.items():
         client.log_text(run_id, text, name)
     for path, folder in content.files.items():
         client.log_artifact(run_id, str(path), folder)
+    for path, name in content.tables.items():
+        client.log_table(run_id, pd.read_csv(path, keep_default_na=False), name)
     if any(row.tiles for row in content.sheet):
         with TemporaryDirectory() as folder:
             picture = Path(folder) / "samples.png"

@@ -96,9 +96,10 @@ def test_report_loads_nothing_from_elsewhere(finished: Benchmark) -> None:
 def test_each_model_is_one_tracked_run(finished: Benchmark) -> None:
     assert json.loads((finished.root.parent / "mlflow/imported/tiny.json").read_text())["experiment"] == "tiny"
     runs = tracked_runs(finished.folder, "tiny")
-    assert len(runs) == 5 + 1
-    models = {f"miniature/{variant}/seed{seed}" for variant in ("dpo", "dpo+sdpo") for seed in (0, 1)}
-    assert models | {"miniature/base"} < {run.info.run_name for run in runs}
+    # One a model, one a variant that was trained, and the tables.
+    assert len(runs) == 5 + 2 + 1
+    models = {f"{variant} seed {seed}" for variant in ("dpo", "dpo+sdpo") for seed in (0, 1)}
+    assert models | {"base", "dpo", "dpo+sdpo"} < {run.info.run_name for run in runs}
 
 
 def test_a_second_run_does_nothing(finished: Benchmark, tmp_path: Path) -> None:
@@ -121,7 +122,7 @@ def test_an_added_variant_runs_alone(finished: Benchmark, tmp_path: Path) -> Non
     before, after = (rows(b.tables()["scores.csv"]) for b in (finished, more))
     assert [row for row in after if row["variant"] != "sft"] == before
     assert {row["seed"] for row in after if row["variant"] == "sft"} == {"0", "1", "all"}
-    assert len(tracked_runs(tmp_path, "tiny")) == 7 + 1
+    assert len(tracked_runs(tmp_path, "tiny")) == 7 + 3 + 1
 
 
 def test_a_limited_scorer_rates_its_prompt_sets(finished: Benchmark, tmp_path: Path) -> None:
@@ -174,5 +175,5 @@ def test_the_shipped_weights_carry_a_benchmark(
     scorers = {"oracle", "pickscore", "hpsv2", "imagereward", "aesthetic", "clip"}
     assert {r["scorer"] for r in scores} == scorers
     assert len(scores) == 2 * 2 * 2 * len(scorers)
-    assert len(tracked_runs(tmp_path, shipped_config["benchmark"])) == 2 + 1
+    assert len(tracked_runs(tmp_path, shipped_config["benchmark"])) == 2 + 1 + 1
     assert (benchmark.root / "report/index.html").stat().st_size > 0

@@ -14,7 +14,7 @@ from artifacts.contents import Contents
 from artifacts.job_manifest import missing_from
 from evals.cli import main
 from evals.tracking.mlflow import TrackSpec
-from evals.tracking.runs import model_contents
+from evals.tracking.runs import contents
 from pipeline.config import validate
 from pipeline.jobs import Plan
 from pipeline.specs import encode
@@ -105,10 +105,10 @@ def test_report_and_tracking_know_that_nothing_was_trained(finished: tuple[Plan,
     assert "none: no model was trained here" in page
     assert "No model was trained here, so there is no drift to show." in page
     monkeypatch.chdir(folder)
-    contents = {content.name: content for content in model_contents(TrackSpec(**plan.track_spec()).comparison)}
-    assert contents["mini/louder+sdpo"].tags["bench.safeguard"] == "on"
-    assert contents["mini/louder+sdpo"].tags["bench.baseline"] == "louder"
-    assert {name.partition("/")[0] for name, _, _ in contents["other/same"].metrics} == {"oracle"}
+    tracked = {content.name: content for content in contents(TrackSpec(**plan.track_spec()).comparison)}
+    assert tracked["louder+sdpo"].tags["bench.safeguard"] == "on"
+    assert tracked["louder+sdpo"].tags["bench.baseline"] == "louder"
+    assert {name.partition("/")[0] for name, _, _ in tracked["same"].metrics} == {"oracle"}
 
 
 def test_provenance_says_which_weights(finished: tuple[Plan, Path]) -> None:

@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 
 from artifacts import layout
-from artifacts.atomic import write_text
+from artifacts.atomic import file_sha256, write_text
 from artifacts.contracts import read_table, write_table
 from artifacts.errors import InputError
 from evals.tables.comparison import Comparison
 from evals.tables.rows import TABLES
 from evals.tracking.mlflow import CONTENT, KEY, track
-from evals.tracking.runs import STEPS, flattened, model_contents
+from evals.tracking.runs import STEPS, contents, flattened
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -56,7 +56,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     from evals.tracking.mlflow import _client
 
     path = tmp_path_factory.mktemp("schema") / "mlflow.db"
-    _client(path)
+    _client(f"sqlite:///{path}", "")
     return path.read_bytes()
 
 
@@ -77,19 +77,29 @@ def reported(tiny_benchmark: Comparison) -> Comparison:
     return tiny_benchmark
 
 
+def keys(comparison: Comparison) -> set[str]:
+    """Of all runs: the tables', one a variant that was trained, and one a model."""
+    models = comparison.models
+    return {
+        "tables",
+        *(f"variant/{model.variant}" for model in models if model.trained),
+        *(f"model/{model.name}" for model in models),
+    }
+
+
 def ids(runs: dict[str, Run]) -> dict[str, str]:
     return {key: run.info.run_id for key, run in runs.items()}
 
 
 def test_a_run_per_model_and_one_with_the_tables(reported: Comparison, store: Store) -> None:
     runs = store.track(reported)
-    assert set(runs) == {"tables", *(f"model/{model.name}" for model in reported.models)}
+    assert set(runs) == keys(reported)
     assert all(run.info.status == "FINISHED" and run.data.tags[CONTENT] for run in runs.values())
     location = store.experiment("toy").artifact_location
     assert location == (store.artifacts / "toy").as_uri()
 
     run = runs["model/mini/dmpo+sdpo/seed1"]
-    assert run.info.run_name == "mini/dmpo+sdpo/seed1"
+    assert run.info.run_name == "dmpo+sdpo seed 1"
     with (reported.root / "tables" / "scores.csv").open() as file:
         rows = [r for r in csv.DictReader(file) if (r["variant"], r["seed"]) == ("dmpo+sdpo", "1")]
     assert len(rows) == 4
@@ -139,11 +149,72 @@ def test_artifacts(reported: Comparison, store: Store) -> None:
         "tables/comparison.json",
         *(f"figures/{name}.png" for name in ("drift", "differences", "grid")),
         "report/index.html",
+        *(f"{name}.json" for name in ("scores", "win_rates", "differences", "ranks", "drift")),
     }
     sheet = store.artifacts / "toy" / runs["model/mini/base"].info.run_id / "artifacts" / "samples.png"
     # Two rows of images with captions above each; the longer row has three.
     width, height = Image.open(sheet).size
     assert width > 3 * 128 and height > 2 * 128
+
+
+def test_runs_hang_from_their_variant_and_that_from_the_tables(reported: Comparison, store: Store) -> None:
+    runs = store.track(reported)
+
+    def parents() -> dict[str, str]:
+        named = {run.info.run_id: key for key, run in store.runs("toy").items()}
+        tags = {key: run.data.tags.get("mlflow.parentRunId") for key, run in store.runs("toy").items()}
+        return {key: named[parent] for key, parent in tags.items() if parent}
+
+    expected = {
+        "variant/dmpo": "tables",
+        "variant/dmpo+sdpo": "tables",
+        "model/mini/base": "tables",
+        **{f"model/mini/{v}/seed{k}": f"variant/{v}" for v in ("dmpo", "dmpo+sdpo") for k in (0, 1)},
+    }
+    assert parents() == expected
+    # A new run of the tables takes over those that stay.
+    write_text(reported.root / "report" / "index.html", "<!DOCTYPE html>new")
+    again = store.track(reported)
+    assert again["tables"].info.run_id != runs["tables"].info.run_id
+    assert again["variant/dmpo"].info.run_id == runs["variant/dmpo"].info.run_id
+    assert parents() == expected
+    with (reported.root / "tables" / "scores.csv").open() as file:
+        (pooled,) = [
+            float(r["mean"])
+            for r in csv.DictReader(file)
+            if (r["variant"], r["seed"], r["prompt_set"], r["scorer"]) == ("dmpo", "all", "seen", "oracle")
+        ]
+    assert runs["variant/dmpo"].data.metrics["oracle/seen/mean"] == pooled
+
+
+def test_the_page_of_the_experiment_is_that_of_trainings_with_their_data(reported: Comparison, store: Store) -> None:
+    runs = store.track(reported)
+    assert store.experiment("toy").tags["mlflow.experimentKind"] == "custom_model_development"
+    found = {
+        given.dataset.name: ({tag.key: tag.value for tag in given.tags}, given.dataset.digest)
+        for given in runs["model/mini/dmpo/seed0"].inputs.dataset_inputs
+    }
+    for name in ("seen", "held-out"):
+        digest = file_sha256(layout.prompts(reported.root, name))
+        assert found[name] == ({"mlflow.data.context": "evaluation"}, digest[:36])
+    tables = runs["tables"]
+    assert {"path": "scores.json", "type": "table"} in json.loads(tables.data.tags["mlflow.loggedArtifacts"])
+    table = json.loads((store.artifacts / "toy" / tables.info.run_id / "artifacts" / "scores.json").read_text())
+    assert {row[table["columns"].index("variant")] for row in table["data"]} == {"base", "dmpo", "dmpo+sdpo"}
+    assert runs["model/mini/base"].data.tags["mlflow.source.git.commit"].startswith("0123")
+
+
+def test_a_server_that_is_named_gets_the_runs(
+    reported: Comparison, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Store(tmp_path / "server")
+    other.database.parent.mkdir()
+    other.database.write_bytes(store.database.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{other.database}")
+    track(reported, database=store.database, artifacts=store.artifacts)
+    assert set(other.runs("toy")) == keys(reported)
+    assert store.experiment("toy") is None and not store.artifacts.exists()
 
 
 def test_nothing_changed_keeps_every_run(reported: Comparison, store: Store) -> None:
@@ -181,6 +252,7 @@ def test_a_model_that_left_loses_its_run(reported: Comparison, store: Store) -> 
     fewer = replace(reported, models=tuple(m for m in reported.models if m.seed != 1))
     after = ids(store.track(fewer))
     assert set(before) - set(after) == {"model/mini/dmpo/seed1", "model/mini/dmpo+sdpo/seed1"}
+    assert set(after) == keys(fewer)
     assert all(before[key] == run_id for key, run_id in after.items())
 
 
@@ -204,7 +276,7 @@ def test_an_interrupted_import_is_finished_by_the_next(
     (torn,) = (run.info.run_id for run in half.values() if CONTENT not in run.data.tags)
     monkeypatch.undo()
     runs = ids(store.track(reported))
-    assert len(runs) == 6 and torn not in runs.values()
+    assert set(runs) == keys(reported) and torn not in runs.values()
     assert {run.info.run_id for run in half.values()} - {torn} <= set(runs.values())
 
 
@@ -247,7 +319,7 @@ def test_long_logs_are_thinned_to_the_last_row(reported: Comparison) -> None:
     log = pd.concat([read_table(path, "training")] * 50, ignore_index=True)
     log["step"] = range(1, 1001)
     write_table(path, log, "training")
-    (content,) = model_contents(one)
+    (content,) = [found for found in contents(one) if found.key.startswith("model/")]
     steps = [step for name, _, step in content.metrics if name == "training/loss"]
     assert len(steps) == STEPS and steps[-1] == 1000 and steps == sorted(set(steps))
     # Columns that are empty for this objective are left out.
@@ -276,9 +348,8 @@ def test_imports_into_a_store_that_does_not_exist_yet_wait_for_each_other(
         process.join()
     assert [process.exitcode for process in processes] == [0, 0]
     assert capfd.readouterr().err.count(f"{store.database.parent}: another process imports into this store; wait") == 1
-    keys = {f"model/{model.name}" for model in reported.models} | {"tables"}
     for name in set(names):
-        assert set(store.runs(name)) == keys
+        assert set(store.runs(name)) == keys(reported)
 
 
 def test_missing_report(tiny_benchmark: Comparison, store: Store) -> None:
