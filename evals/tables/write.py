@@ -192,10 +192,10 @@ def print_table(
     present = {(row.variant, row.prompt_set, row.scorer) for row in rows if row.seed == POOLED}
     for variant in comparison.variants:
         for prompt_set in comparison.prompt_sets:
-            for scorer in comparison.raters(prompt_set):
-                if (variant, prompt_set, scorer) not in present:
+            for rater in comparison.raters(prompt_set):
+                if (variant, prompt_set, rater) not in present:
                     raise InputError(
-                        f"{path}: no row for variant '{variant}', prompt set '{prompt_set}', scorer '{scorer}'; "
+                        f"{path}: no row for variant '{variant}', prompt set '{prompt_set}', scorer '{rater}'; "
                         "run snakemake to bring the tables up to date"
                     )
     table = main_table(rows, differences, win_rates, ranks, comparison, generation, trained or {})

@@ -123,6 +123,6 @@ def test_the_whole_workflow(family: str, tmp_path: Path, benchmark_in: Any, requ
     assert {row["n"] for row in rows if row["seed"] == "all" and row["variant"] != "base"} == {str(len(PROMPTS))}
     assert (benchmark.root / "report/index.html").stat().st_size > 10_000
     with sqlite3.connect(tmp_path / "results/mlflow/mlflow.db") as database:
-        assert database.execute("SELECT COUNT(*) FROM runs WHERE lifecycle_stage = 'active'").fetchone() == (5,)
+        assert database.execute("SELECT COUNT(*) FROM runs WHERE lifecycle_stage = 'active'").fetchone() == (8,)
     # Nothing is left to do.
     assert benchmark.run() == {}
