@@ -26,11 +26,16 @@ def scripts() -> str:
     return bundle
 
 
-@cache
-def _with_fonts() -> Any:
+def font_folder() -> Path:
     """DejaVu Sans as matplotlib ships it: the same letters on every machine, and more than Latin ones."""
     import matplotlib
+
+    return Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+
+
+@cache
+def _with_fonts() -> Any:
     import vl_convert
 
-    vl_convert.register_font_directory(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf"))
+    vl_convert.register_font_directory(str(font_folder()))
     return vl_convert

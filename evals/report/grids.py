@@ -15,6 +15,7 @@ from artifacts.contracts import read_table
 from artifacts.errors import InputError
 from artifacts.image_decoding import BrokenImageError, DecodedImage, decode
 from evals.images.folder import MANIFEST, read_manifest
+from evals.report.drawing import font_folder
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -234,12 +235,9 @@ def _fitted(image: Image) -> Image:
 
 
 def _font() -> FreeTypeFont:
-    """DejaVu Sans as matplotlib ships it: the same letters on every machine, and more than Latin ones."""
-    import matplotlib
     from PIL import ImageFont
 
-    file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-    return ImageFont.truetype(str(file), _FONT_SIZE, layout_engine=ImageFont.Layout.BASIC)
+    return ImageFont.truetype(str(font_folder() / "DejaVuSans.ttf"), _FONT_SIZE, layout_engine=ImageFont.Layout.BASIC)
 
 
 def _wrapped(text: str, font: FreeTypeFont, width: int) -> list[str]:

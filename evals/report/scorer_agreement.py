@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,13 +37,19 @@ class Correlation:
 
 def correlations(comparison: Comparison, scores: ScoreFiles, pairs: Sequence[Compared]) -> tuple[Correlation, ...]:
     """Those of all scorers that judge, for each pair, over the prompt sets that are pooled and that both rate."""
-    found = []
+    found: dict[tuple[Compared, str, str], Correlation] = {}
     for pair in pairs:
         differences = {scorer: _differences(comparison, scores, pair, scorer) for scorer in comparison.judges}
         for first in comparison.judges:
             for second in comparison.judges:
-                found.append(_correlation(f"{pair.a} vs {pair.b}", first, second, differences))
-    return tuple(found)
+                mirrored = found.get((pair, second, first))
+                found[pair, first, second] = (
+                    _correlation(f"{pair.a} vs {pair.b}", first, second, differences)
+                    # A gap is told by the scorer that comes first.
+                    if mirrored is None or mirrored.r is None
+                    else replace(mirrored, first=first, second=second)
+                )
+    return tuple(found.values())
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def to_text(table: MainTable) -> str:
     for prompt_set in table.prompt_sets:
         for block in table.blocks:
             header = [*table.label_columns, *(f"{name}  " for name in block.columns)]
-            body = [[*names, *cells] for names, cells in _lines(table, prompt_set, block, _text_value, "")]
+            body = [[*names, *cells] for names, cells in _lines(table, prompt_set, block, marked_value, "")]
             lines.append(f"{table.title} / {prompt_set}{', ' if block.heading else ''}{block.heading}")
             lines += [textwrap.indent(markdown.plain_table([header, *body], _sides(table, block)), "  "), ""]
     for note in table.notes:
@@ -110,7 +110,8 @@ def _markdown_value(cell: Cell) -> str:
     return f"{around}{cell.value}{around}{' ≈' if cell.tied else ''}"
 
 
-def _text_value(cell: Cell) -> str:
+def marked_value(cell: Cell) -> str:
+    """A mean for the terminal: ``*`` after the best, ``~`` after the second, ``≈`` after what is tied with the best."""
     return f"{cell.value}{' *~'[cell.place]}{'≈' if cell.tied else ' '}"
 
 

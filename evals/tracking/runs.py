@@ -94,11 +94,8 @@ def contents(comparison: Comparison) -> list[Content]:
     scores: dict[tuple[str, str, str], list[ScoreRow]] = {}
     for row in read_rows(comparison.root / "tables" / "scores.csv", ScoreRow):
         scores.setdefault((row.base, row.variant, row.seed), []).append(row)
-    prompts = {
-        name: DataSet("evaluation", file_sha256(file), file.as_posix())
-        for name in comparison.prompt_sets
-        for file in [layout.prompts(comparison.root, name)]
-    }
+    files = {name: layout.prompts(comparison.root, name) for name in comparison.prompt_sets}
+    prompts = {name: DataSet("evaluation", file_sha256(file), file.as_posix()) for name, file in files.items()}
     found = [_tables_content(comparison)]
     for variant in comparison.variants:
         models = comparison.of_variant(variant)
