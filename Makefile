@@ -17,8 +17,8 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
 .DEFAULT_GOAL := help
-.PHONY: help demo docs toy-surface toy-surface-quick toy-surface-base check test test-rounding test-browser test-cluster audit \
-	mlflow miniature install-miniature lint generated lock clean distclean
+.PHONY: help demo docs toy-surface toy-surface-quick toy-surface-base check test test-rounding test-browser test-database \
+	test-cluster audit mlflow miniature install-miniature lint generated lock clean distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-18s %s\n", $$1, $$2 }'
@@ -63,6 +63,10 @@ test-rounding: $(STAMP) ## run the numeric tests as other processors round: plai
 test-browser: $(STAMP) ## open the report and its image browser in Chromium, which is installed if apt can
 	@if reason=$$(tests/browser/install.sh build/axe-core); then $(BIN)/python -m pytest tests/browser; \
 		else echo "skipped: $$reason"; fi
+
+test-database: $(STAMP) ## import runs into a private PostgreSQL, which is installed if apt can
+	@if reason=$$(tests/debian.sh PostgreSQL postgresql initdb); then \
+		$(BIN)/python -m pytest tests/unit/evals/tracking/test_postgresql.py; else echo "skipped: $$reason"; fi
 
 test-cluster: $(STAMP) ## run the workflow on a private Slurm, as root, and let things go wrong; Slurm is installed if apt can
 	@if reason=$$(tests/cluster/install.sh); then $(BIN)/python -m pytest tests/cluster; \

@@ -3,15 +3,12 @@ variant, and below those one per model.
 
 The files are the results and MLflow is a view of them: a run is found by its tag ``bench.key``, kept if its tag
 ``bench.content_sha256`` is the digest of what would be logged, and replaced otherwise. The digest is written
-last, so that a run without it is the rest of an interrupted import, and is deleted. One import at a time: MLflow makes
-and migrates its database without a lock, and two that do so at once break it.
+last, so that a run without it is the rest of an interrupted import, and is deleted.
 """
 
 from __future__ import annotations
 
 import json
-import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -20,11 +17,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import Field
 
-from artifacts.errors import InputError
-from artifacts.locks import held
 from evals.report.grids import draw_sheet
 from evals.tables.comparison import ComparisonSpec
 from evals.tracking.runs import Content, contents
+from evals.tracking.store import store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -44,7 +40,7 @@ _PARENT = "mlflow.parentRunId"
 class TrackSpec(ComparisonSpec):
     """The job description of ``evals track``."""
 
-    database: str = Field(description="SQLite file of the store.")
+    database: str = Field(description="SQLite file of the store, unless `MLFLOW_TRACKING_URI` names another.")
     artifacts: str = Field(description="Folder of all artifacts.")
     marker: str = Field(description="File that says that the benchmark is in the store.")
 
@@ -57,18 +53,15 @@ def track(comparison: Comparison, *, database: Path, artifacts: Path) -> None:
 
     Args:
         comparison: the benchmark; its tables, figures and report must have been written.
-        database: SQLite file of the store; made if it does not exist.
-        artifacts: folder of all artifacts, in which the experiment gets one of its own.
+        database, artifacts: of the store (:func:`evals.tracking.store.store`); the experiment gets a folder of its own.
 
     Raises:
-        InputError: a result file is missing or malformed, or the database cannot be opened.
+        InputError: a result file is missing or malformed, or the store cannot be opened.
     """
     found = contents(comparison)
-    server = os.environ.get("MLFLOW_TRACKING_URI")
-    with held(database.resolve().with_suffix(".lock"), doing="imports into this store"):
-        client = _client(server or f"sqlite:///{database.resolve()}", server or str(database))
-        # A server keeps artifacts where it was told to.
-        location = None if server else (artifacts / comparison.benchmark).resolve().as_uri()
+    named = store(database, artifacts)
+    location = None if named.artifacts is None else (named.artifacts / comparison.benchmark).resolve().as_uri()
+    with named.alone() as client:
         _write_all(found, client, comparison.benchmark, location)
 
 
@@ -97,30 +90,6 @@ def _write_all(contents: Sequence[Content], client: MlflowClient, benchmark: str
         ids[content.key] = run.info.run_id
         if parent and run.data.tags.get(_PARENT) != parent[_PARENT]:
             client.set_tag(run.info.run_id, _PARENT, parent[_PARENT])
-
-
-def _client(uri: str, shown: str) -> MlflowClient:
-    # Read at import: nothing about this machine is to be reported anywhere.
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    os.environ["DO_NOT_TRACK"] = "true"
-    from alembic.util import CommandError
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    try:
-        # The first client makes or migrates the schema.
-        client = MlflowClient(tracking_uri=uri)
-        client.search_experiments(max_results=1)
-    except (CommandError, MlflowException, SQLAlchemyError) as error:
-        cause = str(error).splitlines()[0]
-        raise InputError(
-            f"{shown}: MLflow cannot open it ({cause}); stop other writers or delete it, then import again: "
-            "the runs come from the results"
-        ) from error
-    return client
 
 
 def _experiment(client: MlflowClient, name: str, location: str | None) -> str:

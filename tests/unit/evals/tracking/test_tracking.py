@@ -18,6 +18,7 @@ from evals.tables.comparison import Comparison
 from evals.tables.rows import TABLES
 from evals.tracking.mlflow import CONTENT, KEY, track
 from evals.tracking.runs import STEPS, contents, flattened
+from evals.tracking.store import store as store_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -53,11 +54,9 @@ class Store:
 @pytest.fixture(scope="module")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A database with MLflow's schema: making one takes seconds."""
-    from evals.tracking.mlflow import _client
-
     path = tmp_path_factory.mktemp("schema") / "mlflow.db"
-    _client(f"sqlite:///{path}", "")
-    return path.read_bytes()
+    with store_of(path, path.parent).alone():
+        return path.read_bytes()
 
 
 @pytest.fixture
@@ -204,17 +203,40 @@ def test_the_page_of_the_experiment_is_that_of_trainings_with_their_data(reporte
     assert runs["model/mini/base"].data.tags["mlflow.source.git.commit"].startswith("0123")
 
 
-def test_a_server_that_is_named_gets_the_runs(
+def test_a_database_that_is_named_gets_the_runs_and_the_folder_their_artifacts(
     reported: Comparison, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = Store(tmp_path / "server")
     other.database.parent.mkdir()
     other.database.write_bytes(store.database.read_bytes())
-    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{other.database}")
     track(reported, database=store.database, artifacts=store.artifacts)
     assert set(other.runs("toy")) == keys(reported)
-    assert store.experiment("toy") is None and not store.artifacts.exists()
+    assert store.experiment("toy") is None and not any(Path().iterdir())
+    assert other.experiment("toy").artifact_location == (store.artifacts / "toy").as_uri()
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown", "artifacts"),
+    [
+        (
+            "postgresql+psycopg2://lab:s3cret@db.lab:5432/runs?sslmode=require",
+            "postgresql+psycopg2://db.lab:5432/runs",
+            True,
+        ),
+        ("https://lab:s3cret@mlflow.lab/path", "https://mlflow.lab/path", False),
+    ],
+)
+def test_a_store_is_shown_without_what_is_secret(
+    uri: str, shown: str, artifacts: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    found = store_of(tmp_path / "mlflow.db", tmp_path / "artifacts")
+    assert found.shown == shown
+    assert found.artifacts == (tmp_path / "artifacts" if artifacts else None)
+    assert found.lock == tmp_path / "mlflow.lock"
 
 
 def test_nothing_changed_keeps_every_run(reported: Comparison, store: Store) -> None:
