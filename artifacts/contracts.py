@@ -6,7 +6,7 @@ test fails when the two drift apart.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +22,15 @@ if TYPE_CHECKING:
 class Column:
     """One column: its Arrow type (``string``, ``int64``, ``float64``, ``bool``) and its meaning.
 
-    One that came later is ``optional``: files without it stay readable, and it is empty there.
+    One that came later is ``optional``: files without it stay readable, and it is empty there. If it has a ``default``
+    it has that there instead, and a file in which every row has it is written without the column.
     """
 
     type: str
     description: str
     nullable: bool = False
     optional: bool = False
+    default: int | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,10 @@ def _noise_columns() -> dict[str, Column]:
     return columns
 
 
+_IMAGE = Column(
+    "int64", "which of its prompt's images it is, from 0; no column: the only one", optional=True, default=0
+)
+
 CONTRACTS: dict[str, Contract] = {
     "prompts": Contract(
         "Prompts of one prompt set, in the set's order",
@@ -119,9 +125,10 @@ CONTRACTS: dict[str, Contract] = {
         "delete the pair cache's folder and run snakemake again",
     ),
     "manifest": Contract(
-        "Images of one model on one prompt set",
+        "Images of one model on one prompt set: the first of every prompt, then the second of every prompt, …",
         {
             "prompt_id": Column("string", "as in the prompt set"),
+            "image": _IMAGE,
             "file": Column("string", "file name beside the manifest"),
             "seed": Column("int64", "seed of the start noise"),
             "sha256": Column("string", "digest of the PNG file"),
@@ -129,9 +136,10 @@ CONTRACTS: dict[str, Contract] = {
         "delete the image folder and run snakemake again",
     ),
     "scores": Contract(
-        "Scores of one scorer for one model on one prompt set",
+        "Scores of one scorer for one model on one prompt set, in the order of the images' manifest",
         {
             "prompt_id": Column("string", "as in the prompt set"),
+            "image": _IMAGE,
             "score": Column("float64", "raw scale of the scorer and protocol"),
             "truncated": Column("bool", "the prompt is longer than the scorer reads; it saw the beginning"),
             "image_sha256": Column("string", "digest of the image that was scored"),
@@ -235,12 +243,16 @@ def write_table(path: str | Path, frame: pd.DataFrame, contract: str) -> None:
 
     expected = CONTRACTS[contract]
     _check_columns(str(path), list(frame.columns), contract)
-    frame = frame.assign(**{name: None for name in expected.columns if name not in frame})
-    for name, column in expected.columns.items():
+    given = {name: column.default for name, column in expected.columns.items() if name not in frame}
+    frame = frame.assign(**given)
+    left_out = {n for n, c in expected.columns.items() if c.default is not None and (frame[n] == c.default).all()}
+    columns = {name: column for name, column in expected.columns.items() if name not in left_out}
+    for name, column in columns.items():
         if not column.nullable and frame[name].isna().any():
             raise InputError(f"{path}: column '{name}' holds empty values, which contract '{contract}' forbids")
     try:
-        table = pa.Table.from_pandas(frame[list(expected.columns)], expected.arrow_schema(), preserve_index=False)
+        schema = replace(expected, columns=columns).arrow_schema()
+        table = pa.Table.from_pandas(frame[list(columns)], schema, preserve_index=False)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise InputError(f"{path}: does not fit contract '{contract}': {error}") from error
     with replaced_file(path) as temporary:
@@ -269,7 +281,8 @@ def read_table(path: str | Path, contract: str) -> pd.DataFrame:
     _check_columns(str(path), table.column_names, contract)
     for field in expected.arrow_schema():
         if field.name not in table.column_names:
-            table = table.append_column(field, pa.nulls(len(table), field.type))
+            values = [expected.columns[field.name].default] * len(table)
+            table = table.append_column(field, pa.array(values, field.type))
     for field in expected.arrow_schema():
         if table.schema.field(field.name).type != field.type:
             raise InputError(

@@ -25,6 +25,7 @@ def changed(plan: Plan, made: Made) -> list[str]:
         ("scorers", _limits_of(was), _limits_of(now)),
         ("comparisons", was.comparisons, now.comparisons),
         ("prompt_sets", dict(was.apart), dict(now.apart)),
+        ("prompt_sets", _several(was), _several(now)),
         ("generation", made.generation, plan.benchmark.generation.model_dump()),
         ("statistics", was.statistics.model_dump(), now.statistics.model_dump()),
         ("models", _elsewhere(was), _elsewhere(now)),
@@ -55,6 +56,11 @@ def _seeds(comparison: Comparison) -> list[int]:
 def _limits_of(comparison: Comparison) -> dict[str, Any]:
     """Prompt sets of the scorers that do not rate all, by the keys that they stand under."""
     return {f"{scorer}.prompt_sets": sets for scorer, sets in comparison.rated.items()}
+
+
+def _several(comparison: Comparison) -> dict[str, int]:
+    """Images a prompt of each set, by the keys that they stand under."""
+    return {f"{name}.images_per_prompt": comparison.images_of(name) for name in comparison.prompt_sets}
 
 
 def _elsewhere(comparison: Comparison) -> dict[str, Any]:

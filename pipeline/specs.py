@@ -89,12 +89,19 @@ class Specs(Chunks):
             **({"shard": list(shard)} if shard[1] > 1 else {}),
             generation=self.benchmark.generation.model_dump(),
             **({"apart": apart} if (apart := self._apart(prompt_sets)) else {}),
+            **self._several(prompt_sets),
         )
 
     def _apart(self, prompt_sets: Sequence[str]) -> Spec:
         """Settings of the prompt sets that are not drawn as the others."""
         apart, settings = self.apart, self.benchmark.generation
         return {name: apart[name].generation.of(settings).model_dump() for name in prompt_sets if name in apart}
+
+    def _several(self, prompt_sets: Sequence[str]) -> Spec:
+        """Key of the prompt sets that have several images a prompt; no key without any."""
+        counts = {name: self.benchmark.prompts_of(name)[1].images_per_prompt for name in prompt_sets}
+        several = {name: count for name, count in counts.items() if count > 1}
+        return {"images_per_prompt": several} if several else {}
 
     def collect_spec(self, models: Sequence[str], prompt_sets: Sequence[str]) -> Spec:
         """Spec of ``evals collect``, which puts together the images that several jobs have drawn."""
@@ -104,6 +111,7 @@ class Specs(Chunks):
             models=list(models),
             prompt_sets=list(prompt_sets),
             shards=self.benchmark.execution.generation_shards,
+            **self._several(prompt_sets),
         )
 
     def score_spec(self, models: Sequence[str], prompt_sets: Sequence[str], scorers: Sequence[str]) -> Spec:
@@ -119,6 +127,7 @@ class Specs(Chunks):
             **({"rated": rated} if rated else {}),
             batch_size=self.benchmark.execution.score_batch_size,
             **({"cache": cache} if (cache := self.benchmark.execution.score_cache) else {}),
+            **self._several(prompt_sets),
         )
 
     def compare_spec(self) -> Spec:
@@ -254,6 +263,7 @@ class Specs(Chunks):
             "statistics": self.benchmark.statistics.model_dump(),
             "generation": self.benchmark.generation.model_dump(),
             **({"apart": apart} if apart else {}),
+            **self._several(list(self.benchmark.prompt_sets)),
         }
 
     def _spec(self, stage: str, **content: Any) -> Spec:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from evals.generation.pipelines import open_pipeline
 from evals.generation.sampling import noise_seed, sample_batch
 from evals.generation.settings import CollectSpec, GenerateSpec, SamplingSettings
 from evals.images.folder import UnfinishedImages, collect
+from evals.images.numbering import Numbering
 from families.conditions import Conditions, picked
 
 GENERATORS = Registry(kind="generator", package=None, group="evals.generators", calls={"generate": Call(("spec",))})
@@ -66,26 +67,12 @@ def collect_shards(spec: Mapping[str, Any]) -> None:
     for model in job.models:
         for name in job.prompt_sets:
             shards = [layout.image_shard(root, model, name, (index, count)) for index in range(count)]
-            collect(layout.images(root, model, name), shards, read_table(layout.prompts(root, name), "prompts"))
+            prompts = read_table(layout.prompts(root, name), "prompts")
+            collect(layout.images(root, model, name), shards, prompts, job.images_per_prompt.get(name, 1))
     # Not before: a job that is killed starts again, and needs them all.
     for model in job.models:
         for name in job.prompt_sets:
             shutil.rmtree(layout.image_shard(root, model, name, (0, count)).parent)
-
-
-def share(rows: int, batch_size: int, shard: Sequence[int]) -> range:
-    """Rows that one of several jobs draws: whole batches, as one job would have drawn them, so that images are equal.
-
-    Args:
-        rows: of the prompt set.
-        batch_size: images drawn at once.
-        shard: the job's number, from 0, and the number of jobs.
-    """
-    index, count = shard
-    batches = -(-rows // batch_size)
-    return range(
-        min(rows, batches * index // count * batch_size), min(rows, batches * (index + 1) // count * batch_size)
-    )
 
 
 class _Job:
@@ -200,11 +187,12 @@ class _Job:
         denoiser: Callable[[], Any],
         origin: Mapping[str, Mapping[str, str]],
     ) -> tuple[UnfinishedImages, range]:
-        """Make one folder; where its images lie besides, and which rows they are of."""
+        """Make one folder; where its images lie besides, and their numbers."""
         started = time.time()
         table, settings = self.prompts[prompt_set], self.settings_of(prompt_set)
         ids = table["prompt_id"].tolist()
-        rows = share(len(ids), settings.batch_size, self.shard)
+        numbering = Numbering(len(ids), self.spec.images_per_prompt.get(prompt_set, 1))
+        rows = numbering.share(settings.batch_size, self.shard)
         described: dict[str, Any] = {
             "generation": settings.model_dump(exclude_unset=True),
             "model": model,
@@ -213,6 +201,8 @@ class _Job:
         }
         if model in self.sources:
             described["source"] = self.sources[model].model_dump()
+        if numbering.images > 1:
+            described["images_per_prompt"] = numbering.images
         own = weights / "config.json"
         shaping = {
             **described,
@@ -225,7 +215,8 @@ class _Job:
                 own.read_text(encoding="utf-8") if own.is_file() else None,
             ],
         }
-        unfinished = UnfinishedImages(layout.unfinished_images(self.root, model, prompt_set, json_sha256(shaping)))
+        folder = layout.unfinished_images(self.root, model, prompt_set, json_sha256(shaping))
+        unfinished = UnfinishedImages(folder, numbering)
         with unfinished.owned(rows):
             self._draw_missing(unfinished, rows, prompt_set, denoiser, label=f"{model} on {prompt_set}")
             if self.shard[1] == 1:
@@ -241,36 +232,38 @@ class _Job:
                 commits=origin["commits"],
                 device=device_name(self.device),
             )
-            chosen = [ids[row] for row in rows]
-            seeds = [noise_seed(settings, prompt_id) for prompt_id in chosen]
-            unfinished.finish(target, chosen, seeds, rows, provenance)
+            chosen = [(ids[row], image) for row, image in map(numbering.place, rows)]
+            seeds = [noise_seed(settings, prompt_id, image) for prompt_id, image in chosen]
+            unfinished.finish(target, [prompt_id for prompt_id, _ in chosen], seeds, rows, provenance)
         return unfinished, rows
 
     def _draw_missing(
         self, unfinished: UnfinishedImages, rows: range, prompt_set: str, denoiser: Callable[[], Any], *, label: str
     ) -> None:
-        """Draw the rows that have no image yet, in the batches of an undisturbed run, so that images are equal."""
+        """Draw what is not there yet, in the batches of an undisturbed run, so that images are equal."""
         missing, settings = set(unfinished.missing(rows)), self.settings_of(prompt_set)
-        size = settings.batch_size
+        numbering = unfinished.numbering
         ids = self.prompts[prompt_set]["prompt_id"].tolist()
         pending: list[Future[None]] = []
         with (
             progress(total=len(rows), initial=len(rows) - len(missing), label=label, unit="image") as bar,
             ThreadPoolExecutor(WRITERS) as writers,
         ):
-            for start in range(rows.start, rows.stop, size):
-                batch = range(start, min(start + size, rows.stop))
+            for batch in numbering.batches(rows, settings.batch_size):
                 if missing.isdisjoint(batch):
                     continue
-                chosen = slice(batch.start, batch.stop)
+                row, image = numbering.place(batch.start)
+                chosen = slice(row, row + len(batch))
                 conditions, empty = self._conditions[prompt_set]
                 told = picked(conditions, chosen)
-                images = sample_batch(self.pipeline, denoiser(), told, empty, ids[chosen], settings, model=label)
+                drawn = sample_batch(
+                    self.pipeline, denoiser(), told, empty, ids[chosen], settings, image=image, model=label
+                )
                 # Images of one batch are compressed while the next is drawn.
                 for write in pending:
                     write.result()
-                kept = [(row, image) for row, image in zip(batch, images, strict=True) if row in missing]
-                pending = [writers.submit(unfinished.add, row, image) for row, image in kept]
+                kept = [(number, made) for number, made in zip(batch, drawn, strict=True) if number in missing]
+                pending = [writers.submit(unfinished.add, number, made) for number, made in kept]
                 bar.update(len(kept))
             for write in pending:
                 write.result()

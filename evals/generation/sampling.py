@@ -25,21 +25,32 @@ if TYPE_CHECKING:
     from evals.generation.settings import SamplingSettings
 
 
-def noise_seed(settings: SamplingSettings, prompt_id: str) -> int:
+def noise_seed(settings: SamplingSettings, prompt_id: str, image: int = 0) -> int:
     """Seed of the start noise of one prompt, in [0, 2^63), of which torch's CPU generator uses the lower 32 bits.
 
     Some two of 5319 prompts have the same noise with a probability of 0.3 %.
+
+    Args:
+        settings: how images are drawn.
+        prompt_id: of the prompt.
+        image: which of its images, from 0. No other image of the prompt has a part in its seed.
     """
     if settings.protocol == "sdpo":
-        return settings.seed
-    digest = hashlib.sha256(f"{settings.seed}:{prompt_id}".encode()).digest()
+        return settings.seed + image
+    label = f"{settings.seed}:{prompt_id}" if image == 0 else f"{settings.seed}:{prompt_id}:{image}"
+    digest = hashlib.sha256(label.encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 def start_noise(
-    settings: SamplingSettings, prompt_ids: list[str], shape: tuple[int, int, int], device: Any = "cpu"
+    settings: SamplingSettings,
+    prompt_ids: list[str],
+    shape: tuple[int, int, int],
+    device: Any = "cpu",
+    *,
+    image: int = 0,
 ) -> torch.Tensor:
-    """Standard normal start noise (N, C, H, W).
+    """Standard normal start noise (N, C, H, W) of the images of this number of N prompts.
 
     ``clean`` draws on the CPU in float32, so that every machine has the same; ``sdpo`` on the device in the
     denoiser's precision, where the published code draws it.
@@ -47,10 +58,10 @@ def start_noise(
     import torch
 
     if settings.protocol == "sdpo":
-        generator = torch.Generator(device).manual_seed(settings.seed)
+        generator = torch.Generator(device).manual_seed(noise_seed(settings, "", image))
         shared = torch.randn(shape, generator=generator, device=device, dtype=getattr(torch, settings.dtype))
         return shared.expand(len(prompt_ids), *shape)
-    seeds = [noise_seed(settings, prompt_id) for prompt_id in prompt_ids]
+    seeds = [noise_seed(settings, prompt_id, image) for prompt_id in prompt_ids]
     return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
 
@@ -130,9 +141,10 @@ def sample_batch(
     prompt_ids: list[str],
     settings: SamplingSettings,
     *,
+    image: int = 0,
     model: str = "",
 ) -> list[Image]:
-    """Images of B prompts at once.
+    """One image of each of B prompts at once.
 
     Args:
         pipeline: of the base.
@@ -141,12 +153,13 @@ def sample_batch(
         empty: of the empty prompt.
         prompt_ids: B identifiers that the start noise derives from.
         settings: how.
+        image: which of each prompt's images, from 0.
         model: what is drawn from, for messages.
 
     Raises:
         InputError: latents or pixels are not finite.
     """
-    noise = start_noise(settings, prompt_ids, pipeline.latent_shape, pipeline.device)
+    noise = start_noise(settings, prompt_ids, pipeline.latent_shape, pipeline.device, image=image)
     names = [f"{f'{model}, ' if model else ''}prompt {prompt_id}" for prompt_id in prompt_ids]
     return pipeline.decode(sample(pipeline, denoiser, conditions, empty, noise, settings, names), names)
 

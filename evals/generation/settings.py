@@ -80,6 +80,9 @@ class DrawnSpec(JobSpec):
     root: str = Field(description="Folder of the benchmark, `results/<benchmark>`.")
     models: list[str] = Field(description="Names of models; `<base>/base` is the base itself.")
     prompt_sets: list[str] = Field(description="Names of prompt sets.")
+    images_per_prompt: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        default={}, description="Images a prompt of the prompt sets that have more than one, by name."
+    )
 
 
 class GenerateSpec(DrawnSpec):

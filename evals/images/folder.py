@@ -1,5 +1,7 @@
 """Folders of generated images: PNG files, their manifest and provenance; complete or absent.
 
+A manifest lists images by their numbers (:mod:`evals.images.numbering`).
+
 While a folder is being drawn its images lie in another one, which no rule declares and whose name holds the digest of
 everything that shapes them. So a killed job goes on at the image, whatever the number of jobs that share the work.
 They stay there, as links, until their job has finished all its folders: a job that fails starts with the first one
@@ -25,6 +27,7 @@ from artifacts.atomic import replaced_directory, write_json
 from artifacts.contracts import CONTRACTS, read_table, write_table
 from artifacts.errors import InputError
 from artifacts.image_decoding import BrokenImageError, decode
+from evals.images.numbering import Numbering, file_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,11 +43,6 @@ EVERY = range(0)
 _PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
 
-def file_name(row: int) -> str:
-    """File of the image of one row of the prompt set."""
-    return f"{row:05d}.png"
-
-
 def png(image: Image) -> bytes:
     """An image as the bytes of its file; texts in its ``info`` go into it."""
     buffer = io.BytesIO()
@@ -54,20 +52,22 @@ def png(image: Image) -> bytes:
 
 @dataclass(frozen=True)
 class UnfinishedImages:
-    """Images that have been drawn of a folder, whose rows may be shared by several jobs.
+    """Images that have been drawn of a folder, which may be shared by several jobs; they go by their numbers.
 
     Attributes:
         folder: where they lie.
+        numbering: what their numbers are.
     """
 
     folder: Path
+    numbering: Numbering
 
     @contextmanager
     def owned(self, rows: range) -> Iterator[None]:
-        """Hold some rows alone, however others share them out: who has one of them already is waited for.
+        """Hold some images alone, however others share them out: who has one of them already is waited for.
 
-        Rows are locked as bytes of one file, so shares of different sizes meet. Such locks belong to the process: it
-        must not own rows of one folder twice at a time.
+        Numbers are locked as bytes of one file, so shares of different sizes meet. Such locks belong to the process: it
+        must not own images of one folder twice at a time.
         """
         while rows:
             try:
@@ -89,42 +89,44 @@ class UnfinishedImages:
         yield
 
     def missing(self, rows: Sequence[int]) -> list[int]:
-        """Rows without an image; a damaged one is removed, with a warning."""
+        """Numbers without an image; a damaged one is removed, with a warning."""
         return [row for row in rows if not self._whole(row)]
 
     def add(self, row: int, image: Image) -> None:
-        """Keep the image of one row."""
+        """Keep the image of one number."""
         # Not synced: a file that a power failure cuts off is found by :meth:`missing`.
-        temporary = self.folder / f".{file_name(row)}.{secrets.token_hex(4)}.partial"
+        name = self.numbering.file(row)
+        temporary = self.folder / f".{name}.{secrets.token_hex(4)}.partial"
         temporary.write_bytes(png(image))
-        os.replace(temporary, self.folder / file_name(row))
+        os.replace(temporary, self.folder / name)
 
     def finish(
         self, target: Path, prompt_ids: Sequence[str], seeds: Sequence[int], rows: Sequence[int], provenance: Any
     ) -> None:
-        """Make the complete folder of the images of some rows; they stay here too, until :meth:`forget`.
+        """Make the complete folder of some images; they stay here too, until :meth:`forget`.
 
         Args:
             target: where they go.
-            prompt_ids: of each row.
-            seeds: of the start noise of each row.
-            rows: in the order of the manifest.
+            prompt_ids: of each image.
+            seeds: of the start noise of each.
+            rows: their numbers, in the order of the manifest.
             provenance: content of ``provenance.json``.
         """
         with replaced_directory(target) as temporary:
             listed = []
-            for row, prompt_id, seed in zip(rows, prompt_ids, seeds, strict=True):
-                name = file_name(row)
+            for number, prompt_id, seed in zip(rows, prompt_ids, seeds, strict=True):
+                name = self.numbering.file(number)
                 linked(self.folder / name, temporary / name)
-                listed.append((prompt_id, name, seed, hashlib.sha256((temporary / name).read_bytes()).hexdigest()))
+                digest = hashlib.sha256((temporary / name).read_bytes()).hexdigest()
+                listed.append((prompt_id, self.numbering.place(number)[1], name, seed, digest))
             _write_manifest(temporary, listed)
             write_json(temporary / PROVENANCE, provenance)
 
     def forget(self, rows: range) -> None:
-        """Remove the images of some rows, and the folder if it has no others and nobody is at work there."""
+        """Remove some images, and the folder if it has no others and nobody is at work there."""
         with self.owned(rows):
             for row in rows:
-                (self.folder / file_name(row)).unlink(missing_ok=True)
+                (self.folder / self.numbering.file(row)).unlink(missing_ok=True)
         with suppress(FileNotFoundError), (self.folder / LOCK).open("ab") as lock:
             alone = locks.locked(lock, rows=EVERY) and locks.is_at(lock, self.folder / LOCK)
             if alone and not any(self.folder.glob("*.png")):
@@ -137,7 +139,7 @@ class UnfinishedImages:
                     self.folder.parent.rmdir()
 
     def _whole(self, row: int) -> bool:
-        path = self.folder / file_name(row)
+        path = self.folder / self.numbering.file(row)
         if not path.exists():
             return False
         content = path.read_bytes()
@@ -169,7 +171,7 @@ def write_images(
         for row, (prompt_id, image, seed) in enumerate(zip(prompts["prompt_id"], images, seeds, strict=True)):
             content = png(image)
             (temporary / file_name(row)).write_bytes(content)
-            listed.append((prompt_id, file_name(row), seed, hashlib.sha256(content).hexdigest()))
+            listed.append((prompt_id, 0, file_name(row), seed, hashlib.sha256(content).hexdigest()))
         _write_manifest(temporary, listed)
         write_json(temporary / PROVENANCE, provenance)
 
@@ -190,13 +192,14 @@ def read_manifest(folder: Path) -> pd.DataFrame:
     return manifest
 
 
-def collect(folder: Path, shards: Sequence[Path], prompts: pd.DataFrame) -> None:
+def collect(folder: Path, shards: Sequence[Path], prompts: pd.DataFrame, images: int = 1) -> None:
     """Put together the images that several jobs have drawn, as if one had drawn them all.
 
     Args:
         folder: where they go.
         shards: folders of the jobs' images.
         prompts: contract ``prompts``, which says what must be there and in what order.
+        images: of each prompt.
 
     Raises:
         InputError: a share is missing, the shares together are not the prompt set, or they were not drawn by the same
@@ -208,11 +211,12 @@ def collect(folder: Path, shards: Sequence[Path], prompts: pd.DataFrame) -> None
 
     manifests = [read_manifest(shard) for shard in shards]
     whole = pd.concat(manifests, ignore_index=True)
-    wanted = prompts["prompt_id"].tolist()
-    if whole["prompt_id"].tolist() != wanted:
+    wanted = [(prompt_id, image) for image in range(images) for prompt_id in prompts["prompt_id"]]
+    if list(zip(whole["prompt_id"], whole["image"], strict=True)) != wanted:
+        several = f", {images} of each," if images > 1 else ""
         raise InputError(
-            f"{shards[0].parent}: its {len(whole)} images are not those of the {len(wanted)} prompts in order; "
-            "delete the folder and run snakemake again"
+            f"{shards[0].parent}: its {len(whole)} images are not those of the {len(prompts)} prompts{several} in "
+            "order; delete the folder and run snakemake again"
         )
     jobs = [json.loads((shard / PROVENANCE).read_text(encoding="utf-8")) for shard in shards]
     for shard, job in zip(shards, jobs, strict=True):
@@ -242,7 +246,7 @@ def linked(source: Path, target: Path) -> None:
 def _write_manifest(folder: Path, rows: Sequence[tuple[Any, ...]]) -> None:
     import pandas as pd
 
-    table = pd.DataFrame(rows, columns=["prompt_id", "file", "seed", "sha256"])
+    table = pd.DataFrame(rows, columns=["prompt_id", "image", "file", "seed", "sha256"])
     write_table(folder / MANIFEST, table, "manifest")
 
 

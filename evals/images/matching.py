@@ -37,17 +37,21 @@ class PromptedImage:
     Attributes:
         prompt_id: of a prompt of a benchmark.
         sha256: digest that the file has to have.
+        image: which of that prompt's images it is, from 0.
     """
 
     file: str
     prompt: str
     prompt_id: str | None = None
     sha256: str | None = None
+    image: int = 0
 
     @property
     def called(self) -> str:
         """What messages call it."""
-        return self.file if self.prompt_id is None else f"prompt_id '{self.prompt_id}'"
+        if self.prompt_id is None:
+            return self.file
+        return f"{f'image {self.image} of ' if self.image else ''}prompt_id '{self.prompt_id}'"
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,9 @@
       const data = await load(name);
       const scores = {};
       for (const scorer of about.sets[set].scorers) scores[scorer] = data && numbers(data.scores[scorer]);
-      unpacked.set(name, { scores, folder: data && data.folder, files: data ? data.files : [], file: `${name}.js`, gone: !data });
+      const each = {};
+      for (const [scorer, packed] of Object.entries((data && data.each) || {})) each[scorer] = numbers(packed);
+      unpacked.set(name, { scores, each, folder: data && data.folder, files: data ? data.files : [], file: `${name}.js`, gone: !data });
     }
     return unpacked.get(name);
   };
@@ -69,6 +71,17 @@
 
   const scoreOf = (data, scorer, place) => (data.scores[scorer] ? data.scores[scorer][place] : undefined);
 
+  // All images of a prompt, each with its own score by the chosen scorer; the first alone where the model's data are gone.
+  const pictures = (data, set, place, alt, chosen) => {
+    const count = data.gone ? 1 : about.sets[set].images;
+    if (count === 1) return picture(data, place, alt);
+    const prompts = data.files.length / count;
+    const own = data.each[chosen];
+    return element("div", { className: "several" }, ...Array.from({ length: count }, (_, image) => element("div", {},
+      picture(data, image * prompts + place, `${alt} (image ${image + 1} of ${count})`),
+      element("span", { className: "own", textContent: printed(own ? own[image * prompts + place] : undefined) }))));
+  };
+
   const figure = (data, set, place, name, prompt, chosen) => {
     const list = element("dl", { className: "scores" });
     for (const scorer of about.sets[set].scorers) {
@@ -76,8 +89,10 @@
       list.append(element("dt", { className: own, textContent: scorer }),
         element("dd", { className: own, textContent: printed(scoreOf(data, scorer, place)) }));
     }
-    return element("figure", {}, picture(data, place, `${name}: ${prompt}`),
-      element("figcaption", {}, element("strong", { textContent: name }), list));
+    const count = about.sets[set].images;
+    const means = count > 1 ? [element("span", { className: "own", textContent: `means of ${count} images` })] : [];
+    return element("figure", {}, pictures(data, set, place, `${name}: ${prompt}`, chosen),
+      element("figcaption", {}, element("strong", { textContent: name }), ...means, list));
   };
 
   // Better differences are positive, whatever the scorer's direction.

@@ -1,5 +1,7 @@
 """The image browser beside the page: every image of every prompt with its scores, loaded as they are asked for.
 
+Where a prompt has several images, all of them are shown, with their means as the prompt's scores.
+
 A page from disk may not read files, but it may load scripts: scores lie in one script a prompt set and model, and
 images where they are.
 """
@@ -66,7 +68,10 @@ def _about(comparison: Comparison, pairs: tuple[Compared, ...]) -> dict[str, Any
         "models": [{"name": m.name, "variant": m.variant, "seed": m.seed} for m in comparison.models],
         "variants": row_order(comparison),
         "seeds": sorted({model.seed for model in comparison.models if model.seed is not None}),
-        "sets": [{"name": name, "scorers": comparison.raters(name)} for name in comparison.prompt_sets],
+        "sets": [
+            {"name": name, "scorers": comparison.raters(name), "images": comparison.images_of(name)}
+            for name in comparison.prompt_sets
+        ],
         "scorers": [
             {
                 "name": name,
@@ -87,23 +92,26 @@ def _data(comparison: Comparison, scores: ScoreFiles) -> Iterator[tuple[str, Any
             found = {
                 scorer: _packed(scores.values.get((model.name, name, scorer))) for scorer in comparison.raters(name)
             }
-            yield (
-                f"scores-{place}-{number}",
-                {"scores": found, **_images(comparison, model, name, columns["prompt_id"])},
-            )
+            data = {"scores": found, **_images(comparison, model, name, columns["prompt_id"])}
+            if name in comparison.images_per_prompt:
+                data["each"] = {scorer: _packed(scores.images.get((model.name, name, scorer))) for scorer in found}
+            yield f"scores-{place}-{number}", data
 
 
 def _packed(values: np.ndarray | None) -> str | None:
-    """Numbers of 32 bits, little end first, as base64: what orders and shows scores needs no more."""
+    """Numbers of 32 bits, row after row, little end first, as base64: what orders and shows scores needs no more."""
     return None if values is None else base64.b64encode(values.astype("<f4").tobytes()).decode("ascii")
 
 
 def _images(comparison: Comparison, model: ComparedModel, name: str, prompt_ids: list[str]) -> dict[str, Any]:
-    """Folder, from the browser's, and file of each prompt's image; no file where the manifest has none."""
+    """Folder, from the browser's, and file of each prompt's image, then of each prompt's second, …; no file where the
+    manifest has none.
+    """
     folder = layout.images(comparison.root, model.name, name)
     path = quote((Path("../..") / folder.relative_to(comparison.root)).as_posix())
+    wanted = [(prompt_id, image) for image in range(comparison.images_of(name)) for prompt_id in prompt_ids]
     if not (folder / MANIFEST).is_file():
-        return {"folder": path, "files": [None] * len(prompt_ids)}
-    manifest = read_manifest(folder)
-    files = dict(zip(manifest["prompt_id"], manifest["file"], strict=True))
-    return {"folder": path, "files": [files.get(prompt_id) for prompt_id in prompt_ids]}
+        return {"folder": path, "files": [None] * len(wanted)}
+    columns = (read_manifest(folder)[column] for column in ("prompt_id", "image", "file"))
+    files = {(prompt_id, image): file for prompt_id, image, file in zip(*columns, strict=True)}
+    return {"folder": path, "files": [files.get(key) for key in wanted]}

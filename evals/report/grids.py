@@ -111,7 +111,7 @@ def read_grid(comparison: Comparison, prompt_set: str, prompts: int, seed: int) 
 
 
 def model_tiles(comparison: Comparison, model: ComparedModel, prompt_set: str, prompts: int) -> tuple[Tile, ...]:
-    """Images of one model on ``prompts`` prompts spread evenly over a set.
+    """Images of one model on ``prompts`` prompts spread evenly over a set, of each the first.
 
     Raises:
         InputError: the prompt set or the manifest is missing or malformed, or a prompt has no image.
@@ -119,6 +119,7 @@ def model_tiles(comparison: Comparison, model: ComparedModel, prompt_set: str, p
     texts = read_table(layout.prompts(comparison.root, prompt_set), "prompts")
     folder = layout.images(comparison.root, model.name, prompt_set)
     manifest = read_manifest(folder)
+    manifest = manifest[manifest["image"] == 0]
     columns = [manifest[name].tolist() for name in ("prompt_id", "file", "sha256", "seed")]
     images = {prompt_id: (file, sha256, seed) for prompt_id, file, sha256, seed in zip(*columns, strict=True)}
     tiles = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,16 +27,21 @@ class ScoreFiles:
 
     Attributes:
         prompts: of each prompt set, contract ``prompts``.
-        values: (model, prompt set, scorer) to scores ``(prompts,)``, NaN where there is none; without those whose file
-            is gone.
+        images: (model, prompt set, scorer) to scores ``(images, prompts)``, NaN where there is none; without those
+            whose file is gone.
         fingerprints: those of each scorer.
         gaps: what is missing, a sentence each.
     """
 
     prompts: Mapping[str, pd.DataFrame]
-    values: Mapping[tuple[str, str, str], Scores]
+    images: Mapping[tuple[str, str, str], Scores]
     fingerprints: Mapping[str, tuple[str, ...]]
     gaps: tuple[str, ...]
+
+    @cached_property
+    def values(self) -> Mapping[tuple[str, str, str], Scores]:
+        """As ``images``, means over the images of each prompt, ``(prompts,)``; NaN where one of them has none."""
+        return {key: found.mean(axis=0) for key, found in self.images.items()}
 
     def difference(self, comparison: Comparison, a: str, b: str, prompt_set: str, scorer: str) -> Scores:
         """Score of variant ``a`` minus that of ``b``, better ones positive, ``(seeds, prompts)``.
@@ -70,7 +76,7 @@ def read_score_files(comparison: Comparison) -> ScoreFiles:
         InputError: a prompt set is missing, or a file that is there is malformed.
     """
     prompts = {name: read_table(layout.prompts(comparison.root, name), "prompts") for name in comparison.prompt_sets}
-    values: dict[tuple[str, str, str], Scores] = {}
+    images: dict[tuple[str, str, str], Scores] = {}
     fingerprints: dict[str, dict[str, None]] = {scorer: {} for scorer in comparison.scorers}
     gaps = []
     for model in comparison.models:
@@ -83,10 +89,16 @@ def read_score_files(comparison: Comparison) -> ScoreFiles:
                     )
                     continue
                 frame = read_table(path, "scores")
-                scores = frame.set_index("prompt_id")["score"].reindex(table["prompt_id"]).to_numpy(np.float64)
+                by_image = frame.set_index(["image", "prompt_id"])["score"]
+                scores = np.stack(
+                    [
+                        by_image.reindex([(image, prompt_id) for prompt_id in table["prompt_id"]]).to_numpy(np.float64)
+                        for image in range(comparison.images_of(name))
+                    ]
+                )
                 fingerprints[scorer].update(dict.fromkeys(frame["fingerprint"].unique()))
                 finite = np.isfinite(scores)
-                values[model.name, name, scorer] = np.where(finite, scores, np.nan)
-                if missing := int((~finite).sum()):
-                    gaps.append(f"{path}: no score for {missing} of {len(scores)} prompts of {name}")
-    return ScoreFiles(prompts, values, {name: tuple(found) for name, found in fingerprints.items()}, tuple(gaps))
+                images[model.name, name, scorer] = np.where(finite, scores, np.nan)
+                if missing := int((~finite.all(axis=0)).sum()):
+                    gaps.append(f"{path}: no score for {missing} of {len(table)} prompts of {name}")
+    return ScoreFiles(prompts, images, {name: tuple(found) for name, found in fingerprints.items()}, tuple(gaps))

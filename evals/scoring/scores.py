@@ -63,7 +63,8 @@ def score(spec: Mapping[str, Any]) -> None:
         if any(name in names for names in of_set.values())
     }
     tasks = [(model, prompt_set) for model in job.models for prompt_set, names in of_set.items() if names]
-    sizes = {name: len(read_table(layout.prompts(root, name), "prompts")) for name in job.prompt_sets}
+    several = {name: job.images_per_prompt.get(name, 1) for name in job.prompt_sets}
+    sizes = {name: len(read_table(layout.prompts(root, name), "prompts")) * several[name] for name in job.prompt_sets}
     tables: dict[Path, pd.DataFrame] = {}
     with (
         ScoreCache(job.cache) if job.cache else nullcontext() as cache,
@@ -73,7 +74,14 @@ def score(spec: Mapping[str, Any]) -> None:
             images, prompts = layout.images(root, model, prompt_set), layout.prompts(root, prompt_set)
             chosen = {name: scorers[name] for name in of_set[prompt_set]}
             for name, table in score_images(
-                chosen, images, prompts, batch_size=batch_size, workers=job.threads, cache=cache, scored=bar.update
+                chosen,
+                images,
+                prompts,
+                several[prompt_set],
+                batch_size=batch_size,
+                workers=job.threads,
+                cache=cache,
+                scored=bar.update,
             ).items():
                 protocol = job.scorers[name].protocol or DEFAULT_PROTOCOL
                 tables[layout.scores(root, name, model, prompt_set)] = table.assign(protocol=protocol)
@@ -88,18 +96,21 @@ def score_images(
     scorers: Mapping[str, Scorer],
     images_dir: str | Path,
     prompts_file: str | Path,
+    images_per_prompt: int = 1,
     *,
     batch_size: int = BATCH,
     workers: int = 1,
     cache: ScoreCache | None = None,
     scored: Callable[[int], object] = int,
 ) -> dict[str, pd.DataFrame]:
-    """Contract ``scores`` of each scorer but its protocol for a folder of images, in the prompt set's order.
+    """Contract ``scores`` of each scorer but its protocol for a folder of images, the first of every prompt in the
+    prompt set's order, then the second, ….
 
     Args:
         scorers: scorer by name.
         images_dir: folder with ``manifest.parquet`` and the PNG files it lists.
-        prompts_file: the prompt set; its prompt ids must be the manifest's, each once.
+        prompts_file: the prompt set; its prompt ids must be the manifest's.
+        images_per_prompt: how many images the manifest must have of each.
         batch_size, workers, cache, scored: as of :func:`evals.scoring.items.score_items`.
 
     Raises:
@@ -111,9 +122,10 @@ def score_images(
     folder = Path(images_dir)
     prompts = read_table(prompts_file, "prompts")
     manifest = read_manifest(folder)
-    _check_match(manifest, folder / MANIFEST, prompts, Path(prompts_file))
-    rows = prompts.merge(manifest, on="prompt_id", how="left", validate="one_to_one")
-    columns = (rows[name].tolist() for name in ("file", "prompt", "prompt_id", "sha256"))
+    wanted = pd.concat([prompts.assign(image=image) for image in range(images_per_prompt)], ignore_index=True)
+    _check_match(manifest, folder / MANIFEST, wanted, Path(prompts_file))
+    rows = wanted.merge(manifest, on=["prompt_id", "image"], how="left", validate="one_to_one")
+    columns = (rows[name].tolist() for name in ("file", "prompt", "prompt_id", "sha256", "image"))
     items = [PromptedImage(*row) for row in zip(*columns, strict=True)]
     try:
         found = score_items(scorers, folder, items, batch_size=batch_size, workers=workers, cache=cache, scored=scored)
@@ -128,24 +140,33 @@ def score_images(
         print(f"{folder}: not plain RGB: {described(found.met)}", file=sys.stderr)
     texts = [item.prompt for item in items]
     return {
-        name: pd.DataFrame({"prompt_id": rows["prompt_id"], **found.columns(name, scorer, texts)})
+        name: pd.DataFrame(
+            {"prompt_id": rows["prompt_id"], "image": rows["image"], **found.columns(name, scorer, texts)}
+        )
         for name, scorer in scorers.items()
     }
 
 
-def _check_match(manifest: pd.DataFrame, manifest_file: Path, prompts: pd.DataFrame, prompts_file: Path) -> None:
-    for table, file, contract in ((prompts, prompts_file, "prompts"), (manifest, manifest_file, "manifest")):
-        repeated = table["prompt_id"][table["prompt_id"].duplicated()]
-        if len(repeated):
-            raise InputError(f"{file}: prompt_id '{repeated.iloc[0]}' stands there twice; {CONTRACTS[contract].remedy}")
-    listed, wanted = set(manifest["prompt_id"]), set(prompts["prompt_id"])
+def _check_match(manifest: pd.DataFrame, manifest_file: Path, wanted: pd.DataFrame, prompts_file: Path) -> None:
+    """Each image that is wanted is listed once, and no other."""
+    keys = {}
+    for table, file, contract in ((wanted, prompts_file, "prompts"), (manifest, manifest_file, "manifest")):
+        keys[contract] = list(zip(table["prompt_id"], table["image"], strict=True))
+        repeated = table[["prompt_id", "image"]].duplicated()
+        if repeated.any():
+            what = _called(*keys[contract][int(repeated.argmax())])
+            raise InputError(f"{file}: {what} stands there twice; {CONTRACTS[contract].remedy}")
     remedy = CONTRACTS["manifest"].remedy
-    if missing := sorted(wanted - listed):
+    if missing := sorted(set(keys["prompts"]) - set(keys["manifest"])):
+        number = f"image {missing[0][1]}" if missing[0][1] else "image"
         raise InputError(
-            f"{manifest_file}: no image for prompt_id '{missing[0]}' of {prompts_file} "
+            f"{manifest_file}: no {number} for prompt_id '{missing[0][0]}' of {prompts_file} "
             f"({len(missing)} in all); {remedy}"
         )
-    if extra := sorted(listed - wanted):
-        raise InputError(
-            f"{manifest_file}: prompt_id '{extra[0]}' is not in {prompts_file} ({len(extra)} in all); {remedy}"
-        )
+    if extra := sorted(set(keys["manifest"]) - set(keys["prompts"])):
+        what = "is more than the config asks for" if extra[0][1] else f"is not in {prompts_file}"
+        raise InputError(f"{manifest_file}: {_called(*extra[0])} {what} ({len(extra)} in all); {remedy}")
+
+
+def _called(prompt_id: str, image: int) -> str:
+    return f"{f'image {image} of ' if image else ''}prompt_id '{prompt_id}'"

@@ -100,6 +100,12 @@ def _common_sets(sources: Sequence[Source]) -> tuple[Columns, list[str]]:
     notes = []
     for name in first.comparison.prompt_sets:
         wanted = numbered(first.images[name])
+        if (count := first.comparison.images_of(name)) > 1 and any(source.is_folder for source in sources):
+            notes.append(
+                f"Prompt set {name} is left out: {first.path} has {count} images a prompt, and a folder's files do not "
+                "say which prompt of the set each is of."
+            )
+            continue
         found = [_columns(source, name, wanted, first) for source in sources]
         if without := [source.path for source, at in zip(sources, found, strict=True) if at is None]:
             notes.append(f"Prompt set {name} is left out: {', '.join(without)} does not have it, or drew it otherwise.")
@@ -119,6 +125,11 @@ def _columns(source: Source, name: str, wanted: Sequence[tuple[str, int]], first
         name not in source.images or source.comparison.apart.get(name) != first.comparison.apart.get(name)
     ):
         return None
+    if not source.is_folder and source.comparison.images_of(name) != first.comparison.images_of(name):
+        raise InputError(
+            f"{source.path}: has {source.comparison.images_of(name)} images a prompt of '{name}', {first.path} has "
+            f"{first.comparison.images_of(name)}; draw as many on both sides"
+        )
     own = numbered(source.images[own_set(source, name)])
     at = {key: column for column, key in enumerate(own)}
     missing = [text for text, number in wanted if (text, number) not in at]

@@ -72,7 +72,8 @@ class Comparison:
     ``comparisons`` are pairs of variants to be compared besides those that follow from baselines and bases;
     ``rated`` maps each scorer that does not rate all prompt sets to those that it rates; ``apart`` has the prompt sets
     that are drawn under settings of their own, and are never pooled with others; ``reference`` is the variant that all
-    others are compared with, in the place of their untrained base.
+    others are compared with, in the place of their untrained base; ``images_per_prompt`` has the prompt sets with
+    several images a prompt.
     """
 
     benchmark: str
@@ -87,6 +88,7 @@ class Comparison:
     rated: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     apart: Mapping[str, ApartSet] = field(default_factory=dict)
     reference: str | None = None
+    images_per_prompt: Mapping[str, int] = field(default_factory=dict)
 
     def to_spec(self) -> dict[str, Any]:
         """Keys of a :class:`ComparisonSpec`."""
@@ -103,6 +105,7 @@ class Comparison:
             "rated": {scorer: list(names) for scorer, names in self.rated.items()},
             **({"apart": {name: own.model_dump() for name, own in self.apart.items()}} if self.apart else {}),
             **({"reference": self.reference} if self.reference else {}),
+            **({"images_per_prompt": dict(self.images_per_prompt)} if self.images_per_prompt else {}),
         }
 
     @property
@@ -128,6 +131,10 @@ class Comparison:
     def shown(self) -> frozenset[str]:
         """Prompt sets that have another's prompts."""
         return frozenset(name for name, own in self.apart.items() if own.shows)
+
+    def images_of(self, prompt_set: str) -> int:
+        """Images that a set has of each prompt."""
+        return self.images_per_prompt.get(prompt_set, 1)
 
     def raters(self, prompt_set: str) -> tuple[str, ...]:
         """Scorers that rate a prompt set, in table order."""
@@ -201,6 +208,9 @@ class ComparisonSpec(JobSpec):
     generation: SamplingSettings | None = Field(default=None, description="How the images were drawn.")
     apart: dict[str, ApartSet] = Field(default={}, description="Prompt sets that were drawn under other settings.")
     reference: str | None = Field(default=None, description="Variant that all are compared with, if not their base.")
+    images_per_prompt: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        default={}, description="Images a prompt of the prompt sets that have more than one, by name."
+    )
 
     @property
     def comparison(self) -> Comparison:
@@ -218,6 +228,7 @@ class ComparisonSpec(JobSpec):
             rated={scorer: tuple(names) for scorer, names in self.rated.items()},
             apart=self.apart,
             reference=self.reference,
+            images_per_prompt=self.images_per_prompt,
         )
 
 

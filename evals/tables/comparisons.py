@@ -1,6 +1,9 @@
 """``win_rates.csv`` and ``differences.csv``: variants against baselines, bases, and what else was asked for.
 
-A unit is a prompt and a seed, with the same seed on both sides; the base has no seed and meets every seed.
+A unit is a prompt and a seed, with the same seed on both sides; the base has no seed and meets every seed. Of a prompt
+with several images the score is their mean. Wins are counted image by image, from the same start noise on both sides,
+and a unit's outcome is their mean: a comparison of means would win the more often the more images there are, and be
+another quantity than the win rate of one image.
 """
 
 from __future__ import annotations
@@ -53,7 +56,7 @@ def _of_prompt_set(
     bases = dict.fromkeys(comparison.base_of(variant) for variant in (pair.a, pair.b))
     label: dict[str, Any] = {"base": " / ".join(bases), **pair._asdict(), "prompt_set": prompt_set}
     of_scorer = {scorer: _difference(matrices, pair, names, scorer) for scorer, names in rated.items()}
-    better = {s: -of_scorer[s] if s in comparison.lower_is_better else of_scorer[s] for s in judges}
+    better = {s: _better(comparison, matrices, pair, rated[s], s) for s in judges}
     wins = {scorer: compare_wins([values], prompts[scorer], confidence) for scorer, values in better.items()}
     found = {scorer: compare_scores(values, prompts[scorer], confidence) for scorer, values in of_scorer.items()}
     wins_adjusted = _adjusted({scorer: row.p_value for scorer, row in wins.items()})
@@ -84,3 +87,12 @@ def _difference(matrices: ScoreMatrices, pair: Pair, sets: Sequence[str], scorer
     """score(a) - score(b) on prompt sets side by side, ``(seeds, prompts)``."""
     sides = [matrices.paired(pair.a, pair.b, name, scorer) for name in sets]
     return np.concatenate([first - second for first, second in sides], axis=1)
+
+
+def _better(comparison: Comparison, matrices: ScoreMatrices, pair: Pair, sets: Sequence[str], scorer: str) -> Floats:
+    """By how much a is better, image by image, ``(seeds, prompts, images)``; not a number where a set has fewer."""
+    sides = [matrices.paired_images(pair.a, pair.b, name, scorer) for name in sets]
+    found = [second - first if scorer in comparison.lower_is_better else first - second for first, second in sides]
+    most = max(values.shape[-1] for values in found)
+    padded = [np.pad(x, ((0, 0), (0, 0), (0, most - x.shape[-1])), constant_values=np.nan) for x in found]
+    return np.concatenate(padded, axis=1)

@@ -28,12 +28,13 @@ class ScoreMatrices:
     Attributes:
         models: variant to its models, one a seed, in increasing order of the seed.
         units: prompt sets that are taken together to what their prompts, side by side, are as units of chance.
-        values: (variant, prompt set, scorer) to scores ``(seeds, prompts)``, columns in the prompt set's order; without
-            the prompt sets that a scorer does not rate.
+        values: (variant, prompt set, scorer) to scores ``(seeds, prompts)``, columns in the prompt set's order, each
+            the mean over the prompt's images; without the prompt sets that a scorer does not rate.
         truncated: (prompt set, scorer) to the number of prompts of which the scorer saw only the beginning.
         categories: prompt set to the category of each of its prompts, empty for those without.
         texts: prompt set to its prompts.
         fingerprints: scorer to the fingerprint of all its scores.
+        images: as ``values``, of single images ``(seeds, prompts, images)``; of sets with several images a prompt only.
     """
 
     models: dict[str, tuple[ComparedModel, ...]]
@@ -43,6 +44,7 @@ class ScoreMatrices:
     categories: dict[str, list[str]] = field(default_factory=dict)
     texts: dict[str, list[str]] = field(default_factory=dict)
     fingerprints: dict[str, str] = field(default_factory=dict)
+    images: dict[tuple[str, str, str], Floats] = field(default_factory=dict)
 
     def meet(self, a: str, b: str) -> bool:
         """Whether two variants have a seed in common, or one has none."""
@@ -57,7 +59,16 @@ class ScoreMatrices:
         Raises:
             InputError: the variants have no seed in common.
         """
-        left, right = self.values[a, prompt_set, scorer], self.values[b, prompt_set, scorer]
+        return self._paired(a, b, self.values[a, prompt_set, scorer], self.values[b, prompt_set, scorer])
+
+    def paired_images(self, a: str, b: str, prompt_set: str, scorer: str) -> tuple[Floats, Floats]:
+        """As :meth:`paired`, of single images ``(seeds, prompts, images)``, on both sides from the same start noise."""
+        if (a, prompt_set, scorer) not in self.images:
+            first, second = self.paired(a, b, prompt_set, scorer)
+            return first[..., None], second[..., None]
+        return self._paired(a, b, self.images[a, prompt_set, scorer], self.images[b, prompt_set, scorer])
+
+    def _paired(self, a: str, b: str, left: Floats, right: Floats) -> tuple[Floats, Floats]:
         seeds_a = [model.seed for model in self.models[a]]
         seeds_b = [model.seed for model in self.models[b]]
         if seeds_a != [None] and seeds_b != [None]:
@@ -81,9 +92,10 @@ def read_matrices(comparison: Comparison) -> ScoreMatrices:
     """Read every score file of the comparison.
 
     Raises:
-        InputError: a file is missing or malformed; its prompt ids are not exactly the prompt set's; a score is
-            not finite; the files of one scorer were made by different scorers (fingerprints); the scorers of one
-            model saw different images; a variant has two models of one seed.
+        InputError: a file is missing or malformed; its prompt ids are not exactly the prompt set's, or it has not as
+            many images of each as the comparison says; a score is not finite; the files of one scorer were made by
+            different scorers (fingerprints); the scorers of one model saw different images; a variant has two models of
+            one seed.
     """
     models = _models_by_variant(comparison)
     prompt_ids: dict[str, list[str]] = {}
@@ -97,27 +109,30 @@ def read_matrices(comparison: Comparison) -> ScoreMatrices:
     fingerprints: dict[str, tuple[str, Path]] = {}
     values: dict[tuple[str, str, str], Floats] = {}
     truncated: dict[tuple[str, str], int] = {}
+    several: dict[tuple[str, str, str], Floats] = {}
     for variant, members in models.items():
         for prompt_set, ids in prompt_ids.items():
-            prompts = layout.prompts(comparison.root, prompt_set)
+            prompts, count = layout.prompts(comparison.root, prompt_set), comparison.images_of(prompt_set)
             images: dict[str, tuple[list[str], Path]] = {}
             for scorer in comparison.raters(prompt_set):
                 rows = []
                 for model in members:
                     path = layout.scores(comparison.root, scorer, model.name, prompt_set)
-                    frame = _in_order(read_table(path, "scores"), path, ids, prompts)
+                    frame = _by_image(read_table(path, "scores"), path, ids, prompts, count)
                     _check_protocol(frame, path, scorer, comparison.scorers[scorer])
                     _check_fingerprint(frame, path, scorer, fingerprints)
                     digests = _column(frame, "image_sha256")
-                    _check_images(digests, path, ids, images.setdefault(model.name, (digests, path)))
-                    rows.append(_finite_scores(frame, path))
-                    truncated[prompt_set, scorer] = int(frame["truncated"].sum())
-                values[variant, prompt_set, scorer] = np.stack(rows)
+                    _check_images(digests, path, ids * count, images.setdefault(model.name, (digests, path)))
+                    rows.append(_finite_scores(frame, path).reshape(count, len(ids)).T)
+                    truncated[prompt_set, scorer] = int(frame["truncated"].iloc[: len(ids)].sum())
+                values[variant, prompt_set, scorer] = np.stack(rows).mean(axis=-1)
+                if count > 1:
+                    several[variant, prompt_set, scorer] = np.stack(rows)
     pooled = {tuple(s for s in comparison.pooled if s in comparison.sets_of(name)) for name in comparison.scorers}
     together = {*((name,) for name in texts), *pooled} - {()}
     units = {sets: prompts_of([texts[name] for name in sets]) for sets in together}
     found = {scorer: fingerprint for scorer, (fingerprint, _) in fingerprints.items()}
-    return ScoreMatrices(models, units, values, truncated, categories, texts, found)
+    return ScoreMatrices(models, units, values, truncated, categories, texts, found, several)
 
 
 def _models_by_variant(comparison: Comparison) -> dict[str, tuple[ComparedModel, ...]]:
@@ -155,6 +170,26 @@ def _first_repeated(ids: list[str]) -> str | None:
             return name
         seen.add(name)
     return None
+
+
+def _by_image(frame: pd.DataFrame, path: Path, ids: list[str], prompts: Path, count: int) -> pd.DataFrame:
+    """The first image of every prompt in the order of the prompt set, then the second, …; exactly ``count`` of each."""
+    if len(more := frame[~frame["image"].between(0, count - 1)]):
+        raise InputError(
+            f"{path}: has image {more['image'].iloc[0]} of prompt_id '{more['prompt_id'].iloc[0]}', expected "
+            f"{count} of each prompt, numbered from 0; delete the score file and run snakemake again"
+        )
+    import pandas as pd
+
+    parts = []
+    for image in range(count):
+        own = frame[frame["image"] == image]
+        if image and not len(own):
+            raise InputError(
+                f"{path}: has {image} of {count} images of each prompt; delete the score file and run snakemake again"
+            )
+        parts.append(_in_order(own, path, ids, prompts))
+    return pd.concat(parts, ignore_index=True)
 
 
 def _in_order(frame: pd.DataFrame, path: Path, ids: list[str], prompts: Path) -> pd.DataFrame:

@@ -19,6 +19,8 @@ from evals.tables.matrices import ScoreMatrices
 from evals.tables.paired import prompts_of
 from evals.tables.sources import Source
 
+_Cell = tuple[str, str, str]
+"""A variant, a prompt set and a scorer."""
 BASE = "all"
 """In the place of a base: all models stand side by side."""
 
@@ -68,6 +70,7 @@ def merge(
     first = next((i for i, source in enumerate(sources) if not source.is_folder), len(sources) - 1)
     reference = _reference(sources[first], variants[first], against, [model.variant for model in models])
     apart = {name: block for name, block in sources[first].comparison.apart.items() if name in columns}
+    several = {n: count for n, count in sources[first].comparison.images_per_prompt.items() if n in columns}
     comparison = Comparison(
         benchmark=", ".join(labels),
         root=Path(),
@@ -80,6 +83,7 @@ def merge(
         rated=rated,
         apart=apart,
         reference=reference,
+        images_per_prompt=several,
     )
     sets = {tuple(name for name in comparison.pooled if name in comparison.sets_of(scorer)) for scorer in names}
     units = {key: prompts_of([texts[name] for name in key]) for key in {*((n,) for n in columns), *sets} - {()}}
@@ -92,9 +96,10 @@ def merge(
         )
     if broken := sum(int((~unbroken).sum()) for unbroken in whole.values()):
         notes.append(f"{broken} images that are broken on a side are left out.")
+    values, truncated, categories, images = _gathered(sources, variants, kept, comparison)
     return Merged(
         comparison,
-        ScoreMatrices(ordered, units, *_gathered(sources, variants, kept, comparison), texts),
+        ScoreMatrices(ordered, units, values, truncated, categories, texts, images=images),
         generation=drawn[0] if drawn and len(drawn) == len(sources) and all(o == drawn[0] for o in drawn) else {},
         trained={own[v]: t for s, own in zip(sources, variants, strict=True) for v, t in s.trained.items() if v in own},
         notes=(*notes, *again),
@@ -103,9 +108,12 @@ def merge(
 
 def _gathered(
     sources: Sequence[Source], variants: Sequence[Mapping[str, str]], kept: Columns, comparison: Comparison
-) -> tuple[dict[tuple[str, str, str], Floats], dict[tuple[str, str], int], dict[str, list[str]]]:
-    """Scores, numbers of cut prompts and categories under the names and in the columns of the comparison."""
-    values: dict[tuple[str, str, str], Floats] = {}
+) -> tuple[dict[_Cell, Floats], dict[tuple[str, str], int], dict[str, list[str]], dict[_Cell, Floats]]:
+    """Scores, numbers of cut prompts, categories and scores of single images, under the names and in the columns of the
+    comparison.
+    """
+    values: dict[_Cell, Floats] = {}
+    images: dict[_Cell, Floats] = {}
     truncated: dict[tuple[str, str], int] = {}
     categories: dict[str, list[str]] = {}
     for number, (source, own) in enumerate(zip(sources, variants, strict=True)):
@@ -115,9 +123,11 @@ def _gathered(
                 truncated[name, scorer] = source.matrices.truncated[theirs, scorer]
                 for variant, ours in own.items():
                     values[ours, name, scorer] = source.matrices.values[variant, theirs, scorer][:, at]
+                    if name in comparison.images_per_prompt:
+                        images[ours, name, scorer] = source.matrices.images[variant, theirs, scorer][:, at]
             if theirs in source.matrices.categories:
                 categories.setdefault(name, [source.matrices.categories[theirs][i] for i in at])
-    return values, truncated, categories
+    return values, truncated, categories, images
 
 
 def _labels(sources: Sequence[Source]) -> list[str]:

@@ -14,7 +14,10 @@ from evals.tables.statistics import preferences, prompt_signs, sign_test
 
 @dataclass(frozen=True)
 class WinRate:
-    """How often the first side wins, over (seed, prompt) units; ties count half.
+    """How often the first side wins; ties count half.
+
+    Wins, ties and losses are of images, hence of (seed, prompt) units where a prompt has one. In ``win_rate`` every
+    such unit counts once, as the mean over its images.
 
     ``p_value`` belongs to the interval, against even odds. ``p_these_models`` is the exact sign test on prompts, which
     takes the models as fixed.
@@ -93,19 +96,20 @@ def compare_wins(better: Sequence[Floats], prompts: Prompts, confidence: float) 
     """The win rate by one scorer, or the mean of several scorers' win rates.
 
     Args:
-        better: one ``(seeds, prompts)`` a scorer, above zero where the first side is better. Several are taken jointly:
-            a prompt's outcome is the mean of theirs.
+        better: one ``(seeds, prompts, images)`` a scorer, above zero where the first side is better; not a number where
+            a prompt has fewer images. A prompt's outcome is the mean over its images, which are one unit of chance, and
+            over the scorers, which are taken jointly.
         prompts: their columns.
         confidence: level of the interval.
     """
     outcomes = np.stack([preferences(values) for values in better])
-    outcome = outcomes.mean(axis=0)
+    outcome = np.nanmean(outcomes, axis=-1).mean(axis=0)
     found = rate(outcome, prompts)
     low, high = found.interval(confidence)
-    wins, losses = int((outcomes == 1.0).sum()), int((outcomes == 0.0).sum())
+    wins, ties, losses = (int((outcomes == value).sum()) for value in (1.0, 0.5, 0.0))
     return WinRate(
         wins=wins,
-        ties=outcomes.size - wins - losses,
+        ties=ties,
         losses=losses,
         win_rate=found.share,
         ci_low=low,

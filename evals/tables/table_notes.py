@@ -77,7 +77,7 @@ def notes(
             f"No variant is like {', '.join(alone)} but without safeguard, so what that changes is not shown."
         )
     listed += [_safeguard_note(trained), _labels_note(trained)]
-    listed.append(apart_note(comparison))
+    listed += [images_note(comparison), apart_note(comparison)]
     if generation:
         if generation.get("protocol") == "sdpo":
             listed.append(
@@ -96,6 +96,17 @@ def limits_note(comparison: Comparison) -> str:
     return (
         f"{listed}: a dash elsewhere. Where prompt sets are pooled, such a scorer's numbers are over its own; a mean "
         "win rate is over the judging scorers that rate every prompt set concerned, if there are two."
+    )
+
+
+def images_note(comparison: Comparison) -> str:
+    """Which prompt sets have several images a prompt, and what becomes of them; empty if none has."""
+    listed = ", ".join(f"{name} {count}" for name, count in comparison.images_per_prompt.items())
+    return (
+        f"Images a prompt: {listed}. A prompt is one unit: its score is the mean of its images, its outcome in a win "
+        "rate the mean over pairs of images from the same start noise."
+        if listed
+        else ""
     )
 
 

@@ -22,7 +22,7 @@ def _shown(data: Raw) -> Iterator[Problem]:
         elif isinstance(shows, str) and shows not in sources:
             yield Problem((*path, "shows"), shows, unknown("prompt set with a source", shows, sources))
         else:
-            for key in ("source", "limit", "options"):
+            for key in ("source", "limit", "images_per_prompt", "options"):
                 if key in block:
                     yield Problem((*path, key), MISSING, f"is that of '{shows}', which this set shows; leave it out")
             if not block.get("generation"):
@@ -39,6 +39,10 @@ def _own_generators(data: Raw) -> Iterator[Problem]:
             if block.get("generation"):
                 what = f"family '{family}' draws all prompt sets alike; leave it out"
                 yield Problem(("prompt_sets", name, "generation"), MISSING, what)
+            if (count := block.get("images_per_prompt", 1)) != 1:
+                yield Problem(
+                    ("prompt_sets", name, "images_per_prompt"), count, f"family '{family}' draws one; leave it out"
+                )
 
 
 CHECKS = (_shown, _own_generators)

@@ -29,4 +29,9 @@ class PromptSet(Block):
         "and are not in the pooled rows.",
     )
     limit: int | None = Field(default=None, ge=1, description="Only the first so many prompts; left out, all.")
+    images_per_prompt: int = Field(
+        default=1,
+        ge=1,
+        description="Images drawn of each prompt, each from start noise of its own; GenEval and DPG-Bench have 4.",
+    )
     options: dict[str, Any] = Field(default_factory=dict, description="The source's own options.")

@@ -95,7 +95,7 @@ def _write_images(folder: Path, ids: list[str], size: int, generator: np.random.
         path = folder / f"{index:05d}.png"
         Image.fromarray(pixels).save(path)
         rows.append((prompt_id, path.name, 100 + index, hashlib.sha256(path.read_bytes()).hexdigest()))
-    manifest = pd.DataFrame(rows, columns=list(CONTRACTS["manifest"].columns))
+    manifest = pd.DataFrame(rows, columns=["prompt_id", "file", "seed", "sha256"])
     write_table(folder / "manifest.parquet", manifest, "manifest")
     return manifest
 

@@ -17,6 +17,7 @@ from artifacts import locks
 from artifacts.atomic import owned
 from artifacts.errors import InputError
 from evals.images.folder import UnfinishedImages
+from evals.images.numbering import Numbering
 
 FORK = multiprocessing.get_context("fork")
 SCRIPT = "import sys, time; from pathlib import Path; from artifacts.locks import held\n"
@@ -94,7 +95,7 @@ def test_disk_without_locks_is_named_once_and_everything_goes_on(
     monkeypatch.setattr(fcntl, "flock", refuse)
     monkeypatch.setattr(fcntl, "lockf", refuse)
     monkeypatch.setattr(locks, "_warned", set())
-    images = UnfinishedImages(tmp_path / "images")
+    images = UnfinishedImages(tmp_path / "images", Numbering(12))
     with held(tmp_path / "a" / "lock", "busy") as waited, owned(tmp_path / "b", doing="y"), images.owned(range(3)):
         assert not waited
     images.forget(range(3))

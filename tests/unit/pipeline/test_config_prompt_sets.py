@@ -73,6 +73,26 @@ def test_sets_that_show_anothers_prompts_under_other_settings(config: dict[str, 
     assert not any("guidance" in file for file in Plan(validate(config, check_files=False)).report_files())
 
 
+def test_images_a_prompt_reach_those_who_draw_score_and_compare(config: dict[str, Any]) -> None:
+    config["execution"]["prompt_sets_per_job"] = 4
+    plain = Plan(validate(config, check_files=False))
+    config["prompt_sets"]["own"]["images_per_prompt"] = 4
+    config["prompt_sets"]["own-g1"] = {"shows": "own", "generation": {"guidance_scale": 1.0}}
+    plan = Plan(validate(config, check_files=False))
+    models = ["miniature/base"]
+    # What a set shows has as many images: it differs by its settings alone.
+    counts = {"images_per_prompt": {"own": 4, "own-g1": 4}}
+    sets = ["seen", "own", "own-g1"]
+    drawn, rated = plan.generate_spec(models, sets), plan.score_spec(models, sets, ["oracle"])
+    assert counts.items() <= drawn.items() and counts.items() <= rated.items()
+    assert counts.items() <= plan.collect_spec(models, sets).items()
+    assert checked(CompareSpec, plan.compare_spec(), "evals compare").comparison.images_of("own-g1") == 4
+    # Prompts are the same, and jobs of other sets have no such key.
+    assert plan.prompts_spec("own") == plain.prompts_spec("own")
+    assert plan.generate_spec(models, ["seen"]) == plain.generate_spec(models, ["seen"])
+    assert "images_per_prompt" not in plain.compare_spec()
+
+
 @pytest.mark.parametrize(
     ("sets", "line"),
     [
@@ -84,6 +104,14 @@ def test_sets_that_show_anothers_prompts_under_other_settings(config: dict[str, 
         (
             {"a": {"shows": "seen", "limit": 2, "generation": {"steps": 3}}},
             "prompt_sets.a.limit: is that of 'seen', which this set shows; leave it out",
+        ),
+        (
+            {"a": {"shows": "seen", "images_per_prompt": 4, "generation": {"steps": 3}}},
+            "prompt_sets.a.images_per_prompt: is that of 'seen', which this set shows; leave it out",
+        ),
+        (
+            {"a": {"source": "miniature_seen", "images_per_prompt": 0}},
+            "prompt_sets.a.images_per_prompt = 0: expected a number of at least 1",
         ),
         (
             {"a": {"shows": "seen"}},

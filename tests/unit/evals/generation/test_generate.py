@@ -19,11 +19,12 @@ from artifacts.atomic import file_sha256, json_sha256, tree_sha256
 from artifacts.contracts import read_table, write_table
 from artifacts.errors import InputError
 from evals import cli
-from evals.generation.generate import collect_shards, generate, share
+from evals.generation.generate import collect_shards, generate
 from evals.generation.pipelines import open_pipeline
 from evals.generation.pipelines.stable_diffusion import StableDiffusion
 from evals.generation.sampling import noise_seed
 from evals.generation.settings import SamplingSettings
+from evals.images.numbering import Numbering
 
 pytestmark = pytest.mark.slow
 
@@ -210,9 +211,54 @@ def test_commits_are_recorded_and_weights_read_once_a_model(
         assert provenance["spec"]["base"] == base
 
 
+def test_more_images_a_prompt_leave_those_before_as_they_are(
+    wide_job: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    """Seven prompts by twos: the seventh is alone in its batch, and stays so."""
+    found = {}
+    for count in (1, 2, 3):
+        several = {"images_per_prompt": {"own": count}} if count > 1 else {}
+        generate(wide_job(f"by-{count}", **several))
+        folder = layout.images(tmp_path / f"by-{count}", "xl/base", "own")
+        found[count] = contents(folder)
+        manifest = read_table(folder / "manifest.parquet", "manifest")
+        assert found[count].pop("manifest.parquet")
+        assert manifest["image"].tolist() == [image for image in range(count) for _ in range(7)]
+        assert manifest["sha256"].tolist() == [file_sha256(folder / file) for file in manifest["file"]]
+        assert manifest["seed"].nunique() == 7 * count
+    assert len(found[1]) == 7 and len(found[3]) == 21
+    assert found[1].items() < found[2].items() < found[3].items()
+    assert {"00006.png", "00006_1.png", "00006_2.png"} < set(found[3])
+    # All start otherwise, so all are different pictures.
+    assert len(set(found[3].values())) == 21
+
+
+def test_shards_of_several_images_a_prompt_are_what_one_job_draws(
+    wide_job: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    several = {"images_per_prompt": {"own": 3}}
+    generate(wide_job("whole", **several))
+    for index in range(5):
+        generate(wide_job("shared", shard=[index, 5], **several))
+    root = tmp_path / "shared"
+    spec = {"root": str(root), "models": ["xl/base"], "prompt_sets": ["own"], "shards": 5}
+    with pytest.raises(InputError, match="its 21 images are not those of the 7 prompts in order"):
+        collect_shards(spec)
+    collect_shards({**spec, **several})
+    own, whole = (layout.images(tmp_path / name, "xl/base", "own") for name in ("shared", "whole"))
+    assert contents(own) == contents(whole)
+
+
+def test_one_image_a_prompt_has_no_column_of_its_own(job: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    generate(job(models=["mini/base"]))
+    manifest = layout.images(tmp_path, "mini/base", "seen") / "manifest.parquet"
+    assert pd.read_parquet(manifest).columns.tolist() == ["prompt_id", "file", "seed", "sha256"]
+    assert read_table(manifest, "manifest")["image"].tolist() == [0, 0, 0]
+
+
 def test_shares_are_whole_batches_and_cover_every_row() -> None:
     for rows, size, count in ((487, 16, 8), (7, 2, 3), (5, 8, 2), (64, 64, 1)):
-        shares = [share(rows, size, (index, count)) for index in range(count)]
+        shares = [Numbering(rows).share(size, (index, count)) for index in range(count)]
         assert [row for rows_of_one in shares for row in rows_of_one] == list(range(rows))
         assert all(rows_of_one.start % size == 0 for rows_of_one in shares if len(rows_of_one))
         assert max(map(len, shares)) - min(map(len, shares)) <= 2 * size

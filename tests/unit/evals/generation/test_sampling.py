@@ -188,3 +188,16 @@ def test_folder_that_is_no_base(tmp_path: Path) -> None:
 def test_model_without_a_denoiser_is_named(pipeline: Pipeline, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="unet: no denoiser; train the model first"):
         pipeline.load_denoiser(tmp_path)
+
+
+def test_images_of_a_prompt_start_from_noise_of_their_own() -> None:
+    settings = SamplingSettings(seed=3)
+    first, second = (start_noise(settings, IDS, SHAPE, image=image) for image in (0, 1))
+    assert torch.equal(first, start_noise(settings, IDS, SHAPE))
+    assert len({noise_seed(settings, name, image) for name in IDS for image in range(4)}) == 4 * len(IDS)
+    assert not torch.equal(first, second)
+    published = SamplingSettings(protocol="sdpo", seed=3)
+    # One noise for all prompts: that of the published code with the next seed.
+    shared = start_noise(published, IDS[:2], SHAPE, image=1)
+    assert torch.equal(shared[0], shared[1])
+    assert torch.equal(shared, start_noise(published.model_copy(update={"seed": 4}), IDS[:2], SHAPE))

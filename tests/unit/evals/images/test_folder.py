@@ -17,6 +17,7 @@ from PIL import Image
 from artifacts.contracts import write_table
 from artifacts.errors import InputError
 from evals.images.folder import UnfinishedImages, collect, read_manifest, write_images
+from evals.images.numbering import Numbering
 
 # What the processes run needs nothing but files, so copies of this one will do.
 FORK = multiprocessing.get_context("fork")
@@ -46,7 +47,7 @@ def elsewhere(work: Callable[..., None], *arguments: Any) -> Iterator[None]:
 
 
 def hold(folder: Path, rows: range, entered: Event, go_on: Event) -> None:
-    images = UnfinishedImages(folder)
+    images = UnfinishedImages(folder, Numbering(12))
     with images.owned(rows):
         entered.set()
         assert go_on.wait(30)
@@ -58,7 +59,7 @@ def hold(folder: Path, rows: range, entered: Event, go_on: Event) -> None:
 def test_a_share_that_is_done_leaves_the_folder_to_one_that_has_just_begun(tmp_path: Path) -> None:
     folder = tmp_path / "set/digest"
     entered, go_on = FORK.Event(), FORK.Event()
-    images = UnfinishedImages(folder)
+    images = UnfinishedImages(folder, Numbering(12))
     with elsewhere(hold, folder, range(4, 6), entered, go_on):
         assert entered.wait(30)
         with images.owned(ROWS):
@@ -82,7 +83,7 @@ def test_shares_of_another_size_wait_for_the_rows_that_they_have_in_common(tmp_p
     entered, go_on, waited = FORK.Event(), FORK.Event(), FORK.Event()
 
     def wait_and_look() -> None:
-        other = UnfinishedImages(folder)
+        other = UnfinishedImages(folder, Numbering(12))
         with other.owned(mine):
             assert go_on.is_set()
             assert set(range(3, 6)).isdisjoint(set(mine) & set(other.missing(mine)))
@@ -93,13 +94,13 @@ def test_shares_of_another_size_wait_for_the_rows_that_they_have_in_common(tmp_p
         with elsewhere(wait_and_look):
             assert not waited.wait(0.2)
             # Rows that nobody has are free.
-            with UnfinishedImages(folder).owned(range(8, 12)):
+            with UnfinishedImages(folder, Numbering(12)).owned(range(8, 12)):
                 pass
             go_on.set()
 
 
 def draw_and_forget(folder: Path, rows: range, times: int) -> None:
-    images = UnfinishedImages(folder)
+    images = UnfinishedImages(folder, Numbering(12))
     for _ in range(times):
         with images.owned(rows):
             for row in images.missing(rows):
@@ -123,7 +124,7 @@ def test_many_shares_at_once_lose_nothing(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_vanishes_while_it_is_made_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    images, make, made = UnfinishedImages(tmp_path / "digest"), os.mkdir, []
+    images, make, made = UnfinishedImages(tmp_path / "digest", Numbering(12)), os.mkdir, []
 
     def mkdir(path: Path, mode: int = 0o777) -> None:
         made.append(path)
@@ -141,12 +142,12 @@ def test_a_file_in_the_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "digest").touch()
     (tmp_path / "to nowhere").symlink_to(tmp_path / "nothing")
     for name in ("digest", "to nowhere"):
-        with pytest.raises(FileExistsError), UnfinishedImages(tmp_path / name).owned(range(2)):
+        with pytest.raises(FileExistsError), UnfinishedImages(tmp_path / name, Numbering(12)).owned(range(2)):
             pass
 
 
 def test_an_empty_share_makes_no_folder(tmp_path: Path) -> None:
-    images = UnfinishedImages(tmp_path / "set/digest")
+    images = UnfinishedImages(tmp_path / "set/digest", Numbering(12))
     with images.owned(range(4, 4)):
         assert images.missing(range(4, 4)) == []
     images.forget(range(4, 4))

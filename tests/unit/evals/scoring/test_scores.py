@@ -328,3 +328,46 @@ def test_scorers_score_the_prompt_sets_that_they_rate(root: Path, monkeypatch: p
     assert {path.relative_to(root).as_posix() for path in written("score", spec)} == {
         f"scores/{name}" for name in found
     }
+
+
+def several(root: Path, images: list[tuple[int, int]]) -> Path:
+    """The manifest lists a picture for each pair of a row and a number of image; its red is ten times the row + it."""
+    folder = images_dir(root)
+    listed = []
+    for row, image in images:
+        file = f"{row:05d}_{image}.png"
+        Image.new("RGB", (40, 30), (10 * (row + 1) + image, 0, 0)).save(folder / file)
+        listed.append((f"set-{row:05d}", image, file, 0, file_sha256(folder / file)))
+    manifest = pd.DataFrame(listed, columns=["prompt_id", "image", "file", "seed", "sha256"])
+    write_table(folder / "manifest.parquet", manifest, "manifest")
+    return root
+
+
+def score_two(root: Path) -> pd.DataFrame:
+    brightness = {"brightness": {"protocol": "sdpo"}}
+    spec = {"root": str(root), "models": ["base/dpo/seed0"], "prompt_sets": ["set"], "scorers": brightness}
+    score_by_spec({**spec, "batch_size": 4, "images_per_prompt": {"set": 2}})
+    return read_table(layout.scores(root, "brightness", "base/dpo/seed0", "set"), "scores")
+
+
+def test_all_images_of_a_prompt_are_scored_with_it(root: Path) -> None:
+    table = score_two(several(root, [(row, image) for row in (4, 2, 0, 1, 3) for image in (1, 0)]))
+    ids = [f"set-{index:05d}" for index in range(5)]
+    assert list(zip(table["prompt_id"], table["image"], strict=True)) == [(i, 0) for i in ids] + [(i, 1) for i in ids]
+    # Red times the length of the prompt.
+    assert table["score"].tolist() == [10, 40, 90, 160, 250, 11, 42, 93, 164, 255]
+
+
+def test_each_prompt_has_as_many_images_as_are_asked_for(root: Path) -> None:
+    both = [(row, image) for row in range(5) for image in range(2)]
+    with pytest.raises(InputError, match="no image 1 for prompt_id 'set-00003'"):
+        score_two(several(root, [pair for pair in both if pair != (3, 1)]))
+    with pytest.raises(InputError, match="image 2 of prompt_id 'set-00004' is more than the config asks for"):
+        score_two(several(root, [*both, (4, 2)]))
+    with pytest.raises(InputError, match="image 1 of prompt_id 'set-00000' stands there twice"):
+        several(root, both)
+        path = images_dir(root) / "manifest.parquet"
+        manifest = read_table(path, "manifest")
+        again = manifest.iloc[[1]].assign(file="00000_2.png")
+        write_table(path, pd.concat([manifest, again], ignore_index=True), "manifest")
+        score_two(root)
