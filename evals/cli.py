@@ -4,9 +4,9 @@ The stages of a benchmark take one job description, ``--spec``: JSON given inlin
 standard input. ``snakemake -np`` prints the commands of a benchmark; ``sdpo-bench spec`` prints one description.
 
 ``score`` and ``compare`` also work alone, on folders of images and their scores; ``prompts fetch``, ``doctor``,
-``weights`` and ``cache`` help with that (docs/scoring-images.md, docs/prompt-sets.md). ``plan`` says how many seeds and
-prompts a difference needs, ``export`` writes formats of others (docs/statistics.md). ``check-scorer`` checks a scorer
-(CONTRIBUTING.md).
+``weights`` and ``cache`` help with that (docs/scoring-images.md, docs/prompt-sets.md). ``tables`` writes tables again,
+``plan`` says how many seeds and prompts a difference needs, ``export`` writes formats of others (docs/statistics.md).
+``check-scorer`` checks a scorer (CONTRIBUTING.md).
 """
 
 from __future__ import annotations
@@ -228,6 +228,7 @@ def command_line() -> argparse.ArgumentParser:
         command.set_defaults(run=run, spec=None)
         return command
 
+    comparison_commands.add_tables(add)
     comparison_commands.add_plan(add)
     comparison_commands.add_export(add)
 

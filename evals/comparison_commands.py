@@ -1,4 +1,4 @@
-"""``evals compare`` on files and benchmarks, ``plan`` and ``export``: arguments in, files and printed tables out."""
+"""``evals compare`` on files and benchmarks, ``tables``, ``plan``, ``export``: arguments in, files and tables out."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def compare(arguments: argparse.Namespace) -> None:
                 f"--out {out}: cannot be written ({error.strerror or error}); give a folder that can be written"
             ) from error
     if len(comparison.variants) == 2:
-        print(pair_markdown(comparison, tables.win_rates, tables.differences, merged.notes), end="")
+        print(pair_markdown(comparison, tables.rows.win_rates, tables.rows.differences, merged.notes), end="")
     else:
         print(to_text(tables.table), end="")
 
@@ -85,6 +85,27 @@ def export(arguments: argparse.Namespace) -> None:
         path = Path(arguments.to) / name
         write_text(path, text)
         print(path)
+
+
+def tables(arguments: argparse.Namespace) -> None:
+    """Write the tables of a benchmark again, from its results or from what MLflow keeps of them."""
+    from contextlib import ExitStack
+    from tempfile import TemporaryDirectory
+
+    from evals.tables.write import write_again
+    from evals.tracking.store import store
+    from evals.tracking.tables_run import download
+
+    with ExitStack() as stack:
+        source = Path(arguments.source)
+        if arguments.source == "mlflow":
+            source = Path(stack.enter_context(TemporaryDirectory()))
+            named = store(Path(arguments.store) / "mlflow.db", Path(arguments.store) / "artifacts")
+            download(named, arguments.experiment, source)
+        elif arguments.experiment is not None:
+            raise InputError(f"--experiment goes with --from mlflow; leave it out with --from {arguments.source}")
+        for path in write_again(source, Path(arguments.out)):
+            print(path)
 
 
 def plan(arguments: argparse.Namespace) -> None:
@@ -137,3 +158,13 @@ def add_export(add: Add) -> None:
     parser.add_argument("--variant", metavar="NAME", action="append", default=[], help="only this; may be repeated")
     parser.add_argument("--organisation", metavar="NAME", help="every_eval_ever: who ran the benchmark")
     parser.add_argument("--dataset", metavar="ID", help="hub: the benchmark's data set, owner/name")
+
+
+def add_tables(add: Add) -> None:
+    """The command ``evals tables``."""
+    command = add("tables", "write the tables of a benchmark again, from its results or from MLflow", tables)
+    option = command.add_argument
+    option("--from", metavar="SOURCE", dest="source", required=True, help="results/<benchmark>, or mlflow")
+    option("--experiment", metavar="NAME", help="with --from mlflow: the benchmark (default: the only one)")
+    option("--store", metavar="DIR", default="results/mlflow", help="folder of mlflow.db (default: results/mlflow)")
+    option("--out", metavar="DIR", required=True, help="folder of the tables")

@@ -14,21 +14,11 @@ from artifacts.json_files import read_object
 from artifacts.validation import parse
 from evals.tables.comparison import Comparison, ComparisonSpec
 from evals.tables.costs import cost_rows, in_words
-from evals.tables.formats import to_html, to_latex, to_markdown, to_text
-from evals.tables.main_table import column_decimals, main_table
+from evals.tables.formats import to_text
+from evals.tables.main_table import column_decimals
 from evals.tables.numbers import percent
-from evals.tables.rows import (
-    POOLED,
-    CategoryRow,
-    CostRow,
-    DifferenceRow,
-    DriftRow,
-    RankRow,
-    ScoreRow,
-    WinRateRow,
-    read_rows,
-    to_csv,
-)
+from evals.tables.rendering import Rows, read, read_by_people, table_of
+from evals.tables.rows import POOLED, TABLES, CostRow, DriftRow, read_rows, to_csv
 from evals.tables.table_notes import drawn_in_words
 from evals.tables.terminal import one_scorer
 from evals.tables.trainings import trainings
@@ -81,7 +71,7 @@ def write_tables(
     if published is not None:
         figures = published_rows(comparison, matrices, read_figures(published))
         texts["published.csv"] = to_csv(PublishedRow, figures)
-        digits = column_decimals(comparison.scorers, tables.scores, tables.differences)
+        digits = column_decimals(comparison.scorers, tables.rows.scores, tables.rows.differences)
         texts["published.md"] = published_markdown(figures, percent(comparison.statistics.confidence), digits)
     for name, text in texts.items():
         write_text(tables_folder(comparison) / name, text)
@@ -89,13 +79,11 @@ def write_tables(
 
 @dataclass(frozen=True)
 class Compared:
-    """The tables that scores alone decide: their files by name, and rows of some of them."""
+    """The tables that scores alone decide: their files by name, the main one, and the rows."""
 
     texts: dict[str, str]
     table: MainTable
-    scores: Sequence[ScoreRow]
-    win_rates: Sequence[WinRateRow]
-    differences: Sequence[DifferenceRow]
+    rows: Rows
 
 
 def compared(
@@ -113,7 +101,6 @@ def compared(
         remarks: further notes.
     """
     from evals.tables.categories import category_rows
-    from evals.tables.categories import to_markdown as categories_markdown
     from evals.tables.comparisons import comparison_rows
     from evals.tables.ranks import rank_rows
     from evals.tables.resampling import Resampling
@@ -123,20 +110,38 @@ def compared(
     scores = score_rows(comparison, matrices, resampling)
     win_rates, differences = comparison_rows(comparison, matrices)
     categories, ranks = category_rows(comparison, matrices), rank_rows(comparison, matrices)
-    table = main_table(scores, differences, win_rates, ranks, comparison, generation, trained or {})
-    table = replace(table, notes=(*table.notes, *remarks))
-    texts = {
-        "scores.csv": to_csv(ScoreRow, scores),
-        "win_rates.csv": to_csv(WinRateRow, win_rates),
-        "differences.csv": to_csv(DifferenceRow, differences),
-        "categories.csv": to_csv(CategoryRow, categories),
-        "categories.md": categories_markdown(categories, comparison.statistics.confidence),
-        "ranks.csv": to_csv(RankRow, ranks),
-        "main.md": to_markdown(table),
-        "main.tex": to_latex(table),
-        "main.html": to_html(table),
-    }
-    return Compared(texts, table, scores, win_rates, differences)
+    rows = Rows(scores, win_rates, differences, categories, ranks).as_written()
+    table = table_of(rows, comparison, generation, trained, remarks)
+    return Compared({**rows.csv_texts(), **read_by_people(rows, table, comparison.statistics.confidence)}, table, rows)
+
+
+def write_again(root: Path, out: Path) -> list[Path]:
+    """Write the tables of a benchmark into another folder: those for people made from the CSV files, which are copied.
+
+    Equal CSV files give equal tables, so that whoever has those alone has all.
+
+    Args:
+        root: folder that has ``tables/``.
+        out: folder; made if it is not there.
+
+    Returns:
+        What was written.
+
+    Raises:
+        InputError: a file is missing or malformed, or ``out`` cannot be written.
+    """
+    made, folder = made_with(root), root / "tables"
+    rows = read(folder, made.comparison)
+    table = table_of(rows, made.comparison, made.generation, made.trained)
+    texts = read_by_people(rows, table, made.comparison.statistics.confidence)
+    copied = [MADE_WITH, *(f"{name}.csv" for name in TABLES)]
+    texts |= {name: (folder / name).read_text(encoding="utf-8") for name in copied}
+    try:
+        for name, text in texts.items():
+            write_text(out / name, text)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror}); give a folder that can be") from error
+    return [out / name for name in sorted(texts)]
 
 
 @dataclass(frozen=True)
@@ -184,21 +189,8 @@ def print_table(
         InputError: a file is missing, malformed, or of another comparison.
     """
     folder = tables_folder(comparison)
-    path = folder / "scores.csv"
-    rows = read_rows(path, ScoreRow)
-    differences = read_rows(folder / "differences.csv", DifferenceRow)
-    win_rates = read_rows(folder / "win_rates.csv", WinRateRow)
-    ranks = read_rows(folder / "ranks.csv", RankRow)
-    present = {(row.variant, row.prompt_set, row.scorer) for row in rows if row.seed == POOLED}
-    for variant in comparison.variants:
-        for prompt_set in comparison.prompt_sets:
-            for rater in comparison.raters(prompt_set):
-                if (variant, prompt_set, rater) not in present:
-                    raise InputError(
-                        f"{path}: no row for variant '{variant}', prompt set '{prompt_set}', scorer '{rater}'; "
-                        "run snakemake to bring the tables up to date"
-                    )
-    table = main_table(rows, differences, win_rates, ranks, comparison, generation, trained or {})
+    rows = read(folder, comparison)
+    table = table_of(rows, comparison, generation, trained)
     if scorer is not None:
         return one_scorer(table, scorer, drawn_in_words(comparison, generation or {}))
     took = in_words(read_rows(folder / "costs.csv", CostRow))

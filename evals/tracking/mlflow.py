@@ -20,7 +20,7 @@ from pydantic import Field
 from evals.report.grids import draw_sheet
 from evals.tables.comparison import ComparisonSpec
 from evals.tracking.runs import Content, contents
-from evals.tracking.store import store
+from evals.tracking.store import KEY, store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
-KEY, CONTENT = "bench.key", "bench.content_sha256"
+CONTENT = "bench.content_sha256"
 # MLflow's own limits: length of a parameter and of a tag; 1000 items a batch, of which 100 parameters.
 _PARAM_LENGTH, _TAG_LENGTH, _METRICS, _PARAMS = 6000, 8000, 900, 100
 _DIGEST_LENGTH = 36

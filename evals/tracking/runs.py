@@ -27,7 +27,8 @@ SHEET_PROMPTS = 8
 STEPS = 100
 """Most logged steps of one log that a run holds: enough for a curve, and imports stay quick."""
 
-_TABLES = "tables"
+TABLES_RUN = "tables"
+"""Key of the run that has the tables."""
 _LISTED = ("scores.csv", "win_rates.csv", "differences.csv", "ranks.csv", "drift.csv")
 """Tables that can be looked at in the store itself."""
 # Raised when runs hold something else for the same files, so that they are imported anew.
@@ -105,7 +106,7 @@ def contents(comparison: Comparison) -> list[Content]:
                 Content(
                     key=f"variant/{variant}",
                     name=variant,
-                    parent=_TABLES,
+                    parent=TABLES_RUN,
                     metrics=_scored(pooled),
                     tags=_tags(models[0], kind="variant", of_all={"training_seed"}),
                 )
@@ -138,7 +139,7 @@ def _model_content(
     return Content(
         key=f"model/{model.name}",
         name=f"{model.variant} seed {model.seed}" if model.trained else model.variant,
-        parent=f"variant/{model.variant}" if model.trained else _TABLES,
+        parent=f"variant/{model.variant}" if model.trained else TABLES_RUN,
         params={_name(name): value for name, value in flattened(spec).items()},
         metrics=metrics,
         tags=tags,
@@ -165,10 +166,10 @@ def _tables_content(comparison: Comparison) -> Content:
     }
     tables = {path: f"{path.stem}.json" for path in files if path.name in _LISTED}
     return Content(
-        key=_TABLES,
+        key=TABLES_RUN,
         name=f"{comparison.benchmark}: tables and report",
         tags={
-            "bench.kind": _TABLES,
+            "bench.kind": TABLES_RUN,
             "mlflow.note.content": "Under Artifacts, `report/index.html` is the page and `tables/main.md` the table. "
             "Below this run stands one a variant, with its mean scores over seeds and prompts, and below that one a "
             "training seed.",

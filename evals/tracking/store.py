@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 URI = "MLFLOW_TRACKING_URI"
+KEY = "bench.key"
+"""Tag by which a run is found."""
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _DOING = "imports into this store"
 _LOCK = "hashtext('sdpo-bench import')"

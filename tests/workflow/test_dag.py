@@ -190,3 +190,15 @@ def test_a_killed_workflow_is_cleaned_up_and_goes_on(workflow: Workflow) -> None
     workflow.run("--rerun-incomplete")
     assert [line for line in workflow.executed() if line.startswith("train")] == ["train dmpo", "train dmpo+sdpo"]
     assert "Nothing to be done" in workflow.run()
+
+
+def test_pair_sets_come_first_and_all_trainings_before_anything_is_drawn_from_a_model(workflow: Workflow) -> None:
+    """Else the longest jobs are left for the end, one after another, while the other cores have nothing to do."""
+    workflow.config["execution"]["seeds_per_job"] = 1
+    workflow.config["variants"][1]["pairs"] = "unused"
+    workflow.run("--cores", "1")
+    order = [line.split()[0] for line in (workflow.folder / "commands").read_text().splitlines()]
+    assert (order.count("pairs"), order.count("train")) == (2, 4)
+    trained = [i for i, stage in enumerate(order) if stage == "train"]
+    assert max(i for i, stage in enumerate(order) if stage == "pairs") < min(trained)
+    assert max(trained) < min(i for i, stage in enumerate(order) if stage in ("generate", "score"))

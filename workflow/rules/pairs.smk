@@ -7,6 +7,8 @@ rule pairs:
         f"{PLAN.root}/logs/pairs/{{chunk}}.log",
     benchmark:
         f"{PLAN.root}/benchmarks/pairs/{{chunk}}.tsv"
+    # Trainings wait for them, and all else for trainings.
+    priority: 2
     conda:
         "../../environment.yml"
     threads: max(EXECUTION.threads, EXECUTION.encoding_processes)

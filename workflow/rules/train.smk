@@ -8,6 +8,8 @@ rule train:
         f"{PLAN.root}/logs/train/{{chunk}}.log",
     benchmark:
         f"{PLAN.root}/benchmarks/train/{{chunk}}.tsv"
+    # The longest jobs first, so that none is left for the end, alone.
+    priority: 1
     conda:
         "../../environment.yml"
     threads: RULES.training_threads

@@ -39,16 +39,16 @@ class Pair:
     tables: Compared
 
     def win(self, scorer: str = "clip") -> WinRateRow:
-        (row,) = (row for row in self.tables.win_rates if (row.prompt_set, row.scorer) == ("folder", scorer))
+        (row,) = (row for row in self.tables.rows.win_rates if (row.prompt_set, row.scorer) == ("folder", scorer))
         return row
 
     def difference(self, scorer: str = "clip") -> DifferenceRow:
-        (row,) = (row for row in self.tables.differences if (row.prompt_set, row.scorer) == ("folder", scorer))
+        (row,) = (row for row in self.tables.rows.differences if (row.prompt_set, row.scorer) == ("folder", scorer))
         return row
 
     def printed(self) -> str:
         merged, tables = self.merged, self.tables
-        return pair_markdown(merged.comparison, tables.win_rates, tables.differences, merged.notes)
+        return pair_markdown(merged.comparison, tables.rows.win_rates, tables.rows.differences, merged.notes)
 
 
 def compare(*paths: Path, scorers: Sequence[str] | None = None) -> Pair:
@@ -170,7 +170,7 @@ def test_what_does_not_pair_is_refused(tmp_path: Path, other: list[pd.DataFrame]
 def test_common_scorers_can_be_named(tmp_path: Path) -> None:
     a = write(tmp_path / "a.parquet", rows([1.0, 2.0]))
     b = write(tmp_path / "b.parquet", rows([1.0, 2.0], "hpsv2", fingerprint="g"), rows([0.0, 2.0]))
-    assert {row.scorer for row in compare(a, b, scorers=["clip"]).tables.differences} == {"clip"}
+    assert {row.scorer for row in compare(a, b, scorers=["clip"]).tables.rows.differences} == {"clip"}
     with pytest.raises(InputError, match=r"a\.parquet: has no scores of 'hpsv2', only of clip"):
         compare(a, b, scorers=["hpsv2"])
 
@@ -235,7 +235,7 @@ def test_scorers_that_describe_are_no_tests_to_correct_for(tmp_path: Path) -> No
     b = write(tmp_path / "b.parquet", *(rows([0.0] * 6, name) for name in scores))
     pair = compare(a, b)
     assert pair.win().p_holm == pytest.approx(2 * pair.win().p_value)
-    assert {row.scorer for row in pair.tables.win_rates} == {"clip", "hpsv2", "mean of judges"}
+    assert {row.scorer for row in pair.tables.rows.win_rates} == {"clip", "hpsv2", "mean of judges"}
     assert [pair.difference(name).p_holm for name in ("jpeg_size", "blank")] == [None, None]
     assert pair.difference("jpeg_size").mean_difference == 1.0
     assert "jpeg\\_size, blank: no judgement, so nothing wins or is tested." in pair.printed()
@@ -288,7 +288,7 @@ def test_a_row_a_file_and_all_against_the_last_or_the_one_named(
     files = [write(tmp_path / f"{name}.parquet", rows(values)) for name, values in scores.items()]
     found = compare(*files)
     assert found.merged.comparison.reference == "c"
-    pooled = [row for row in found.tables.differences if row.prompt_set == "all"]
+    pooled = [row for row in found.tables.rows.differences if row.prompt_set == "all"]
     assert {(row.a, row.b, row.kind): row.mean_difference for row in pooled} == {
         ("a", "c", "asked"): 4.0,
         ("b", "c", "asked"): pytest.approx(7 / 3),
@@ -326,7 +326,7 @@ def test_a_folder_beside_a_benchmark_is_paired_by_prompt(tiny_benchmark: Compari
     comparison = found.merged.comparison
     assert comparison.variants == (*benchmark.variants, "mine")
     assert (comparison.reference, comparison.prompt_sets) == ("base", benchmark.prompt_sets)
-    for row in found.tables.differences:
+    for row in found.tables.rows.differences:
         if row.a == "mine":
             assert (row.mean_difference, row.ci_low, row.ci_high) == (0.0, 0.0, 0.0)
     # What the benchmark's own tables say of its variants stays.
@@ -334,7 +334,7 @@ def test_a_folder_beside_a_benchmark_is_paired_by_prompt(tiny_benchmark: Compari
         (row.a, row.b, row.prompt_set, row.scorer): row.mean_difference
         for row in read_rows(benchmark.root / "tables/differences.csv", DifferenceRow)
     }
-    ours = {(row.a, row.b, row.prompt_set, row.scorer): row.mean_difference for row in found.tables.differences}
+    ours = {(row.a, row.b, row.prompt_set, row.scorer): row.mean_difference for row in found.tables.rows.differences}
     assert own.items() <= {key: pytest.approx(value) for key, value in ours.items()}.items()
 
 
@@ -347,7 +347,7 @@ def test_benchmarks_are_told_apart_and_what_is_one_is_shown_once(tiny_benchmark:
     trained = [variant for variant in tiny_benchmark.variants if variant != "base"]
     assert found.merged.comparison.variants == ("toy:base", *(f"{b}:{v}" for b in ("toy", "again") for v in trained))
     assert found.merged.notes == ("again:base has every score of toy:base, and is shown once.",)
-    assert ("again:dmpo+sdpo", "again:dmpo", "baseline") in {(r.a, r.b, r.kind) for r in found.tables.differences}
+    assert ("again:dmpo+sdpo", "again:dmpo", "baseline") in {(r.a, r.b, r.kind) for r in found.tables.rows.differences}
     # Seeds are paired by their number across benchmarks too, so copies tie.
     ranks = list(csv.DictReader(found.tables.texts["ranks.csv"].splitlines()))
     for scorer in tiny_benchmark.scorers:

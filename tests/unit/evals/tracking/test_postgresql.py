@@ -17,7 +17,8 @@ import pytest
 from artifacts.atomic import write_text
 from artifacts.errors import InputError
 from evals.tables.comparison import Comparison
-from evals.tracking.mlflow import CONTENT, KEY, track
+from evals.tracking.mlflow import CONTENT, track
+from evals.tracking.store import KEY
 
 PASSWORD = "not-to-be-shown"
 

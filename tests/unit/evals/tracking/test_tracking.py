@@ -16,8 +16,9 @@ from artifacts.contracts import read_table, write_table
 from artifacts.errors import InputError
 from evals.tables.comparison import Comparison
 from evals.tables.rows import TABLES
-from evals.tracking.mlflow import CONTENT, KEY, track
+from evals.tracking.mlflow import CONTENT, track
 from evals.tracking.runs import STEPS, contents, flattened
+from evals.tracking.store import KEY
 from evals.tracking.store import store as store_of
 
 if TYPE_CHECKING:
@@ -239,23 +240,73 @@ def test_a_store_is_shown_without_what_is_secret(
     assert found.lock == tmp_path / "mlflow.lock"
 
 
+def tables_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def change_a_mean(reported: Comparison, seed: str) -> str:
+    """Let the oracle have said something else of ``dmpo`` on some prompt set, which is returned."""
+    path = reported.root / "tables" / "scores.csv"
+    rows = list(csv.DictReader(path.open()))
+    changed = next(r for r in rows if (r["variant"], r["seed"], r["scorer"]) == ("dmpo", seed, "oracle"))
+    changed["mean"] = "0.125"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return changed["prompt_set"]
+
+
+def test_tables_from_results_and_from_the_store_are_those_that_were_written(
+    reported: Comparison, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from evals.cli import main
+
+    track(reported, database=store.database, artifacts=store.artifacts)
+    before = tables_of(reported.root / "tables")
+    results = ["--from", str(reported.root)]
+    runs = ["--from", "mlflow", "--store", str(store.database.parent)]
+    for name, source in {"results": results, "only": runs, "named": [*runs, "--experiment", "toy"]}.items():
+        assert main(["tables", *source, "--out", str(tmp_path / name)]) == 0
+        assert tables_of(tmp_path / name) == before
+    assert capsys.readouterr().out.splitlines()[0] == str(tmp_path / "results" / "categories.csv")
+    # What people read follows from the CSV files alone.
+    change_a_mean(reported, "all")
+    assert main(["tables", *results, "--out", str(tmp_path / "changed")]) == 0
+    after = tables_of(tmp_path / "changed")
+    assert {name for name in after if after[name] != before[name]} == {"scores.csv", "main.md", "main.tex", "main.html"}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--from", "mlflow", "--experiment", "tou"], "no benchmark 'tou'; did you mean 'toy'?; it has toy"),
+        (["--from", "results/x", "--experiment", "toy"], "--experiment goes with --from mlflow"),
+        (["--from", "results/x"], "results/x/tables/comparison.json: no such file"),
+    ],
+)
+def test_tables_that_are_not_there(
+    options: list[str], said: str, reported: Comparison, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from evals.cli import main
+
+    track(reported, database=store.database, artifacts=store.artifacts)
+    out = store.database.parent / "out"
+    assert main(["tables", *options, "--store", str(store.database.parent), "--out", str(out)]) == 2
+    assert said in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_nothing_changed_keeps_every_run(reported: Comparison, store: Store) -> None:
     assert ids(store.track(reported)) == ids(store.track(reported))
 
 
 def test_a_changed_score_replaces_that_models_run_and_the_tables(reported: Comparison, store: Store) -> None:
     before = ids(store.track(reported))
-    path = reported.root / "tables" / "scores.csv"
-    rows = list(csv.DictReader(path.open()))
-    changed = next(r for r in rows if (r["variant"], r["seed"], r["scorer"]) == ("dmpo", "1", "oracle"))
-    changed["mean"] = "0.125"
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    prompt_set = change_a_mean(reported, "1")
     runs = store.track(reported)
     assert {key for key, run_id in ids(runs).items() if before[key] != run_id} == {"model/mini/dmpo/seed1", "tables"}
-    assert runs["model/mini/dmpo/seed1"].data.metrics[f"oracle/{changed['prompt_set']}/mean"] == 0.125
+    assert runs["model/mini/dmpo/seed1"].data.metrics[f"oracle/{prompt_set}/mean"] == 0.125
 
 
 def test_times_alone_replace_nothing(reported: Comparison, store: Store) -> None:
