@@ -25,7 +25,7 @@ def changed(plan: Plan, made: Made) -> list[str]:
         ("scorers", _limits_of(was), _limits_of(now)),
         ("comparisons", was.comparisons, now.comparisons),
         ("prompt_sets", dict(was.apart), dict(now.apart)),
-        ("prompt_sets", _several(was), _several(now)),
+        ("prompt_sets", _several(was, now), _several(now, was)),
         ("generation", made.generation, plan.benchmark.generation.model_dump()),
         ("statistics", was.statistics.model_dump(), now.statistics.model_dump()),
         ("models", _elsewhere(was), _elsewhere(now)),
@@ -58,9 +58,10 @@ def _limits_of(comparison: Comparison) -> dict[str, Any]:
     return {f"{scorer}.prompt_sets": sets for scorer, sets in comparison.rated.items()}
 
 
-def _several(comparison: Comparison) -> dict[str, int]:
-    """Images a prompt of each set, by the keys that they stand under."""
-    return {f"{name}.images_per_prompt": comparison.images_of(name) for name in comparison.prompt_sets}
+def _several(comparison: Comparison, other: Comparison) -> dict[str, int]:
+    """Images a prompt of each set that both have, by the keys that they stand under."""
+    common = [name for name in comparison.prompt_sets if name in other.prompt_sets]
+    return {f"{name}.images_per_prompt": comparison.images_of(name) for name in common}
 
 
 def _elsewhere(comparison: Comparison) -> dict[str, Any]:
