@@ -116,4 +116,5 @@ def read_by_people(rows: Rows, table: MainTable, confidence: float) -> dict[str,
 
 def _as_written(row: Row) -> Row:
     values = {field.name: getattr(row, field.name) for field in fields(row)}
-    return replace(row, **{name: significant(value) for name, value in values.items() if isinstance(value, float)})
+    changed: dict[str, Any] = {name: significant(value) for name, value in values.items() if isinstance(value, float)}
+    return replace(row, **changed)
