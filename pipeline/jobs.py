@@ -38,7 +38,7 @@ class Job:
         outputs: files that its rule declares: its manifest, or all that it writes.
         sources: files and folders that the config names; they count by content.
         code: digest of the source of each member of a registry that it uses, by kind and name.
-        options: settings that no result depends on.
+        options: of the command, on which no result depends.
         threads: of a training job, in all its processes.
         wanted: files that it must have written, whatever it was told when it ran: scores of prompt sets that scorers
             were limited to, models of steps that were not exported.
@@ -51,7 +51,7 @@ class Job:
     outputs: Sequence[str]
     sources: Sequence[str] = ()
     code: Mapping[str, str | None] = field(default_factory=dict)
-    options: Mapping[str, int] = field(default_factory=dict)
+    options: Mapping[str, int | str] = field(default_factory=dict)
     threads: int = 1
     wanted: Sequence[str] = ()
 
@@ -69,12 +69,16 @@ class Job:
         return self.outputs[0] if self.stage in CUT_STAGES else None
 
     @property
+    def start(self) -> str:
+        """The command line up to what the command is told."""
+        program = "sdpo" if self.stage in ("pairs", "train", "audit") else "evals"
+        return f"{program} {self.stage}{''.join(f' --{name} {value}' for name, value in self.options.items())}"
+
+    @property
     def command(self) -> str:
         """The command line, for running it by hand."""
-        program = "sdpo" if self.stage in ("pairs", "train", "audit") else "evals"
-        options = "".join(f" --{name} {value}" for name, value in self.options.items() if value > 1)
         manifest = f" --manifest {shlex.quote(self.manifest)}" if self.manifest else ""
-        return f"{program} {self.stage}{options} --spec {shlex.quote(encode(self.spec))}{manifest}"
+        return f"{self.start} --spec {shlex.quote(encode(self.spec))}{manifest}"
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,7 @@ class Plan(Specs):
         for name, dataset in self.benchmark.pairs.items():
             if name in used:
                 sources = [*self.base_paths(), *option_paths(dataset.options)]
-                processes = {"processes": execution.encoding_processes}
+                processes = execution.options(processes="encoding_processes")
                 yield self._cut(
                     "pairs",
                     name,
@@ -139,7 +143,7 @@ class Plan(Specs):
                 [self.manifest("pairs", name) for name in dict.fromkeys(self.variants[v].pairs for v in variants)],
                 sources=self.base_paths(),
                 code=self._code(objectives=[self.variants[v].objective for v in variants], families=[family]),
-                options={"processes": execution.processes},
+                options=execution.options(processes="processes", sharding="sharding"),
                 threads=execution.processes * max(self.training(variant).threads for variant in variants),
                 wanted=[
                     (layout.model(self.root, model) / "provenance.json").as_posix()
@@ -154,7 +158,8 @@ class Plan(Specs):
 
     def _drawing_and_scoring(self, drawn: DrawnModels, sets: Sequence[str]) -> Iterator[Job]:
         """Jobs that draw and score some models on some prompt sets."""
-        name, models, threads = label(drawn.name, sets), drawn.models, {"threads": self.benchmark.execution.threads}
+        name, models = label(drawn.name, sets), drawn.models
+        threads = self.benchmark.execution.options(threads="threads")
         prompts = self._prompt_manifests(sets)
         trained = [] if drawn.trained_by is None else [self.manifest("train", drawn.trained_by)]
         sources = [*self.base_paths(models[0].partition("/")[0]), *self.source_paths(models)]

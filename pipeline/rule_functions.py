@@ -80,6 +80,10 @@ class RuleFunctions:
 
         return of
 
+    def training_command(self, wildcards: Any, output: Any) -> str:
+        """Parameter ``command`` of a training: what starts it, which Snakemake passes over as in :meth:`whole_spec`."""
+        return self._job("train", wildcards).start
+
     def training_threads(self, wildcards: Any) -> int:
         """Threads of a training job, in all its processes."""
         return self._job("train", wildcards).threads

@@ -15,7 +15,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from artifacts import layout
 from artifacts.errors import run_command
@@ -70,7 +70,7 @@ def _train(chosen: argparse.Namespace, arguments: Sequence[str]) -> int:
     spec = read_spec(chosen.spec)
     status = 0
     try:
-        train_together(parts(spec), TimeBudget(chosen.minutes, started=process_start()))
+        train_together(parts(spec), TimeBudget(chosen.minutes, started=process_start()), chosen.sharding)
         if chosen.manifest and processes.is_main():
             write_manifest(chosen.manifest, written("train", spec))
     except StoppedEarly as stopped:
@@ -158,6 +158,8 @@ def _add_checksum_commands(parser: argparse.ArgumentParser) -> None:
 
 def command_line() -> argparse.ArgumentParser:
     """What the command takes."""
+    from sdpo.training.sharding import Sharding
+
     parser = argparse.ArgumentParser(prog="sdpo", description="Train preference-aligned diffusion models.")
     add_version(parser)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -175,6 +177,12 @@ def command_line() -> argparse.ArgumentParser:
             )
             command.add_argument(
                 "--machines", type=int, default=1, metavar="N", help="machines that share them; start it on each (1)"
+            )
+            command.add_argument(
+                "--sharding",
+                choices=get_args(Sharding),
+                default="replicated",
+                help="what each process holds of a model: all of it, or its share by torch's FSDP2 (replicated)",
             )
             command.add_argument("--meeting", metavar="HOST:PORT", help="on the first machine (default: Slurm says)")
             command.add_argument("--machine", type=int, metavar="I", help="this one, from 0 (default: Slurm says)")

@@ -16,13 +16,12 @@ from artifacts.validation import MISSING, Problem, check, one_of, unknown
 from pipeline.config import raw, registries
 from pipeline.config.benchmark import RESERVED_BENCHMARKS, RESERVED_PROMPT_SET, RESERVED_VARIANT, Benchmark
 from pipeline.config.external_checks import CHECKS as ELSEWHERE
+from pipeline.config.process_checks import CHECKS as PROCESSES
 from pipeline.config.prompt_set_checks import CHECKS as PROMPT_SETS
 from pipeline.config.raw import Raw
 from pipeline.config.scorer_checks import CHECKS as SCORERS
-from pipeline.config.training import Training
+from pipeline.config.training import merged_as_read
 from pipeline.config.variants import baselines
-from sdpo.safeguard.settings import Granularity
-from sdpo.training.processes import expected_instead, granularity_instead
 from sdpo.training.settings import without_run_settings
 
 SOURCES: tuple[tuple[str, Callable[[], list[str]], Callable[[str], ModuleType]], ...] = (
@@ -44,7 +43,7 @@ def cross_checks(data: Raw) -> Iterator[Problem]:
         _variants,
         _warmup,
         _exports,
-        _micro_batches,
+        *PROCESSES,
         _baselines,
         _seeds,
         _sharing,
@@ -171,45 +170,10 @@ def _trainings_that_say(data: Raw, *keys: str) -> Iterator[tuple[tuple[str | int
 
     A variant that says nothing on any of the keys is left out: it repeats the mistake of the defaults.
     """
-    yield ("training",), _training(data, {})
+    yield ("training",), merged_as_read(data, {})
     for index, variant in raw.listed(data, "variants"):
         if set(keys) & set(raw.block(variant, "training")):
-            yield ("variants", index, "training"), _training(data, variant)
-
-
-def _micro_batches(data: Raw) -> Iterator[Problem]:
-    """Pairs that share a λ and would be split, and processes of a training that cannot share its micro-batches."""
-    processes = raw.block(data, "execution").get("processes", 1)
-    if not isinstance(processes, int) or processes < 1:
-        return
-    for index, variant in raw.listed(data, "variants"):
-        merged, guard = _training(data, variant), raw.block(variant, "safeguard")
-        pairs, size, name = merged["batch_size"], merged["micro_batch_size"], variant.get("objective")
-        if not (isinstance(pairs, int) and isinstance(size, int | None) and pairs > 0 and (size is None or size > 0)):
-            continue
-        granularity: Granularity | None = None
-        given = guard.get("granularity", "microbatch") if guard else None
-        if given == "microbatch" or (type(given) is int and given > 0):
-            granularity = given
-        if expected := granularity_instead(pairs, size, processes, granularity):
-            yield Problem(("variants", index, "safeguard", "granularity"), granularity, expected)
-        elif processes > 1 and (
-            expected := expected_instead(
-                pairs,
-                size,
-                processes,
-                granularity=granularity,
-                reduces=name in registries.objectives() and _reduces(str(name)),
-                objective=str(name),
-            )
-        ):
-            shown = MISSING if size is None else size
-            yield Problem(("variants", index, "training", "micro_batch_size"), shown, expected)
-
-
-def _reduces(objective: str) -> bool:
-    """Whether the loss of a pair takes in the micro-batches of other processes."""
-    return bool(getattr(registries.objective(objective), "REDUCES", False))
+            yield ("variants", index, "training"), merged_as_read(data, variant)
 
 
 def _baselines(data: Raw) -> Iterator[Problem]:
@@ -242,12 +206,8 @@ def _settings(data: Raw, variant: Raw) -> dict[str, Any]:
         "objective": name,
         "parameters": parameters,
         "pairs": variant.get("pairs"),
-        "training": without_run_settings(_training(data, variant)),
+        "training": without_run_settings(merged_as_read(data, variant)),
     }
-
-
-def _training(data: Raw, variant: Raw) -> dict[str, Any]:
-    return Training().model_dump() | dict(raw.block(data, "training")) | dict(raw.block(variant, "training"))
 
 
 def _seeds(data: Raw) -> Iterator[Problem]:
@@ -324,7 +284,7 @@ def _comparisons(data: Raw) -> Iterator[Problem]:
     rows = [RESERVED_VARIANT]
     for _, variant in raw.listed(data, "variants"):
         if isinstance(name := variant.get("name"), str):
-            exported = _training(data, variant)["export_at"]
+            exported = merged_as_read(data, variant)["export_at"]
             rows += [layout.at_step(name, step) for step in exported] if isinstance(exported, list) else []
             rows.append(name)
     for key in ("other_bases", "models"):

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from artifacts.block import Block
 from pipeline.config.slurm import Slurm
+from sdpo.training.sharding import Sharding
 
 SHARING = ("seeds_per_job", "prompt_sets_per_job", "scorers_per_job")
 """Keys that decide how much one job does; 1 where jobs have a GPU each.
@@ -63,6 +64,11 @@ class Execution(Block):
         ge=1,
         description="Processes that train a model together, each on a GPU of its own if there are any.",
     )
+    sharding: Sharding = Field(
+        default="replicated",
+        description="What each of the processes holds of a model in training: all of it, or with `fsdp2` its share of "
+        "weights, gradients and moments, for a denoiser whose training does not fit on one GPU.",
+    )
     memory_mb: int = Field(default=3000, ge=1, description="Memory of a job in MB, `mem_mb` of Snakemake.")
     runtime_minutes: int = Field(
         default=60,
@@ -86,6 +92,15 @@ class Execution(Block):
         default=0, ge=0, description="GPUs of each process of a job that encodes, trains, draws or scores."
     )
     slurm: Slurm = Field(default_factory=Slurm, description="Where on a Slurm cluster the jobs run.")
+
+    def options(self, **keys: str) -> dict[str, int | str]:
+        """Options of a command, without those that are at their default.
+
+        Args:
+            keys: key of this block for each.
+        """
+        defaults = {name: field.default for name, field in type(self).model_fields.items()}
+        return {option: getattr(self, key) for option, key in keys.items() if getattr(self, key) != defaults[key]}
 
     @model_validator(mode="before")
     @classmethod

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 from pydantic import Field, create_model
 
 from artifacts.block import Block
+from pipeline.config import raw
+from pipeline.config.raw import Raw
 from sdpo.training.settings import TrainingSettings
 
 
@@ -37,3 +39,8 @@ def merged_training(defaults: Training, overrides: Block) -> Training:
         overrides: an instance of :data:`TrainingOverrides`.
     """
     return Training.model_validate(defaults.model_dump() | overrides.model_dump(exclude_unset=True))
+
+
+def merged_as_read(data: Raw, variant: Raw) -> dict[str, Any]:
+    """The settings of a variant of a config as it was read, defaults filled in, whatever their types."""
+    return Training().model_dump() | dict(raw.block(data, "training")) | dict(raw.block(variant, "training"))

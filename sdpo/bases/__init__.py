@@ -98,8 +98,8 @@ class Base(Protocol):
         """
         ...
 
-    def load_denoiser(self) -> torch.nn.Module:
-        """A fresh copy of the base's denoiser in float32."""
+    def load_denoiser(self, device: str | None = None) -> torch.nn.Module:
+        """A fresh copy of the base's denoiser in float32, on a device; on the base's own by default."""
         ...
 
     def predict(

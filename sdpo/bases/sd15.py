@@ -157,13 +157,13 @@ class StableDiffusion:
         """None: this U-Net is not told the size of an image."""
         return {}
 
-    def load_denoiser(self) -> torch.nn.Module:
-        """A fresh float32 copy of the U-Net."""
+    def load_denoiser(self, device: str | None = None) -> torch.nn.Module:
+        """A fresh float32 copy of the U-Net, on a device; on the base's own by default."""
         import torch
         from diffusers import UNet2DConditionModel
 
         unet = load_part(UNet2DConditionModel, self.path / "unet", torch_dtype=torch.float32)
-        module: torch.nn.Module = unet.to(self.device)
+        module: torch.nn.Module = unet.to(device or self.device)
         return module
 
     def predict(

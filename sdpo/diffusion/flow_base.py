@@ -104,9 +104,9 @@ class FlowBase:
             return {}
         return {"guidance": sizes.new_full((len(sizes),), self.guidance, dtype=_float32())}
 
-    def load_denoiser(self) -> torch.nn.Module:
-        """A fresh float32 copy of the transformer."""
-        found: torch.nn.Module = self.model.own_denoiser(_float32()).to(self.model.device)
+    def load_denoiser(self, device: str | None = None) -> torch.nn.Module:
+        """A fresh float32 copy of the transformer, on a device; on the base's own by default."""
+        found: torch.nn.Module = self.model.own_denoiser(_float32()).to(device or self.model.device)
         return found
 
     def predict(

@@ -11,15 +11,19 @@ from sdpo import bases
 from sdpo.training.settings import TrainSpec
 
 if TYPE_CHECKING:
+    from sdpo.training.sharding import Sharding
     from sdpo.training.time_budget import TimeBudget
 
 
-def train_together(specs: Sequence[Mapping[str, Any]], budget: TimeBudget | None = None) -> None:
+def train_together(
+    specs: Sequence[Mapping[str, Any]], budget: TimeBudget | None = None, sharding: Sharding = "replicated"
+) -> None:
     """Train variants of one base: at once if its family can, else one after another.
 
     Args:
         specs: one a variant, each a :class:`sdpo.training.settings.TrainSpec`.
         budget: when to save and leave; a family's own training does not know it.
+        sharding: what each of several processes holds of a model.
 
     Raises:
         InputError: unknown family, bad settings, or damaged input files.
@@ -38,4 +42,4 @@ def train_together(specs: Sequence[Mapping[str, Any]], budget: TimeBudget | None
         return
     from sdpo.training.job import train_all
 
-    train_all(specs, budget)
+    train_all(specs, budget, sharding)

@@ -9,8 +9,9 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from artifacts.errors import InputError
+from sdpo.training.micro_batches import parts_together
 from sdpo.training.noise_buckets import bucket_columns, bucket_sums, noise_share
-from sdpo.training.processes import parts_together
+from sdpo.training.sharding import own_piece
 from sdpo.training.time_budget import StepDropped
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ class PairGradients:
                     (partial(self.predicted, part, apart=True, logged=logged) for part in group),
                     self.policy.trained,
                     pairs=pairs,
+                    alike=self.processes.sharded,
                 )
                 outputs += found
         else:
@@ -140,7 +142,8 @@ class PairGradients:
                 out = self.objective(self.predicted(part, logged=logged))
                 (out.loss * (len(part) / pairs)).backward()
                 outputs.append(out)
-        self.processes.add_up(p.grad for p in self.policy.trained if p.grad is not None)
+        if not self.processes.sharded:
+            self.processes.add_up(p.grad for p in self.policy.trained if p.grad is not None)
         shares = [noise_share(*self.base.coefficients(part.timesteps.to(self.precision.device))) for part in parts]
         loss, metrics = self._means(outputs, [len(part) / pairs for part in parts], shares)
         if not (logged or self.uses_reference):
@@ -194,6 +197,7 @@ def accumulate_gradients(
     parameters: Sequence[torch.Tensor],
     *,
     pairs: int,
+    alike: bool = False,
     group: ProcessGroup | None = None,
 ) -> tuple[list[ObjectiveOutput], torch.Tensor]:
     """Add the gradient of the mean loss over ``pairs`` pairs to ``.grad``, with one λ for all micro-batches.
@@ -213,6 +217,7 @@ def accumulate_gradients(
             should come from two forward passes, since the gradients of each are asked for in turn.
         parameters: of the policy, those that train.
         pairs: pairs of the step, in all micro-batches of all processes.
+        alike: whether as many passes are made whatever the pairs are, since other processes make them too.
         group: processes that share λ under ``global``; all by default.
 
     Returns:
@@ -240,15 +245,15 @@ def accumulate_gradients(
             out.loss * share, [pair.policy_winner, pair.policy_loser], allow_unused=True
         )
         if winner_grad is not None:
-            torch.autograd.backward(pair.policy_winner, winner_grad, inputs=parameters)
+            torch.autograd.backward(pair.policy_winner, winner_grad)
         if loser_grad is None:
             continue
-        if exempt is not None and bool(exempt.any()):
+        if exempt is not None and (alike or bool(exempt.any())):
             free = exempt.reshape(-1, *[1] * (loser_grad.ndim - 1))
-            torch.autograd.backward(pair.policy_loser, loser_grad * free, retain_graph=True, inputs=parameters)
+            torch.autograd.backward(pair.policy_loser, loser_grad * free, retain_graph=True)
             loser_grad = loser_grad * ~free
         with _exchanged(parameters, losers):
-            torch.autograd.backward(pair.policy_loser, loser_grad, inputs=parameters)
+            torch.autograd.backward(pair.policy_loser, loser_grad)
     if total is None:
         raise InputError("no micro-batch: expected at least one")
     if objective.safeguard is not None and objective.safeguard.granularity == "global":
@@ -259,7 +264,8 @@ def accumulate_gradients(
         out.metrics.update(safe_scale=own, safe_scale_mean=own.mean(), safe_scale_min=own.min())
     for parameter, grad in zip(parameters, losers, strict=True):
         if grad is not None:
-            grad *= scale.to(grad)
+            held = own_piece(grad)
+            held *= scale.to(held)
             parameter.grad = grad if parameter.grad is None else parameter.grad.add_(grad)
     return outputs, scale
 

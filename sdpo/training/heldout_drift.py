@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 from artifacts.random_streams import stream
 from families.conditions import Conditions, moved, picked
 from sdpo.training.drawing import HELDOUT
+from sdpo.training.policy import load_denoiser
 from sdpo.training.precision import Precision
 from sdpo.training.processes import Processes
+from sdpo.training.sharding import spread
 
 if TYPE_CHECKING:
     import torch
@@ -70,9 +72,12 @@ class HeldoutProbe:
         # Shuffled: pair i must not get the i-th timestep from below.
         self.timesteps = base.spread_timesteps(count)[torch.randperm(count, generator=stream(HELDOUT, 0))]
         self.noise = torch.randn(self.latents[0].shape, generator=stream(HELDOUT, 1))
-        reference = base.load_denoiser().eval().requires_grad_(False)
+        sharded = self.processes.sharded
+        reference = load_denoiser(base, sharded=sharded).eval().requires_grad_(False)
         if self.precision.channels_last:
             reference.to(memory_format=torch.channels_last)
+        if sharded:
+            spread(reference, self.precision.device)
         self.reference = self._errors(reference)
 
     def _errors(self, denoiser: torch.nn.Module) -> torch.Tensor:
@@ -83,11 +88,15 @@ class HeldoutProbe:
 
         height, width = self.noise.shape[-2:]
         batch = max(1, min(_BATCH, _LATENT_PIXELS // (height * width)))
-        starts = self.processes.share(range(0, len(self.noise), batch))
+        starts = range(0, len(self.noise), batch)
+        own = self.processes.share(starts)
+        # All make as many passes: where weights are shared out, each needs all processes.
+        passes = -(-len(starts) // self.processes.count)
         errors = torch.zeros(2, len(self.noise), device=self.precision.device)
-        with torch.inference_mode():
+        # Under `inference_mode` shared weights would be brought together in tensors that no later pass may fill.
+        with torch.no_grad():
             for side, latents, conditions in zip(errors, self.latents, self.conditions, strict=True):
-                for start in starts:
+                for start in [*own, *starts[: passes - len(own)]]:
                     rows = slice(start, start + batch)
                     clean, noise, timesteps = (
                         x[rows].to(self.precision.device) for x in (latents, self.noise, self.timesteps)
@@ -101,7 +110,8 @@ class HeldoutProbe:
                         moved(picked(conditions, rows), self.precision.device),
                     )
                     residual = predicted - target(self.base.parametrisation, *process)
-                    side[rows] = residual.square().flatten(1).mean(1)
+                    if start in own:
+                        side[rows] = residual.square().flatten(1).mean(1)
         self.processes.add_up([errors])
         return errors
 

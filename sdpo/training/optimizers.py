@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from sdpo.training.sharding import as_shared
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +41,19 @@ def create(
     if name == "adam":
         return torch.optim.Adam(parameters, lr=learning_rate, weight_decay=weight_decay, fused=fused)
     return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=fused)
+
+
+def take_up(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Take up a saved state, whose moments are whole, as the parameters are shared out."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    moments = {
+        index: {
+            name: as_shared(value, parameters[index]) if hasattr(value, "shape") else value
+            for name, value in of_one.items()
+        }
+        for index, of_one in state["state"].items()
+    }
+    optimizer.load_state_dict({**state, "state": moments})
 
 
 def peak(settings: TrainingSettings) -> float:

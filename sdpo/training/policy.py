@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artifacts.errors import InputError
+from sdpo.training.sharding import as_shared, spread, whole
 
 if TYPE_CHECKING:
     import torch
@@ -27,22 +28,31 @@ class Policy:
         precision: device and memory layout.
         reference_decay: of a reference that follows the policy; 1 for one that stays.
         seed: of the adapters' start.
+        sharded: whether this process holds a share of all weights, and the others the rest.
 
     Raises:
         InputError: the denoiser has not what the settings ask for.
     """
 
     def __init__(
-        self, base: Base, settings: TrainingSettings, precision: Precision, *, reference_decay: float, seed: int
+        self,
+        base: Base,
+        settings: TrainingSettings,
+        precision: Precision,
+        *,
+        reference_decay: float,
+        seed: int,
+        sharded: bool = False,
     ) -> None:
         self.base = base
         self.settings = settings
         self.reference_decay = reference_decay
-        self.denoiser = base.load_denoiser().train()
+        self.sharded = sharded
+        self.denoiser = load_denoiser(base, sharded=sharded).train()
         self.adapters: Adapters | None = None
         self._own_reference: torch.nn.Module | None = None
         if settings.lora is None:
-            self._own_reference = base.load_denoiser().eval().requires_grad_(False)
+            self._own_reference = load_denoiser(base, sharded=sharded).eval().requires_grad_(False)
             precision.prepared(self._own_reference, settings, trains=False, fixed=reference_decay == 1.0)
         else:
             from sdpo.training.lora import Adapters
@@ -54,6 +64,10 @@ class Policy:
                 )
             self.adapters = Adapters(self.denoiser, settings.lora, seed)
         precision.prepared(self.denoiser, settings, trains=True, fixed=True)
+        if sharded:
+            for each in (self.denoiser, self._own_reference):
+                assert each is not None
+                spread(each, precision.device)
         self.trained = [p for p in self.denoiser.parameters() if p.requires_grad]
         self.average = None if settings.ema_decay is None else MovingAverage(self.trained, settings.ema_decay)
 
@@ -98,20 +112,33 @@ class Policy:
     def resume(self, state: dict[str, Any]) -> None:
         """Take up a saved state."""
         if self.adapters is None:
-            self.denoiser.load_state_dict(state["policy"])
+            _take_up(self.denoiser, state["policy"])
         else:
             self.adapters.load(state["policy"])
         if "reference" in state and self._own_reference is not None:
-            self._own_reference.load_state_dict(state["reference"])
+            _take_up(self._own_reference, state["reference"])
         if self.average is not None:
             self.average.load(state["average"])
 
-    def export(self, folder: Path) -> None:
+    def export(self, folder: Path | None) -> None:
         """Write the denoiser in diffusers' layout; of adapters, their own file and a denoiser that has taken them in.
 
         Generation reads the denoiser and needs to know nothing of adapters.
+
+        Args:
+            folder: gets them; ``None`` in a process that only gives its share of the weights.
         """
+        if folder is None and not self.sharded:
+            return
         with self.as_exported() as denoiser:
+            if self.sharded:
+                weights = self._gathered(denoiser, keep=folder is not None)
+                if folder is not None:
+                    plain = load_denoiser(self.base, sharded=True)
+                    plain.load_state_dict(weights, assign=True)
+                    self.base.save_denoiser(plain, folder)
+                return
+            assert folder is not None
             if self.adapters is None:
                 self.base.save_denoiser(denoiser, folder)
                 return
@@ -124,6 +151,26 @@ class Policy:
             adapters.load(self.adapters.weights())
             adapters.merge()
             self.base.save_denoiser(merged, folder)
+
+    @staticmethod
+    def _gathered(denoiser: torch.nn.Module, *, keep: bool) -> dict[str, torch.Tensor]:
+        """The whole weights in host memory, where they are kept."""
+        found = {}
+        for name, tensor in denoiser.state_dict().items():
+            value = whole(tensor)
+            if keep:
+                found[name] = value.cpu()
+        return found
+
+
+def load_denoiser(base: Base, *, sharded: bool) -> torch.nn.Module:
+    """A fresh copy of the base's denoiser; one that is to be shared out stays on the CPU till then."""
+    return base.load_denoiser("cpu") if sharded else base.load_denoiser()
+
+
+def _take_up(denoiser: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    own = denoiser.state_dict()
+    denoiser.load_state_dict({name: as_shared(x, own[name]) if name in own else x for name, x in weights.items()})
 
 
 class MovingAverage:
@@ -175,4 +222,4 @@ class MovingAverage:
     def load(self, state: Sequence[torch.Tensor]) -> None:
         """Take up a saved average."""
         for mean, saved in zip(self.average, state, strict=True):
-            mean.copy_(saved)
+            mean.copy_(as_shared(saved, mean))

@@ -58,11 +58,14 @@ class Precision:
         device: of the denoiser.
         precision: ``float32`` or ``bfloat16``.
         channels_last: memory layout of what goes in.
+        keeps_casts: whether a weight that autocast has rounded is kept till the end of a pass. Where weights are shared
+            out, a pass would end with all of them in this process.
     """
 
     device: str = "cpu"
     precision: str = "float32"
     channels_last: bool = False
+    keeps_casts: bool = True
 
     def predict(
         self,
@@ -81,7 +84,7 @@ class Precision:
             return base.predict(denoiser, noisy, timesteps, conditions)
         # Entered anew for each pass: weights that autocast has converted without gradients must not be found again
         # by a pass that needs them.
-        with torch.autocast(torch.device(self.device).type, torch.bfloat16):
+        with torch.autocast(torch.device(self.device).type, torch.bfloat16, cache_enabled=self.keeps_casts):
             predicted = base.predict(denoiser, noisy, timesteps, conditions)
         return predicted.float()
 
@@ -134,14 +137,20 @@ def _round_as_autocast_does(denoiser: torch.nn.Module) -> None:
             module.to(torch.bfloat16)
 
 
-def create(settings: TrainingSettings, device: str) -> Precision:
-    """The precision of a training; TF32 is switched for the whole process."""
+def create(settings: TrainingSettings, device: str, *, sharded: bool = False) -> Precision:
+    """The precision of a training; TF32 is switched for the whole process.
+
+    Args:
+        settings: of the training.
+        device: of the denoisers.
+        sharded: whether their weights are shared out among processes.
+    """
     import torch
 
     torch.backends.cuda.matmul.allow_tf32 = settings.tf32
     # On by default in PyTorch, unlike for products.
     torch.backends.cudnn.allow_tf32 = settings.tf32
-    return Precision(device, settings.precision, settings.channels_last)
+    return Precision(device, settings.precision, settings.channels_last, keeps_casts=not sharded)
 
 
 def peak_memory_bytes(device: str = "cpu") -> int:

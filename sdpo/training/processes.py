@@ -1,8 +1,9 @@
 """Several processes that train one model: each computes the gradients of its micro-batches, and all add them up.
 
 The processes are started by ``sdpo train --processes N``, ``accelerate launch`` or ``torchrun``; accelerate finds them
-and their devices. Gradients are summed by one explicit all-reduce a step instead of inside the backward pass, since a λ
-of granularity ``global`` is known only after the last of them, and no gradient of a step is ready before.
+and their devices. Processes that hold all of a model sum its gradients by one explicit all-reduce a step instead of
+inside the backward pass, since a λ of granularity ``global`` is known only after the last of them, and no gradient of a
+step is ready before.
 """
 
 from __future__ import annotations
@@ -17,13 +18,10 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from artifacts.errors import InputError
+from sdpo.training.sharding import Sharding
 
 if TYPE_CHECKING:
     import torch
-
-    from sdpo.objectives import Objective
-    from sdpo.safeguard.settings import Granularity
-    from sdpo.training.settings import TrainingSettings
 
 T = TypeVar("T")
 _PATIENCE = timedelta(minutes=30)
@@ -42,11 +40,18 @@ class Processes:
         index: from 0.
         count: of all.
         local_index: number on this machine, which is that of its GPU.
+        sharding: what each holds of the model.
     """
 
     index: int = 0
     count: int = 1
     local_index: int = 0
+    sharding: Sharding = "replicated"
+
+    @property
+    def sharded(self) -> bool:
+        """Whether each holds a share of the weights, and all are needed for every pass."""
+        return self.sharding == "fsdp2"
 
     @property
     def main(self) -> bool:
@@ -133,13 +138,19 @@ def _host_group(patience: timedelta) -> Any:
     return dist.new_group(backend="gloo", timeout=patience)
 
 
-def join(device: str) -> Processes:
+def join(device: str, sharding: Sharding = "replicated") -> Processes:
     """This process among those it was started with; alone where it was started by itself.
 
     Args:
         device: ``training.device``; ``cpu`` keeps processes off the GPUs.
+        sharding: what each is to hold of the model.
+
+    Raises:
+        InputError: there are no others to share the model with.
     """
     if not started_with_others():
+        if sharding != "replicated":
+            raise InputError(f"--sharding is {sharding}, which shares a model out; expected --processes of at least 2")
         return Processes()
     import torch
     from accelerate import PartialState
@@ -148,7 +159,7 @@ def join(device: str) -> Processes:
     # All processes have to make each group, and in the same order.
     for patience in (_PATIENCE, _LONG_PATIENCE):
         _host_group(patience)
-    return Processes(state.process_index, state.num_processes, state.local_process_index)
+    return Processes(state.process_index, state.num_processes, state.local_process_index, sharding)
 
 
 def started_with_others() -> bool:
@@ -195,112 +206,3 @@ def _joined() -> bool:
     """Whether this process is one of several; torch is not imported to find out."""
     distributed = sys.modules.get("torch.distributed")
     return distributed is not None and distributed.is_available() and distributed.is_initialized()
-
-
-def micro_batches(settings: TrainingSettings, objective: Objective, processes: int) -> list[range]:
-    """Places of each micro-batch in a step.
-
-    They do not depend on the number of processes where a λ is one micro-batch's; so no result does, but for rounding
-    and for losses that take in the micro-batches of other processes (Diffusion-KTO). Where a λ is that of a number of
-    pairs, it does not depend on the micro-batches either.
-
-    Args:
-        settings: ``batch_size`` and ``micro_batch_size``.
-        objective: its safeguard says what shares a λ.
-        processes: that share the step.
-
-    Raises:
-        InputError: see :func:`granularity_instead` and :func:`expected_instead`.
-    """
-    pairs, size, guard = settings.batch_size, settings.micro_batch_size, objective.safeguard
-    granularity = None if guard is None else guard.granularity
-    expected = granularity_instead(pairs, size, processes, granularity)
-    if expected:
-        raise InputError(f"safeguard.granularity is {granularity}: {expected}")
-    expected = expected_instead(
-        pairs,
-        size,
-        processes,
-        granularity=granularity,
-        reduces=getattr(objective.module, "REDUCES", False),
-        objective=objective.name,
-    )
-    if expected:
-        raise InputError(f"training.micro_batch_size is {'left out' if size is None else size}: {expected}")
-    return _split(pairs, size, processes)
-
-
-def granularity_instead(pairs: int, size: int | None, processes: int, granularity: Granularity | None) -> str | None:
-    """What is wrong with a number of pairs that share a λ; ``None`` if nothing is, or if it is no number.
-
-    A step has to have whole groups, and a micro-batch whole groups or a group whole micro-batches: then the groups are
-    the same ones whatever passes through the denoiser at once.
-
-    Args:
-        pairs: of a step.
-        size: of a micro-batch; ``None`` gives each process one.
-        processes: that share the step.
-        granularity: of the safeguard; ``None`` is off.
-    """
-    if not isinstance(granularity, int):
-        return None
-    if pairs % granularity:
-        return f"expected a divisor of training.batch_size, {pairs}"
-    whole = len(_split(pairs, size, processes)[0])
-    if whole % granularity and granularity % whole:
-        left_out = ", of which each process has one; give training.micro_batch_size" if size is None else ""
-        return f"expected a divisor or a multiple of the pairs of a micro-batch, {whole}{left_out}"
-    return None
-
-
-def expected_instead(
-    pairs: int, size: int | None, processes: int, *, granularity: Granularity | None, reduces: bool, objective: str
-) -> str | None:
-    """What is wrong with a micro-batch's size; ``None`` if nothing is.
-
-    Every process has to get a micro-batch, none may change what shares a λ, and none may wait within a loss for one
-    that has no micro-batch left.
-
-    Args:
-        pairs: of a step.
-        size: of a micro-batch; ``None`` gives each process one.
-        processes: that share the step.
-        granularity: of the safeguard; ``None`` is off.
-        reduces: whether the loss of a pair takes in the micro-batches of other processes.
-        objective: its name.
-    """
-    if processes > 1 and size is None and granularity == "microbatch":
-        return f"expected a number of pairs, since these share a λ and {processes} processes share a step"
-    if pairs < processes:
-        return f"{processes} processes cannot share {pairs} pairs; lower execution.processes"
-    parts = _split(pairs, size, processes)
-    if len(parts) < processes:
-        return f"expected at most {pairs // processes}: {processes} processes share {pairs} pairs"
-    count = len(parts) // parts_together(granularity, len(parts[0]))
-    if count < processes:
-        return (
-            f"{processes} processes cannot share {pairs} pairs of which each {granularity} share a λ; lower "
-            "execution.processes"
-        )
-    if count % processes and reduces:
-        kind = "micro-batches" if count == len(parts) else "groups of micro-batches"
-        return (
-            f"{pairs} pairs make {count} {kind}, and objective '{objective}' takes means over the {processes} "
-            f"processes; expected a size that makes a multiple of {processes}"
-        )
-    return None
-
-
-def parts_together(granularity: Granularity | None, size: int) -> int:
-    """How many consecutive micro-batches stay in one process, since a number of pairs that share a λ makes so many.
-
-    Args:
-        granularity: of the safeguard, one that :func:`granularity_instead` lets pass; ``None`` is off.
-        size: pairs of a micro-batch.
-    """
-    return max(1, granularity // size) if isinstance(granularity, int) else 1
-
-
-def _split(pairs: int, size: int | None, processes: int) -> list[range]:
-    size = size or -(-pairs // processes)
-    return [range(start, min(start + size, pairs)) for start in range(0, pairs, size)]

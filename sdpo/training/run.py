@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from artifacts.errors import InputError
 from artifacts.progress import progress
-from sdpo.training import checkpoint, optimizers, precision
+from sdpo.training import checkpoint, optimizers, precision, sharding
 from sdpo.training.drawing import Drawn, draw, prefetched
 from sdpo.training.gradients import PairGradients
+from sdpo.training.micro_batches import micro_batches, parts_together
 from sdpo.training.policy import Policy
-from sdpo.training.processes import Processes, micro_batches, parts_together
+from sdpo.training.processes import Processes
 from sdpo.training.run_log import Row, RunLog, Table, cut_back
 from sdpo.training.state_writing import StateWriter
 from sdpo.training.time_budget import StepDropped, StoppedEarly, TimeBudget
@@ -47,7 +48,7 @@ class TrainingRun:
         label: name on the progress line.
         device: ``cpu`` or ``cuda:0``.
         processes: those that train this model together.
-        samples: draws images on the way.
+        samples: draws images on the way; in every process where each holds a share of the model, else in the main one.
         stop: step at which it ends; the last of the settings by default, which shape the learning rate in any case.
 
     Raises:
@@ -72,9 +73,10 @@ class TrainingRun:
         self.base, self.settings, self.pairs, self.probe = base, settings, pairs, probe
         self.seed, self.label, self.device, self.samples = seed, label, device, samples
         self.processes = processes or Processes()
-        computing = precision.create(settings, device)
+        sharded = self.processes.sharded
+        computing = precision.create(settings, device, sharded=sharded)
         decay = float(getattr(objective.parameters, "reference_decay", 1.0))
-        self.policy = Policy(base, settings, computing, reference_decay=decay, seed=seed)
+        self.policy = Policy(base, settings, computing, reference_decay=decay, seed=seed, sharded=sharded)
         self.gradients = PairGradients(base, objective, self.policy, computing, self.processes)
         self.optimizer = optimizers.create(
             settings.optimizer,
@@ -82,7 +84,7 @@ class TrainingRun:
             learning_rate=optimizers.peak(settings),
             weight_decay=settings.weight_decay,
         )
-        parts = micro_batches(settings, objective, self.processes.count)
+        parts = micro_batches(settings, objective, self.processes.count, sharded=sharded)
         granularity = None if objective.safeguard is None else objective.safeguard.granularity
         together = parts_together(granularity, len(parts[0]))
         self._parts = self.processes.share(parts, together=together)
@@ -96,7 +98,7 @@ class TrainingRun:
         if state is None:
             return
         self.policy.resume(state)
-        self.optimizer.load_state_dict(state["optimizer"])
+        optimizers.take_up(self.optimizer, state["optimizer"])
         self.step = self.resumed_from = state["step"]
         if self.processes.main:
             print(f"{self.label}: resumed at step {self.step} of {self.stop}", file=sys.stderr)
@@ -119,7 +121,7 @@ class TrainingRun:
             budget: when to leave; never by default.
             listener: is given every row of the log, as :class:`sdpo.training.run_log.RunLog` says.
             export: writes the model of a step, those of the settings' ``exports`` that come before the end; called in
-                the main process.
+                every process.
 
         Raises:
             InputError: a step is not finite.
@@ -164,8 +166,7 @@ class TrainingRun:
                         self.samples.draw(denoiser, self.step)
                 if export is not None and self.step in settings.exports and not last:
                     # Before the state: who goes on from that has passed this step.
-                    if self.processes.main:
-                        export(self.step)
+                    export(self.step)
                     self.processes.wait()
                 slowest_step = max(slowest_step, time.perf_counter() - began)
                 reason = None if last else budget.reason_to_leave(slowest_step + 2 * writer.longest)
@@ -211,6 +212,8 @@ class TrainingRun:
         if log is not None:
             log.sync()
             writer.write(folder, self.step, self.state(), kept=self.settings.kept_checkpoints)
+        elif self.processes.sharded:
+            sharding.put_together(self.state())
 
     def _settle(self, writer: StateWriter) -> None:
         """Until the last state is whole, no process may leave."""
@@ -263,7 +266,8 @@ class TrainingRun:
                 leaving=lambda: budget is not None and budget.asked_to_end,
                 logged=self._is_due("training", step),
             )
-            norm = float(torch.nn.utils.clip_grad_norm_(self.policy.trained, settings.max_grad_norm))
+            total = torch.nn.utils.clip_grad_norm_(self.policy.trained, settings.max_grad_norm)
+            norm = float(sharding.whole(total))
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 raise InputError(f"loss {loss} or gradient norm {norm} is not finite")
         except InputError as error:

@@ -65,13 +65,13 @@ class SampleImages:
         pairs: of the held-out split; a sample of its prompts is drawn, the same for every model of a pair set.
         count: prompts, at most.
         precision: in which the denoiser computes.
-        folder: of the images.
+        folder: of the images; ``None`` in a process that only computes with the one that writes them.
 
     Raises:
         InputError: the base cannot decode latents.
     """
 
-    def __init__(self, base: Base, pairs: Pairs, count: int, precision: Precision, folder: Path) -> None:
+    def __init__(self, base: Base, pairs: Pairs, count: int, precision: Precision, folder: Path | None) -> None:
         import torch
 
         if not hasattr(base, "decode_latents"):
@@ -100,6 +100,8 @@ class SampleImages:
             InputError: latents or pixels are not finite.
         """
         latents = sample(self.base, denoiser, self.precision, self.noise, self.conditions, self.unconditional)
+        if self.folder is None:
+            return
         if not (finite := latents.flatten(1).isfinite().all(1)).all():
             raise InputError(
                 f"{self.folder}: sample images after step {step}: latents of the prompt of number "
@@ -112,6 +114,7 @@ class SampleImages:
 
     def copy(self, target: Path, *, until: int) -> None:
         """Copy the images of all steps up to one."""
+        assert self.folder is not None
         for drawn in sorted(self.folder.glob("step-*")):
             if drawn.name <= _folder(until):
                 shutil.copytree(drawn, target / drawn.name)

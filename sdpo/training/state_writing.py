@@ -12,10 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from sdpo.training import checkpoint
+from sdpo.training.sharding import whole
 
 
 def on_host(state: Any, used: Any = None) -> Any:
     """A copy of a state in host memory, which the training does not change; mappings become dictionaries.
+
+    Tensors that are shared out become whole, for which the other processes have to give their shares
+    (:func:`sdpo.training.sharding.put_together`).
 
     Args:
         state: tensors and other values, in mappings and lists.
@@ -25,6 +29,7 @@ def on_host(state: Any, used: Any = None) -> Any:
     import torch
 
     if isinstance(state, torch.Tensor):
+        state = whole(state)
         if isinstance(used, torch.Tensor) and (used.shape, used.dtype) == (state.shape, state.dtype):
             return used.copy_(state.detach())
         return state.detach().to("cpu", copy=True)

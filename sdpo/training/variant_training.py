@@ -15,7 +15,7 @@ from artifacts.block import checked
 from artifacts.contracts import write_table
 from artifacts.device import device_name
 from artifacts.provenance import describe
-from sdpo.training import checkpoint, loggers, precision, processes
+from sdpo.training import checkpoint, loggers, precision, processes, sharding
 from sdpo.training.heldout_drift import HeldoutProbe
 from sdpo.training.run import TrainingRun
 from sdpo.training.run_log import TABLES, read_rows
@@ -36,12 +36,13 @@ class VariantTraining:
 
     Args:
         spec: a :class:`~sdpo.training.settings.TrainSpec`.
+        held: what each process holds of the model.
 
     Raises:
         InputError: bad settings, or damaged input files.
     """
 
-    def __init__(self, spec: Mapping[str, Any]) -> None:
+    def __init__(self, spec: Mapping[str, Any], held: sharding.Sharding = "replicated") -> None:
         import torch
 
         from sdpo import bases, objectives
@@ -49,7 +50,9 @@ class VariantTraining:
 
         self.job = job = checked(TrainSpec, spec, "sdpo train")
         self.settings, asked = job.training, job.objective
-        self.processes = own = processes.join(self.settings.device)
+        self.processes = own = processes.join(self.settings.device, held)
+        if own.sharded:
+            sharding.check(dict(self.settings))
         self.device = precision.find_device(
             self.settings.device, local_index=own.local_index if own.count > 1 else None
         )
@@ -78,7 +81,7 @@ class VariantTraining:
         self.about = {k: spec[k] for k in ("stage_version", "base", "variant", "objective", "training") if k in spec}
         code = [objectives.REGISTRY.source(asked.name), bases.REGISTRY.source(job.base.family)]
         self._shaped_by = {**self.about, "training": shaping(spec["training"]), "code": code}
-        self.precision = precision.create(self.settings, self.device)
+        self.precision = precision.create(self.settings, self.device, sharded=own.sharded)
         self.probe = HeldoutProbe(
             self.base, self.heldout, self.settings.heldout_pairs, precision=self.precision, processes=own
         )
@@ -110,9 +113,9 @@ class VariantTraining:
         with checkpoint.owned(states) if own.main else nullcontext():
             own.wait()
             samples = None
-            if self.settings.sample_every and own.main:
-                prompts = self.settings.sample_prompts
-                samples = SampleImages(self.base, self.heldout, prompts, self.precision, states / SAMPLES)
+            if self.settings.sample_every and (own.main or own.sharded):
+                prompts, folder = self.settings.sample_prompts, states / SAMPLES if own.main else None
+                samples = SampleImages(self.base, self.heldout, prompts, self.precision, folder)
             run = TrainingRun(
                 self.base,
                 self.objective,
@@ -138,8 +141,8 @@ class VariantTraining:
             described = loggers.LoggedRun(benchmark, name, identity, run.step, states, self.about)
             with loggers.opened(chosen, described) as listener:
                 run.go(states, budget, listener, export if stop is None else None)
+            export(run.stop)
             if own.main:
-                export(run.stop)
                 checkpoint.keep_newest(states)
             own.wait()
         return states
@@ -175,11 +178,14 @@ class VariantTraining:
         return found[1] if found is not None else None if path is None else checkpoint.read(path)
 
     def _write(self, name: str, run: TrainingRun, seed: int, states: Path, started: float) -> None:
-        """Write the model as it is now, with its log up to here."""
+        """Write the model as it is now, with its log up to here: the main process, with what the others hold of it."""
         import pandas as pd
 
         from sdpo.pairs import cache
 
+        if not self.processes.main:
+            run.policy.export(None)
+            return
         provenance = describe(
             stage="train",
             spec={**self.about, "pairs": str(self.job.pairs)},
@@ -190,6 +196,7 @@ class VariantTraining:
             step=run.step,
             resumed_from_step=run.resumed_from,
             processes=self.processes.count,
+            sharding=self.processes.sharding,
             device=device_name(self.device),
             **cache.label_noise(Path(self.job.pairs)),
             **{RUN_DIGEST: self._digest(seed)},

@@ -17,8 +17,8 @@ rule train:
         **job_resources(
             EXECUTION, gpus=EXECUTION.gpu * EXECUTION.processes, resumes=True
         ),
-        processes=EXECUTION.processes,
     params:
+        command=RULES.training_command,
         spec=RULES.whole_spec("train"),
         shape=RULES.shape("train"),
         sources=RULES.sources("train"),
@@ -26,6 +26,6 @@ rule train:
         "Train {wildcards.chunk}"
     # Only a cluster enforces the time limit.
     shell:
-        "sdpo train --processes {resources.processes}"
+        "{params.command}"
         " ${{SDPO_BENCH_CLUSTER:+--minutes {resources.runtime}}}"
         " --spec {params.spec:q} --manifest {output:q} 2>&1 | tee {log:q}"

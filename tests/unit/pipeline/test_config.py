@@ -303,6 +303,37 @@ CASES: dict[str, tuple[Callable[[Config], None], str]] = {
         "variants[2].training.micro_batch_size (variant 'dmpo+sdpo'): expected a number of pairs, since these share a "
         "λ and 2 processes share a step",
     ),
+    "shares of one process": (
+        _set("execution", to={"sharding": "fsdp2"}),
+        'execution.sharding = "fsdp2": expected replicated, or execution.processes of at least 2',
+    ),
+    "shares and what they do not allow": (
+        _all(
+            _set("training", "micro_batch_size", to=4),
+            _set("execution", to={"sharding": "fsdp2", "processes": 2}),
+            _set("variants", 1, "training", to={"compile": True}),
+        ),
+        "variants[1].training.compile = true (variant 'dmpo'): expected false, under execution.sharding: fsdp2",
+    ),
+    "shares, and a process that would not take part in each pass": (
+        _all(
+            _set("training", "micro_batch_size", to=6),
+            _set("execution", to={"sharding": "fsdp2", "processes": 2}),
+            _set("variants", 1, "training", to={"batch_size": 24}),
+            _set("variants", 2, "training", to={"batch_size": 24}),
+        ),
+        "variants[0].training.micro_batch_size = 6 (variant 'sft'): 16 pairs make 3 micro-batches, and "
+        "execution.sharding: fsdp2 makes each pass with all 2 processes; expected a size that makes a multiple of 2",
+    ),
+    "shares, and pairs of several passes that share a scale": (
+        _all(
+            _set("training", "micro_batch_size", to=4),
+            _set("execution", to={"sharding": "fsdp2", "processes": 2}),
+            _set("variants", 2, "safeguard", "granularity", to=8),
+        ),
+        "variants[2].safeguard.granularity = 8 (variant 'dmpo+sdpo'): expected at most the pairs of a micro-batch, 4, "
+        "or global, under execution.sharding: fsdp2",
+    ),
     "pairs that share a scale and no micro-batch": (
         _all(_set("training", "micro_batch_size", to=8), _set("variants", 2, "safeguard", "granularity", to=3)),
         "variants[2].safeguard.granularity = 3 (variant 'dmpo+sdpo'): expected a divisor of training.batch_size, 16",

@@ -152,6 +152,10 @@ def test_processes_are_in_the_command_and_in_no_spec(config: Config) -> None:
     commands = {job.stage: shlex.split(job.command)[:4] for job in plan(config).jobs()}
     assert commands["train"] == ["sdpo", "train", "--processes", "4"]
     assert commands["pairs"][:3] == ["sdpo", "pairs", "--spec"]
+    config["execution"]["sharding"] = "fsdp2"
+    assert specs(config) == before
+    started = {job.start for job in plan(config).jobs() if job.stage == "train"}
+    assert started == {"sdpo train --processes 4 --sharding fsdp2"}
 
 
 def test_threads_and_encoding_processes_are_in_the_command_and_in_no_spec(config: Config) -> None:

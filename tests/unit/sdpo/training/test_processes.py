@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,21 +21,14 @@ from artifacts.errors import InputError
 from sdpo import objectives
 from sdpo.training import checkpoint, processes
 from sdpo.training.job import TrainingSettings, train
-from sdpo.training.processes import Processes, micro_batches, parts_together
+from sdpo.training.micro_batches import micro_batches, parts_together
+from sdpo.training.processes import Processes
 
 World = tuple[dict[str, str], Path]
 Job = Callable[..., dict[str, Any]]
+Started = Callable[..., subprocess.CompletedProcess[str]]
 COMPARED = ["loss", "winner_drift", "loser_drift", "margin", "safe_scale_mean", "safe_scale_min", "grad_norm"]
 COMPARED += [f"{name}_noise_{k}" for name in ("pairs", "winner_drift", "safe_scale") for k in range(1, 6)]
-ROOT = Path(__file__).parents[4]
-
-
-def in_two_processes(
-    warm: Path, job: dict[str, Any], *options: str, program: Sequence[str] = ("-m", "sdpo.cli")
-) -> subprocess.CompletedProcess[str]:
-    command = [str(warm / "python"), *program, "train", "--processes", "2", *options, "--spec", json.dumps(job)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, cwd=ROOT)
 
 
 def model(job: dict[str, Any]) -> Path:
@@ -48,7 +40,7 @@ def weights(job: dict[str, Any]) -> torch.Tensor:
 
 
 def test_two_processes_train_the_model_that_one_trains(
-    warm: Path, tiny_sd15_world: World, tiny_job: Job, tmp_path: Path
+    in_two_processes: Started, tiny_sd15_world: World, tiny_job: Job, tmp_path: Path
 ) -> None:
     """For every granularity; the small batch of each process leaves rounding as the only difference."""
     variants = {
@@ -66,7 +58,7 @@ def test_two_processes_train_the_model_that_one_trains(
         return [{**job, "variant": name} for job, name in zip(made, variants, strict=True)]
 
     manifest = tmp_path / "jobs/train/plain.json"
-    done = in_two_processes(warm, {"together": jobs("two")}, "--manifest", str(manifest))
+    done = in_two_processes({"together": jobs("two")}, "--manifest", str(manifest))
     assert done.returncode == 0, done.stderr
     assert len(json.loads(manifest.read_text())["files"]) == len(variants) * 4
     # One bar: its first line stands there once, its last perhaps again.
@@ -91,37 +83,39 @@ def test_two_processes_train_the_model_that_one_trains(
 
 
 def test_two_machines_train_the_model_that_two_processes_train(
-    warm: Path, tiny_sd15_world: World, tiny_job: Job
+    in_two_processes: Started, tiny_sd15_world: World, tiny_job: Job
 ) -> None:
     """Two launchers that meet on loopback, each with one process, as on two hosts."""
     settings = {"safeguard": {"mu": 0.5, "granularity": "global"}, "steps": 2, "learning_rate": 1e-3, "warmup_steps": 0}
     one, two = (tiny_job(tiny_sd15_world, root=root, **settings) for root in ("one", "two"))
-    done = in_two_processes(warm, one)
+    done = in_two_processes(one)
     assert done.returncode == 0, done.stderr
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     options = ("--machines", "2", "--meeting", f"127.0.0.1:{port}", "--machine")
     with ThreadPoolExecutor(2) as hosts:
-        both = list(hosts.map(lambda index: in_two_processes(warm, two, *options, index), ("0", "1")))
+        both = list(hosts.map(lambda index: in_two_processes(two, *options, index), ("0", "1")))
     assert [done.returncode for done in both] == [0, 0], both[0].stderr + both[1].stderr
     assert torch.equal(weights(one), weights(two))
     # The first of all processes writes and shows progress.
     assert ["variant seed 0: 2/2" in done.stderr for done in both] == [True, False]
 
 
-def test_one_process_or_two_go_on_where_two_were_stopped(warm: Path, tiny_sd15_world: World, tiny_job: Job) -> None:
+def test_one_process_or_two_go_on_where_two_were_stopped(
+    in_two_processes: Started, tiny_sd15_world: World, tiny_job: Job
+) -> None:
     """Of two, both take up the state; one that did not would be steps behind."""
     settings = {"steps": 3, "learning_rate": 1e-3, "warmup_steps": 0, "ema_decay": 0.9}
     one, two, whole = (tiny_job(tiny_sd15_world, root=root, **settings) for root in ("one", "two", "whole"))
     # No time at all: they leave after the first step, both of them.
-    done = in_two_processes(warm, one, "--minutes", "0.0001")
+    done = in_two_processes(one, "--minutes", "0.0001")
     assert done.returncode != 0
     assert "variant seed 0: left after step 1 of 3, its state saved: 0.0 of 0.0001 minutes are left" in done.stderr
     (state,) = Path(one["root"], "checkpoints").rglob("step-*.pt")
     assert checkpoint.read(state)["step"] == 1
     shutil.copytree(one["root"], two["root"])
-    done = in_two_processes(warm, two)
+    done = in_two_processes(two)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("variant seed 0: resumed at step 1 of 3") == 1
     train(one)
@@ -156,35 +150,20 @@ if os.environ["RANK"] == "1":
 """
 
 
-def in_two_changed_processes(
-    warm: Path, job: dict[str, Any], change: str, folder: Path
-) -> subprocess.CompletedProcess[str]:
-    """As :func:`in_two_processes`, with Python code that runs first in each."""
-    script = folder / "changed.py"
-    names = (
-        "import os, signal, sys, time\nimport torch.distributed\nfrom artifacts.errors import InputError\n"
-        "from sdpo import cli\nfrom sdpo.training.gradients import PairGradients\n"
-        "from sdpo.training.run import TrainingRun\n"
-    )
-    script.write_text(f"{names}{change}\nsys.exit(cli.main(sys.argv[1:]))\n")
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script))
-    return in_two_processes(warm, job, program=launcher)
-
-
 def test_failure_of_one_process_ends_all_and_is_said(
-    warm: Path, tiny_sd15_world: World, tiny_job: Job, tmp_path: Path
+    in_two_processes: Started, tiny_sd15_world: World, tiny_job: Job, tmp_path: Path
 ) -> None:
-    done = in_two_changed_processes(warm, tiny_job(tiny_sd15_world), FAILING, tmp_path)
+    done = in_two_processes(tiny_job(tiny_sd15_world), change=FAILING)
     assert done.returncode != 0
     assert done.stderr.count("error: pair 7 is damaged") == 1
 
 
 def test_all_drop_the_step_within_which_one_is_asked_to_end(
-    warm: Path, tiny_sd15_world: World, tiny_job: Job, tmp_path: Path
+    in_two_processes: Started, tiny_sd15_world: World, tiny_job: Job, tmp_path: Path
 ) -> None:
     """Of three micro-batches one process has one and the other two; it is asked in its first of the second step."""
     job = tiny_job(tiny_sd15_world, batch_size=3, micro_batch_size=1, checkpoint_every=100, safeguard={"mu": 0.5})
-    done = in_two_changed_processes(warm, job, ASKED, tmp_path)
+    done = in_two_processes(job, change=ASKED)
     assert done.returncode != 0
     assert done.stderr.count("variant seed 0: left after step 1 of 4, its state saved") == 2
     assert [path.name for path in Path(job["root"]).rglob("step-*.pt")] == ["step-00000001.pt"]
