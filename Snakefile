@@ -14,7 +14,7 @@ from pipeline.cluster_start import check_start
 from pipeline.config import load
 from pipeline.jobs import Plan
 from pipeline.job_environment import prepare_jobs
-from pipeline.job_resources import job_resources
+from pipeline.job_resources import job_resources, training_resources
 from pipeline.results_folder import check_writable
 from pipeline.rule_functions import RuleFunctions
 from pipeline.slurm_silence import outlast_silence

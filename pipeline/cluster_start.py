@@ -73,6 +73,9 @@ def sbatch_options(job: Any) -> list[str]:
         for option, value in (
             ("--account", get("slurm_account")),
             ("--partition", get("slurm_partition")),
+            ("--nodes", get("nodes")),
+            ("--ntasks", get("tasks")),
+            ("--gres", get("gres")),
             ("--mem", get("mem_mb")),
             ("--time", get("runtime")),
             ("--qos", get("qos")),

@@ -39,7 +39,7 @@ class Job:
         sources: files and folders that the config names; they count by content.
         code: digest of the source of each member of a registry that it uses, by kind and name.
         options: of the command, on which no result depends.
-        threads: of a training job, in all its processes.
+        threads: of a training job, in all its processes on a machine.
         wanted: files that it must have written, whatever it was told when it ran: scores of prompt sets that scorers
             were limited to, models of steps that were not exported.
     """
@@ -135,6 +135,7 @@ class Plan(Specs):
                     options=processes,
                     code=self._code(pair_sources=[dataset.source], families=[family]),
                 )
+        on_each = execution.processes // execution.machines
         for variants, seeds in self.training_chunks:
             yield self._cut(
                 "train",
@@ -143,8 +144,8 @@ class Plan(Specs):
                 [self.manifest("pairs", name) for name in dict.fromkeys(self.variants[v].pairs for v in variants)],
                 sources=self.base_paths(),
                 code=self._code(objectives=[self.variants[v].objective for v in variants], families=[family]),
-                options=execution.options(processes="processes", sharding="sharding"),
-                threads=execution.processes * max(self.training(variant).threads for variant in variants),
+                options=execution.options(processes="processes", machines="machines", sharding="sharding"),
+                threads=on_each * max(self.training(variant).threads for variant in variants),
                 wanted=[
                     (layout.model(self.root, model) / "provenance.json").as_posix()
                     for row, (variant, _) in self.compared_variants.items()

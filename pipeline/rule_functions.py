@@ -12,6 +12,7 @@ from typing import Any
 from artifacts.contents import Contents
 from artifacts.file_names import user_path
 from artifacts.job_manifest import missing_from
+from pipeline.job_resources import on_each_machine
 from pipeline.jobs import Job, Plan
 from pipeline.specs import encode
 
@@ -82,10 +83,11 @@ class RuleFunctions:
 
     def training_command(self, wildcards: Any, output: Any) -> str:
         """Parameter ``command`` of a training: what starts it, which Snakemake passes over as in :meth:`whole_spec`."""
-        return self._job("train", wildcards).start
+        job, machines = self._job("train", wildcards), self.plan.benchmark.execution.machines
+        return on_each_machine(job.start, machines, job.threads)
 
     def training_threads(self, wildcards: Any) -> int:
-        """Threads of a training job, in all its processes."""
+        """Threads of a training job, in all its processes on a machine."""
         return self._job("train", wildcards).threads
 
     def _job(self, stage: str, wildcards: Any, name: str = "") -> Job:

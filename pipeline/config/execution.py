@@ -64,6 +64,12 @@ class Execution(Block):
         ge=1,
         description="Processes that train a model together, each on a GPU of its own if there are any.",
     )
+    machines: int = Field(
+        default=1,
+        ge=1,
+        description="Machines that the processes of a training are spread over, as many on each: nodes of one job of "
+        "Slurm. `memory_mb` is that of each.",
+    )
     sharding: Sharding = Field(
         default="replicated",
         description="What each of the processes holds of a model in training: all of it, or with `fsdp2` its share of "

@@ -1,4 +1,4 @@
-"""Checks of ``execution.processes`` and ``sharding``: whether they can share each training."""
+"""Checks of ``execution.processes``, ``machines`` and ``sharding``: whether they can share each training."""
 
 from __future__ import annotations
 
@@ -67,4 +67,13 @@ def _sharding(data: Raw) -> Iterator[Problem]:
             yield Problem(("variants", index, "training", name), merged[name], expected)
 
 
-CHECKS = (_micro_batches, _sharding)
+def _machines(data: Raw) -> Iterator[Problem]:
+    """Processes that cannot be as many on each machine."""
+    execution = raw.block(data, "execution")
+    processes, machines = execution.get("processes", 1), execution.get("machines", 1)
+    if isinstance(processes, int) and isinstance(machines, int) and machines > 1 and processes % machines:
+        expected = f"expected a divisor of execution.processes, {processes}"
+        yield Problem(("execution", "machines"), machines, expected)
+
+
+CHECKS = (_micro_batches, _machines, _sharding)

@@ -68,7 +68,9 @@ def machines(count: int, meeting: str | None, index: int | None, environment: Ma
     if index is None:
         index = int(environment.get("SLURM_NODEID", -1))
     if meeting is None or not meeting.rpartition(":")[2].isdigit():
-        raise InputError(f"--meeting is {meeting}, expected HOST:PORT of the first of {count} machines")
+        raise InputError(
+            f"--meeting is {meeting}, expected HOST:PORT of the first of {count} machines, or a job of Slurm"
+        )
     if not 0 <= index < count:
         raise InputError(f"--machine is {index}, expected 0 to {count - 1}; srun --ntasks-per-node=1 says it by itself")
     return Machines(count, index, meeting)

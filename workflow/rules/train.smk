@@ -14,9 +14,7 @@ rule train:
         "../../environment.yml"
     threads: RULES.training_threads
     resources:
-        **job_resources(
-            EXECUTION, gpus=EXECUTION.gpu * EXECUTION.processes, resumes=True
-        ),
+        **training_resources(EXECUTION),
     params:
         command=RULES.training_command,
         spec=RULES.whole_spec("train"),

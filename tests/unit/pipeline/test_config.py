@@ -303,6 +303,10 @@ CASES: dict[str, tuple[Callable[[Config], None], str]] = {
         "variants[2].training.micro_batch_size (variant 'dmpo+sdpo'): expected a number of pairs, since these share a "
         "λ and 2 processes share a step",
     ),
+    "machines that cannot have as many processes": (
+        _all(_set("training", "micro_batch_size", to=4), _set("execution", to={"processes": 4, "machines": 3})),
+        "execution.machines = 3: expected a divisor of execution.processes, 4",
+    ),
     "shares of one process": (
         _set("execution", to={"sharding": "fsdp2"}),
         'execution.sharding = "fsdp2": expected replicated, or execution.processes of at least 2',

@@ -154,8 +154,12 @@ def test_processes_are_in_the_command_and_in_no_spec(config: Config) -> None:
     assert commands["pairs"][:3] == ["sdpo", "pairs", "--spec"]
     config["execution"]["sharding"] = "fsdp2"
     assert specs(config) == before
-    started = {job.start for job in plan(config).jobs() if job.stage == "train"}
-    assert started == {"sdpo train --processes 4 --sharding fsdp2"}
+    config["execution"]["machines"] = 2
+    trainings = [job for job in plan(config).jobs() if job.stage == "train"]
+    assert {job.start for job in trainings} == {"sdpo train --processes 4 --machines 2 --sharding fsdp2"}
+    # Of each machine.
+    assert {job.threads for job in trainings} == {2}
+    assert specs(config) == before
 
 
 def test_threads_and_encoding_processes_are_in_the_command_and_in_no_spec(config: Config) -> None:

@@ -133,22 +133,28 @@ def test_shares_or_a_whole_copy_go_on_where_shares_were_stopped(
     in_two_processes: Started, tiny_sd15_world: World, tiny_job: Job
 ) -> None:
     """To the bit, where shares go on; on the way all draw the sample images and give their shares of an export."""
-    settings = {**SETTINGS, "steps": 3, "export_at": [2], "sample_every": 3, "sample_prompts": 1}
-    settings |= {"safeguard": {"mu": 0.5, "granularity": "sample"}, "log_every": 1}
+    settings = {**SETTINGS, "export_at": [1], "sample_every": 2, "sample_prompts": 1}
+    settings |= {"safeguard": {"mu": 0.5, "granularity": "sample"}}
+    quick = "from sdpo.training import sample_images; sample_images.STEPS = 2"
     whole, cut, one = (tiny_job(tiny_sd15_world, root=root, **settings) for root in ("whole", "cut", "one"))
-    assert (done := in_two_processes(whole, *SHARED)).returncode == 0, done.stderr
+    assert (done := in_two_processes(whole, *SHARED, change=quick)).returncode == 0, done.stderr
     done = in_two_processes(cut, *SHARED, "--minutes", "0.0001")
-    assert "variant seed 0: left after step 1 of 3, its state saved" in done.stderr
+    assert "variant seed 0: left after step 1 of 2, its state saved" in done.stderr
     shutil.copytree(cut["root"], one["root"])
-    assert (done := in_two_processes(cut, *SHARED)).returncode == 0, done.stderr
-    assert done.stderr.count("variant seed 0: resumed at step 1 of 3") == 1
+    assert (done := in_two_processes(cut, *SHARED, change=quick)).returncode == 0, done.stderr
+    assert done.stderr.count("variant seed 0: resumed at step 1 of 2") == 1
     train(one)
-    for variant in ("variant", "variant@2"):
+    for variant in ("variant", "variant@1"):
         first, second = (weights({**job, "variant": variant}) for job in (whole, cut))
         assert all(torch.equal(x, second[name]) for name, x in first.items())
     pd.testing.assert_frame_equal(table(one, "training")[COMPARED], table(whole, "training")[COMPARED], rtol=1e-2)
-    drawn = sorted(path.parent.name for path in Path(whole["root"]).rglob("samples/*/00.png"))
-    assert drawn.count("step-00000003") == 1
+    models = Path(whole["root"], "models")
+    drawn = sorted(path.relative_to(models).as_posix() for path in models.rglob("*.png"))
+    assert drawn == [
+        "tiny/variant/seed0/samples/step-00000001/00.png",
+        "tiny/variant/seed0/samples/step-00000002/00.png",
+        "tiny/variant@1/seed0/samples/step-00000001/00.png",
+    ]
 
 
 @pytest.mark.parametrize(
