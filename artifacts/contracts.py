@@ -30,7 +30,7 @@ class Column:
     description: str
     nullable: bool = False
     optional: bool = False
-    default: int | None = None
+    default: int | str | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,9 @@ CONTRACTS: dict[str, Contract] = {
             "prompt": Column("string", "the text given to the model"),
             "category": Column("string", "category within the set, empty if it has none"),
             "source": Column("string", "where the prompt comes from"),
+            "item": Column(
+                "string", "what the set's publisher calls the prompt; empty if nothing", optional=True, default=""
+            ),
         },
         "delete the file and run snakemake again",
     ),

@@ -94,3 +94,8 @@ def _exists(path: Path) -> bool:
     # A name that is too long, or holds what no name can.
     except (OSError, ValueError):
         return False
+
+
+def natural_key(name: str) -> list[tuple[int, int, str]]:
+    """Sort key by which ``2.png`` comes before ``10.png``."""
+    return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in re.split(r"([0-9]+)", name) if part]

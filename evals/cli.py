@@ -6,7 +6,8 @@ standard input. ``snakemake -np`` prints the commands of a benchmark; ``sdpo-ben
 ``score`` and ``compare`` also work alone, on folders of images and their scores; ``prompts fetch``, ``doctor``,
 ``weights`` and ``cache`` help with that (docs/scoring-images.md, docs/prompt-sets.md). ``tables`` writes tables again,
 ``plan`` says how many seeds and prompts a difference needs, ``export`` writes formats of others (docs/statistics.md).
-``check-scorer`` checks a scorer (CONTRIBUTING.md).
+``check-scorer`` checks a scorer (CONTRIBUTING.md), and ``import`` reads what judges of others have written
+(docs/judges.md).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from artifacts.errors import InputError, run_command
 from artifacts.file_names import user_path
 from artifacts.job import add_spec, add_version, read_spec
 from artifacts.job_manifest import add_manifest, write_manifest
-from evals import comparison_commands
+from evals import comparison_commands, import_command
 
 
 def _prompts(spec: Mapping[str, Any]) -> None:
@@ -197,7 +198,7 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
 def _add_prompts(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="fetch")
     fetch = actions.add_parser("fetch", help="download and verify published prompt sets (docs/prompt-sets.md)")
-    fetch.add_argument("name", help="papv2, hpdv2, partiprompts, drawbench or all")
+    fetch.add_argument("name", help="papv2, hpdv2, partiprompts, drawbench, geneval or all")
     fetch.add_argument("--to", metavar="DIR", required=True, help="gets the files and NAME.parquet for evals score")
     fetch.add_argument("--offline", action="store_true", help="touch no network: verify what is there")
 
@@ -231,6 +232,7 @@ def command_line() -> argparse.ArgumentParser:
     comparison_commands.add_tables(add)
     comparison_commands.add_plan(add)
     comparison_commands.add_export(add)
+    import_command.add_import(add)
 
     doctor = add("doctor", "say which weights are here, which are missing and how to get them", _doctor)
     doctor.add_argument("--config", metavar="FILE", help="what this config needs; exit status 1 if it is missing")

@@ -25,10 +25,10 @@ def compare(arguments: argparse.Namespace) -> None:
     from evals.tables.write import compared
 
     given = arguments.sources
-    if len(given) < 2:
+    if len(given) < 2 and not (given and Path(given[0]).is_dir()):
         raise InputError(
             f"evals compare: {len(given)} files or folders given; expected two or more of A.parquet and "
-            "results/<benchmark>, or --spec"
+            "results/<benchmark>, or one results/<benchmark>, or --spec"
         )
     if not 0 < arguments.confidence < 1:
         raise InputError(f"--confidence {arguments.confidence}: expected a share between 0 and 1, e.g. 0.95")

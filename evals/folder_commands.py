@@ -24,7 +24,7 @@ def score(arguments: argparse.Namespace) -> None:
     from evals.scorers import check_prompts
     from evals.scoring.scorer_settings import resolve
 
-    out = _output(arguments.out, ".parquet")
+    out = output(arguments.out, ".parquet")
     for option, value, least in (("--batch-size", arguments.batch_size, 1), ("--workers", arguments.workers, 1)):
         if value is not None and value < least:
             raise InputError(f"{option} {value}: expected {least} or more")
@@ -97,7 +97,7 @@ def score(arguments: argparse.Namespace) -> None:
         | scorer_record(scorer, device=device, batch_size=arguments.batch_size)
         for name, scorer in scorers.items()
     }
-    with _writing(out):
+    with writing(out):
         write_json(out.with_suffix(".scorers.json"), records)
         write_table(out, result.table, "folder_scores")
     rate = len(matching.images) / seconds
@@ -125,7 +125,7 @@ def cache(arguments: argparse.Namespace) -> None:
     print(f"{stored.path}: {size.scores} scores by {size.fingerprints} fingerprints, {size.bytes / 1e6:.1f} MB")
 
 
-def _output(path: str, suffix: str) -> Path:
+def output(path: str, suffix: str) -> Path:
     """Where to write, refused before any work is done."""
     out = Path(path)
     if out.suffix != suffix:
@@ -134,13 +134,13 @@ def _output(path: str, suffix: str) -> Path:
         raise InputError(f"--out {out}: is a folder; give the name of a file")
     # The folder is made when there is something to write; the nearest that is there must take files.
     there = next(folder for folder in out.absolute().parents if folder.exists())
-    with _writing(out), tempfile.TemporaryFile(dir=there):
+    with writing(out), tempfile.TemporaryFile(dir=there):
         pass
     return out
 
 
 @contextmanager
-def _writing(out: Path) -> Iterator[None]:
+def writing(out: Path) -> Iterator[None]:
     """What the file system says of a file becomes one line."""
     try:
         yield

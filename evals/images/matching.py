@@ -5,7 +5,9 @@ In this order:
 1. The prompt file names the images, which may lie in folders below: those.
 2. The folder is one of ours, with ``manifest.parquet``, and the prompts have ids: by the manifest.
 3. Prompts have ids and images are named by them (``seen-00000.png``): by id.
-4. A running number in the names (``0.png``, ``1.png``, … ``10.png``; from 0 or 1, none left out): by number. It is the
+4. Several images of each prompt, as many of all, by the names of :mod:`evals.images.several`: ``7_0.png``, ``7_1.png``,
+   or ``00007/samples/0000.png``.
+5. A running number in the names (``0.png``, ``1.png``, … ``10.png``; from 0 or 1, none left out): by number. It is the
    prompt's own number where the ids end in numbers, and the place of its row where they do not.
 
 Everything else is refused, unless the caller says that sorted order is the prompts' order. Names and ids are compared
@@ -22,8 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from artifacts.errors import InputError
-from artifacts.file_names import FileNames, check_distinct, normal
+from artifacts.file_names import FileNames, check_distinct, natural_key, normal
 from artifacts.prompt_text import is_text
+from evals.images.several import grouped
 from evals.prompts.prompt_file import FilePrompt
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
@@ -61,11 +64,6 @@ class Matching:
     images: tuple[PromptedImage, ...]
     how: str
     unused: tuple[str, ...] = ()
-
-
-def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """Sort key by which ``2.png`` comes before ``10.png``."""
-    return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in re.split(r"([0-9]+)", name) if part]
 
 
 def list_images(folder: str | Path, *, below: bool = False) -> list[str]:
@@ -130,6 +128,8 @@ def match(
     folder, source = Path(folder), Path(prompts_file)
     if prompts[0].file is not None:
         return _by_name(folder, [(p, str(p.file)) for p in prompts], source, f"by the names in {source.name}", missing)
+    if (several := _several(folder, prompts)) is not None:
+        return several
     found = list_images(folder)
     ids = [None if prompt.prompt_id is None else normal(prompt.prompt_id) for prompt in prompts]
     if None not in ids:
@@ -170,15 +170,28 @@ def _by_manifest(folder: Path, prompts: Sequence[FilePrompt], source: Path, miss
     from artifacts.contracts import read_table
 
     manifest = read_table(folder / MANIFEST, "manifest")
-    files = dict(zip(manifest["prompt_id"], manifest["file"], strict=True))
+    manifest = manifest.sort_values("image", kind="stable")
+    files = manifest.groupby("prompt_id")["file"].agg(list).to_dict()
     for prompt in prompts:
         if prompt.prompt_id not in files:
             raise InputError(
                 f"{folder / MANIFEST}: lists no image for prompt_id '{prompt.prompt_id}' of {source}; give the "
                 "prompts that the images were made from"
             )
-    pairs = [(prompt, str(files[prompt.prompt_id])) for prompt in prompts]
+    pairs = [(prompt, str(file)) for prompt in prompts for file in files[str(prompt.prompt_id)]]
     return _by_name(folder, pairs, source, f"by {MANIFEST}", missing)
+
+
+def _several(folder: Path, prompts: Sequence[FilePrompt]) -> Matching | None:
+    """Several images of each prompt; ``None`` where the names do not say so, or a manifest says it."""
+    if (folder / MANIFEST).is_file() or not folder.is_dir():
+        return None
+    names = list_images(folder, below=True)
+    numbers = _id_numbers(prompts) or range(len(prompts))
+    if (found := grouped(names, numbers)) is None:
+        return None
+    images = [PromptedImage(name, prompt.text) for prompt, files in zip(prompts, found, strict=True) for name in files]
+    return Matching(tuple(images), f"by number, {len(found[0])} of each prompt")
 
 
 def _by_number(

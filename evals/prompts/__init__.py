@@ -30,10 +30,11 @@ REGISTRY = Registry(
 
 @dataclass(frozen=True)
 class Prompt:
-    """One prompt, with its category within the set (empty if it has none)."""
+    """One prompt, with its category within the set and what its publisher calls it (both empty if there is none)."""
 
     text: str
     category: str = ""
+    item: str = ""
 
 
 class PromptsSpec(JobSpec):
@@ -73,7 +74,7 @@ def write(spec: Mapping[str, Any], check: Callable[[Sequence[str]], None] | None
     if warning := control_token_warning(texts):
         print(f"warning: prompt set '{name}': {warning}", file=sys.stderr)
     rows = [
-        {"prompt_id": f"{name}-{i:05d}", "prompt": p.text, "category": p.category, "source": job.source}
+        {"prompt_id": f"{name}-{i:05d}", "prompt": p.text, "category": p.category, "source": job.source, "item": p.item}
         for i, p in enumerate(prompts)
     ]
     write_table(job.out, pd.DataFrame(rows), "prompts")

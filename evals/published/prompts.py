@@ -1,7 +1,7 @@
 """Where the published prompt sets lie, and the size and digest that each file must have.
 
-Every file is pinned: repositories by commit, and all by SHA-256, so that a set of a given name is the same everywhere.
-The texts themselves are not part of this package.
+Every file is pinned, repositories by commit where it is known, and all by SHA-256, so that a set of a given name is the
+same everywhere. The texts themselves are not part of this package.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from evals.published.weights import PublishedFile
 _RAW = "https://raw.githubusercontent.com"
 _OFFICIAL = f"{_RAW}/AIDC-AI/Diffusion-SDPO/1c83c650fccbe7c1262e0b098401490162c7348d/prompts"
 _PARTI = f"{_RAW}/google-research/parti/2c99f6652cbc7f0d0441aa91f4c7e7055bcb0071"
+# Of its commit the first seven digits are known, af4902f, and an address needs them all: the digest alone decides.
+_GENEVAL = f"{_RAW}/djghosh13/geneval/main/prompts"
 
 
 def _at(address: str, bytes: int | None, sha256: str) -> PublishedFile:
-    """A file at an address that has its commit in it; kept under its own name."""
+    """A file at an address, with its commit in it where that is known; kept under its own name."""
     return PublishedFile(address.rpartition("/")[2], "", "", address, bytes, sha256)
 
 
@@ -30,6 +32,13 @@ PROMPTS: dict[str, tuple[PublishedFile, ...]] = {
             10_195,
             "951d1d0162ff983840f0dc662c52a8b73a62d3a26db87294f43641fda739fe8e",
             kind="dataset",
+        ),
+    ),
+    "geneval": (
+        _at(
+            f"{_GENEVAL}/evaluation_metadata.jsonl",
+            None,
+            "5c48e0813e812e3c373fa5c8ed07a8f0a483be30272b4427b0559c8048e67c13",
         ),
     ),
     "hpdv2": (

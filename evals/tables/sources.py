@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from artifacts import layout
 from artifacts.errors import InputError
 from artifacts.file_names import normal
 from artifacts.prompt_text import same
+from evals.judges.imported import judges_of
 from evals.scorers import judges, lower_is_better
 from evals.scoring.folder_score_files import read_scores
 from evals.tables.comparison import ComparedModel, Comparison, Statistics
@@ -76,11 +78,39 @@ def read(path: str | Path) -> Source:
     from evals.tables.write import made_with
 
     made = made_with(path)
-    matrices = read_matrices(made.comparison)
+    comparison = with_judges(made.comparison)
+    matrices = read_matrices(comparison)
     images = {name: [Image("", text) for text in texts] for name, texts in matrices.texts.items()}
-    return Source(
-        str(path), made.comparison.benchmark, made.comparison, matrices, images, made.generation, made.trained
-    )
+    return Source(str(path), comparison.benchmark, comparison, matrices, images, made.generation, made.trained)
+
+
+def with_judges(comparison: Comparison) -> Comparison:
+    """With the judges whose scores were imported, each on the prompt sets that all models have scores of.
+
+    Raises:
+        InputError: some models have a judge's scores on a prompt set and others have not.
+    """
+    scorers, rated, lower = dict(comparison.scorers), dict(comparison.rated), set(comparison.lower_is_better)
+    for judge in judges_of(comparison.root):
+        if judge.name in scorers:
+            continue
+        sets = []
+        for name in comparison.prompt_sets:
+            files = [layout.scores(comparison.root, judge.name, model.name, name) for model in comparison.models]
+            if without := [file for file in files if not file.is_file()]:
+                if len(without) < len(files):
+                    raise InputError(
+                        f"{without[0]}: '{judge.name}' has scores of other models on {name}, not of this one "
+                        f"({len(without)} of {len(files)} are missing); import them too, or delete the others"
+                    )
+                continue
+            sets.append(name)
+        if sets:
+            scorers[judge.name] = judge.protocol
+            lower |= {judge.name} if judge.lower_is_better else set()
+            if len(sets) < len(comparison.prompt_sets):
+                rated[judge.name] = tuple(sets)
+    return replace(comparison, scorers=scorers, rated=rated, lower_is_better=frozenset(lower))
 
 
 def _benchmark_of(path: Path) -> Path | None:

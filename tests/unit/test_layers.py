@@ -31,8 +31,10 @@ ROOMS = {
         "prompts images published prompts.sources",
         "networks",
         "scorers generation scoring",
+        "judges",
         "tables report tracking",
         "doctor folder_commands comparison_commands",
+        "import_command",
         "cli",
     ),
 }

@@ -221,7 +221,7 @@ def test_one_folder_a_prompt(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"holds no images .*; 4 lie in folders below, so name them in the prompt file"
     ):
-        match(folder, prompts(2), SOURCE)
+        match(folder, prompts(3), SOURCE)
 
 
 def test_names_from_windows(tmp_path: Path) -> None:
@@ -256,3 +256,50 @@ def test_names_that_differ_by_unicode_form_only(tmp_path: Path) -> None:
     for given in (prompts(2), prompts(2, [f"{COMPOSED}.png", f"{DECOMPOSED}.png"]), prompts(2, ids=[COMPOSED, "b"])):
         with pytest.raises(InputError, match=message):
             match(folder, given, SOURCE, in_order=True)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"{row:05d}{image}.png" for row in range(3) for image in ("", "_1", "_2")],
+        [f"{row}_{image}.jpg" for row in range(3) for image in range(3)],
+        [f"{row:05d}/samples/{image:05d}.png" for row in range(3) for image in range(3)],
+    ],
+)
+def test_several_images_of_each_prompt(tmp_path: Path, names: list[str]) -> None:
+    matching = match(folder_of(tmp_path, [*reversed(names), "notes.txt"]), prompts(3), SOURCE)
+    assert [(image.file, image.prompt) for image in matching.images] == [
+        (name, f"prompt {place // 3}") for place, name in enumerate(names)
+    ]
+    assert matching.how == "by number, 3 of each prompt"
+    # Ids that are numbers say whose it is, as they do with one image each.
+    turned = match(tmp_path, prompts(3, ids=["2", "0", "1"]), SOURCE).images
+    assert [image.file for image in turned[:3]] == names[6:]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["0_0.png", "0_1.png", "1_0.png"],
+        ["0_0.png", "0_1.png", "1_1.png", "1_2.png"],
+        ["0_0.png", "0_1.png", "2_0.png", "2_1.png"],
+        ["0.png", "0_0.png", "1.png", "1_0.png"],
+    ],
+)
+def test_numbers_of_images_with_gaps_are_no_order(tmp_path: Path, names: list[str]) -> None:
+    with pytest.raises(InputError, match=rf"{len(names)} images .*, but prompts\.csv has 2 prompts"):
+        match(folder_of(tmp_path, names), prompts(2), SOURCE)
+
+
+def test_a_manifest_lists_all_images_of_a_prompt(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, ["a.png", "b.png", "c.png", "d.png"])
+    frame = pd.DataFrame({"prompt_id": ["s-0", "s-1", "s-0", "s-1"], "image": [1, 0, 0, 1]})
+    frame = frame.assign(file=["a.png", "b.png", "c.png", "d.png"], seed=0, sha256="")
+    write_table(folder / "manifest.parquet", frame, "manifest")
+    found = match(folder, prompts(2, ids=["s-0", "s-1"]), SOURCE).images
+    assert [(image.file, image.prompt) for image in found] == [
+        ("c.png", "prompt 0"),
+        ("a.png", "prompt 0"),
+        ("b.png", "prompt 1"),
+        ("d.png", "prompt 1"),
+    ]

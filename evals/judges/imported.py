@@ -1,0 +1,170 @@
+"""``evals import``: answers of a judge become score files, of a benchmark's model or of a folder of images.
+
+In a benchmark they lie where a scorer's do, ``scores/<judge>/<model>/<set>.parquet``, with ``<set>.import.json`` beside
+them: the result file, its digest, the judge and its protocol. ``scores/<judge>/judge.json`` is what all of them share.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from artifacts import layout
+from artifacts.atomic import file_sha256, json_sha256, write_json
+from artifacts.contracts import read_table, write_table
+from artifacts.errors import InputError
+from artifacts.json_files import read_object
+from artifacts.validation import NAME_PATTERN
+from evals.images.folder import read_manifest
+from evals.judges.answers import JudgedImage, scores_of
+from evals.judges.result_files import read
+from evals.scorers import names
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from evals.images.matching import Matching
+
+JUDGE = "judge.json"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Who judged, and how: scores of one judge are on one scale only where all of this is the same.
+
+    Attributes:
+        name: in the tables.
+        protocol: version, weights and settings of the judge, as whoever ran it says.
+        format: of its result files (:data:`evals.judges.result_files.FORMATS`).
+        lower_is_better: whether low scores are good.
+    """
+
+    name: str
+    protocol: str
+    format: str
+    lower_is_better: bool = False
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(NAME_PATTERN, self.name):
+            raise InputError(f"--judge {self.name}: expected small letters, digits, '_', '.', '+' and '-'")
+        if self.name in names():
+            raise InputError(
+                f"--judge {self.name}: is a scorer of this project, whose scores are not imported; give it another name"
+            )
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells its scores from others."""
+        return json_sha256({"imported": asdict(self), "version": VERSION})
+
+
+def import_for_model(
+    judge: Judge, results: str | Path, root: str | Path, model: str, prompt_set: str, *, score_column: str | None = None
+) -> Path:
+    """Write the scores of a benchmark's model on a prompt set.
+
+    Args:
+        results: file of the judge.
+        root: ``results/<benchmark>``.
+        score_column: as of :func:`evals.judges.result_files.read`.
+
+    Returns:
+        The score file.
+
+    Raises:
+        InputError: there are no such images, an image has changed, the answers do not fit them, or the judge has scores
+            here by another protocol.
+    """
+    import pandas as pd
+
+    source, root = Path(results), Path(root)
+    folder = layout.images(root, model, prompt_set)
+    prompts, manifest = read_table(layout.prompts(root, prompt_set), "prompts"), read_manifest(folder)
+    rows = manifest.merge(prompts.reset_index(names="row"), on="prompt_id", how="left", validate="many_to_one")
+    if rows["row"].isna().any():
+        raise InputError(f"{folder}: has images of other prompts than {layout.prompts(root, prompt_set)}")
+    for file, digest in zip(rows["file"], rows["sha256"], strict=True):
+        if not (folder / file).is_file() or file_sha256(folder / file) != digest:
+            raise InputError(f"{folder / file}: is not the image that the manifest lists; draw it and judge it again")
+    columns = (rows[name].tolist() for name in ("file", "prompt", "row", "image", "item"))
+    images = [JudgedImage(*row) for row in zip(*columns, strict=True)]
+    scores = scores_of(images, read(source, judge.format, score_column=score_column), source, str(folder))
+    table = pd.DataFrame({"prompt_id": rows["prompt_id"], "image": rows["image"], "score": scores, "truncated": False})
+    table = table.assign(image_sha256=rows["sha256"], fingerprint=judge.fingerprint, protocol=judge.protocol)
+    out = layout.scores(root, judge.name, model, prompt_set)
+    shared = root / "scores" / judge.name / JUDGE
+    if shared.is_file() and (known := judge_of(shared)) != judge:
+        raise InputError(
+            f"{shared}: '{judge.name}' has scores by protocol '{known.protocol}', format {known.format}; give the "
+            "same, or another --judge"
+        )
+    write_json(shared, asdict(judge))
+    write_json(out.with_suffix(".import.json"), _record(judge, source))
+    write_table(out, table, "scores")
+    return out
+
+
+def import_for_folder(
+    judge: Judge, results: str | Path, folder: str | Path, matching: Matching, *, score_column: str | None = None
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Scores of a folder's images, contract ``folder_scores``, and the record of where they are from.
+
+    Args:
+        matching: the images with their prompts, those of a prompt one after another.
+        results, score_column: as of :func:`import_for_model`.
+
+    Raises:
+        InputError: the answers do not fit the images.
+    """
+    import pandas as pd
+
+    source, folder = Path(results), Path(folder)
+    images: list[JudgedImage] = []
+    row, seen = -1, ""
+    for found in matching.images:
+        again = found.prompt == seen and row >= 0
+        row, seen = (row if again else row + 1), found.prompt
+        images.append(JudgedImage(found.file, found.prompt, row, images[-1].image + 1 if again else 0))
+    scores = scores_of(images, read(source, judge.format, score_column=score_column), source, str(folder))
+    table = pd.DataFrame(
+        {
+            "file": [image.file for image in images],
+            "prompt": [image.prompt for image in images],
+            "scorer": judge.name,
+            "protocol": judge.protocol,
+            "score": scores,
+            "truncated": False,
+            "image_sha256": [file_sha256(folder / image.file) for image in images],
+            "fingerprint": judge.fingerprint,
+            "problem": None,
+        }
+    )
+    return table, _record(judge, source)
+
+
+def judges_of(root: str | Path) -> Sequence[Judge]:
+    """Judges that have scores in a benchmark, by name."""
+    return [judge_of(path) for path in sorted(Path(root).glob(f"scores/*/{JUDGE}"))]
+
+
+def judge_of(path: Path) -> Judge:
+    """What a ``judge.json`` says.
+
+    Raises:
+        InputError: it is malformed.
+    """
+    remedy = "delete the folder and import again"
+    content = read_object(path, missing=remedy, damaged=remedy)
+    try:
+        return Judge(**content)
+    except TypeError as error:
+        raise InputError(f"{path}: is not what `evals import` writes ({error}); {remedy}") from error
+
+
+def _record(judge: Judge, source: Path) -> dict[str, Any]:
+    own = {"fingerprint": judge.fingerprint, "results": source.name, "sha256": file_sha256(source)}
+    return {**asdict(judge), **own}
