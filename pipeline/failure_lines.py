@@ -40,7 +40,9 @@ def _last_line(log: Path) -> str:
         return ""
     # A line of progress is written over and over.
     lines = [line.strip() for line in re.split(r"[\r\n]", text) if line.strip()]
-    return _one_line(lines[-1]) if lines else ""
+    # After what a process says of its own end, launchers of several say at length that it has ended.
+    said = [line for line in lines if line.startswith("error: ")] or lines
+    return _one_line(said[-1]) if said else ""
 
 
 def _one_line(text: str) -> str:

@@ -155,6 +155,16 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 @pytest.fixture
+def two_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Another cluster, of two nodes."""
+    module = _private_slurm()
+    cluster = module.PrivateSlurm(tmp_path_factory.mktemp("slurm"), (module.HOST, f"{module.HOST}-2"))
+    cluster.start()
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture
 def local_benchmark(tmp_path_factory: pytest.TempPathFactory, slurm: Any) -> ClusterBenchmark:
     """The benchmark before it has run, in a folder where it runs without Slurm."""
     return ClusterBenchmark(tmp_path_factory.mktemp("local"), slurm, CONFIG)

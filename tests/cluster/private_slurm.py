@@ -1,4 +1,6 @@
-"""A Slurm of this machine alone: munged, slurmctld and slurmd on loopback, with fake GPUs, all in a private folder."""
+"""A Slurm of this machine alone: munged, slurmctld and a slurmd a node on loopback, with fake GPUs, all in a private
+folder.
+"""
 
 from __future__ import annotations
 
@@ -9,26 +11,27 @@ import socket
 import stat
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 FREEZER = Path("/sys/fs/cgroup/freezer")
 START_SECONDS = 60.0
+HOST = platform.node().split(".")[0]
 CPUS, MEMORY_MB, GPUS = 8, 16000, 4
 
 _CONFIG = """
 ClusterName=private
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={controller_port}
-SlurmdPort={node_port}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
 # A requeued job is held for as long as a credential lasts: two minutes by default.
 AuthInfo=socket={folder}/munge.sock,cred_expire=15
 StateSaveLocation={folder}/controller
-SlurmdSpoolDir={folder}/node
+SlurmdSpoolDir={folder}/%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/%n.pid
 ProctrackType={tracking}
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
@@ -40,11 +43,15 @@ ReturnToService=2
 MinJobAge=300
 KillWait=30
 GresTypes=gpu
-# The node claims more than this machine has.
+# A node claims more than this machine has.
 SlurmdParameters=config_overrides
-NodeName=node0 NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} Gres=gpu:a100:{gpus}
-PartitionName=main Nodes=node0 Default=YES MaxTime=INFINITE State=UP
+{nodes}
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
+_NODE = (
+    "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cpus} RealMemory={memory} "
+    "Gres=gpu:a100:{gpus}"
+)
 
 
 def _free_port() -> int:
@@ -67,13 +74,17 @@ def tracks_by_cgroup() -> bool:
 class PrivateSlurm:
     """The daemons. They are children of this process, and :meth:`stop` ends these and no others.
 
+    Args:
+        folder: of its files.
+        nodes: their names; where they are to find one another, the first must be a name of this machine.
+
     Attributes:
         environment: in which Slurm's commands are those of this cluster.
         by_cgroup: as :func:`tracks_by_cgroup`.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, nodes: Sequence[str] = ("node0",)) -> None:
+        self.folder, self.nodes = folder, nodes
         self.by_cgroup = tracks_by_cgroup()
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         config = folder / "slurm.conf"
@@ -82,24 +93,23 @@ class PrivateSlurm:
             "SLURM_CONF": str(config),
             "PATH": os.pathsep.join([str(folder / "bin"), os.environ["PATH"]]),
         }
-        for name in ("controller", "node", "log", "devices", "bin"):
+        for name in ("controller", *nodes, "log", "devices", "bin"):
             (folder / name).mkdir(parents=True)
         folder.chmod(0o755)
+        host, claimed = HOST, {"cpus": CPUS, "memory": MEMORY_MB, "gpus": GPUS}
         config.write_text(
             _CONFIG.format(
-                host=platform.node().split(".")[0],
+                host=host,
                 controller_port=_free_port(),
-                node_port=_free_port(),
                 folder=folder,
                 tracking="proctrack/cgroup" if self.by_cgroup else "proctrack/linuxproc",
-                cpus=CPUS,
-                memory=MEMORY_MB,
-                gpus=GPUS,
+                nodes="\n".join(_NODE.format(name=name, host=host, port=_free_port(), **claimed) for name in nodes),
             )
         )
         (folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\nCgroupMountpoint=/sys/fs/cgroup\n")
+        files = f"{folder}/devices/gpu[0-{GPUS - 1}]"
         (folder / "gres.conf").write_text(
-            f"NodeName=node0 Name=gpu Type=a100 File={folder}/devices/gpu[0-{GPUS - 1}]\n"
+            "".join(f"NodeName={name} Name=gpu Type=a100 File={files}\n" for name in nodes)
         )
         for number in range(GPUS):
             # As /dev/null.
@@ -116,12 +126,15 @@ class PrivateSlurm:
         key, log = self.folder / "munge.key", self.folder / "log/munged.log"
         files = {"key-file": key, "socket": self.folder / "munge.sock", "pid-file": self.folder / "munged.pid"}
         files |= {"log-file": log, "seed-file": self.folder / "munge.seed"}
-        self._start("munged", "--force", "--foreground", *(f"--{name}={file}" for name, file in files.items()))
+        self._start(
+            "munged", "munged", "--force", "--foreground", *(f"--{name}={file}" for name, file in files.items())
+        )
         deadline = time.monotonic() + START_SECONDS
         while not (self.folder / "munge.sock").exists() and time.monotonic() < deadline:
             time.sleep(0.05)
         self.start_controller()
-        self.start_node()
+        for name in self.nodes:
+            self.start_node(name)
         while not {"idle", "mixed", "allocated"} & {self.node_state()}:
             if time.monotonic() > deadline:
                 logs = "".join(path.read_text(errors="replace")[-1000:] for path in (self.folder / "log").iterdir())
@@ -130,13 +143,13 @@ class PrivateSlurm:
             time.sleep(0.1)
 
     def start_controller(self) -> None:
-        self._start("slurmctld", "-D")
+        self._start("slurmctld", "slurmctld", "-D")
 
-    def start_node(self) -> None:
-        self._start("slurmd", "-D", "-N", "node0")
+    def start_node(self, name: str) -> None:
+        self._start(name, "slurmd", "-D", "-N", name)
 
     def end(self, name: str) -> None:
-        """End one daemon, as a restart of its machine's service would: the steps of jobs go on."""
+        """End one daemon, a node's by its name, as a restart of its machine would: the steps of jobs go on."""
         process = self._running.pop(name)
         process.terminate()
         process.wait(timeout=60)
@@ -168,8 +181,8 @@ class PrivateSlurm:
         parts = sorted((line.split("|") for line in lines), key=lambda part: int(part[0]))
         return {number: state for number, state, where in parts if Path(where) == folder}
 
-    def _start(self, name: str, *arguments: str) -> None:
+    def _start(self, name: str, *command: str) -> None:
         with (self.folder / f"log/{name}.log").open("ab") as log:
             self._running[name] = subprocess.Popen(
-                [name, *arguments], env=self.environment, stdout=log, stderr=log, start_new_session=True
+                command, env=self.environment, stdout=log, stderr=log, start_new_session=True
             )

@@ -50,3 +50,15 @@ def test_long_lines_are_cut(tmp_path: Path) -> None:
     log = tmp_path / "0.log"
     log.write_text("x" * 1000)
     assert failure_line("train", None, [str(log)]) == f"error: train failed: {log} ends with: {'x' * 299}…"
+
+
+def test_what_a_process_says_counts_more_than_what_its_launchers_say(tmp_path: Path) -> None:
+    log = tmp_path / "0.log"
+    log.write_text(
+        "dmpo seed 0: 0/4\nerror: pair 7 is damaged\nTraceback (most recent call last):\n"
+        "torch.distributed.elastic.multiprocessing.errors.ChildFailedError:\n======\n"
+        "srun: error: gpu08: task 1: Exited with exit code 1\n"
+    )
+    assert failure_line("train", None, [str(log)], "7").endswith("ends with: error: pair 7 is damaged")
+    log.write_text("srun: error: Unable to create step\n")
+    assert failure_line("train", None, [str(log)], "7").endswith("ends with: srun: error: Unable to create step")
