@@ -8,11 +8,12 @@ config is checked. :mod:`sdpo.pairs.reading.streaming` does what the sources of 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, runtime_checkable
 
+from artifacts.atomic import json_sha256
 from artifacts.errors import InputError
 from artifacts.file_names import user_options
 from artifacts.plugins import Call, Registry
@@ -28,6 +29,7 @@ REGISTRY = Registry(
     calls={"read": Call(("options",), ("base_path",))},
 )
 LABELS = (0.0, 0.5, 1.0)
+TIE = 0.5
 SPLITS = ("train", "heldout")
 
 
@@ -40,6 +42,7 @@ class Pair:
         split: ``train``, or ``heldout`` for the drift measurement.
         met: what decoding met in each image, names of :data:`artifacts.image_decoding.MET`; for who has decoded them.
         number: from 0, of what the source takes, with those that turn out to be broken; ``None``: none is ever broken.
+        stated: :func:`stated` by a source that knows its pairs without their images; empty: the images have to say it.
     """
 
     prompt: str
@@ -48,6 +51,7 @@ class Pair:
     split: str
     met: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
     number: int | None = None
+    stated: str = ""
 
     def __post_init__(self) -> None:
         if self.label not in LABELS:
@@ -56,17 +60,28 @@ class Pair:
             raise InputError(f"pair of prompt {self.prompt!r}: split is {self.split!r}, expected train or heldout")
 
 
+def stated(label: float, *about: str) -> str:
+    """Digest of what a source says of a pair, by which a source that was corrected meanwhile is noticed.
+
+    Args:
+        label: the source's own, by which of its two images came first.
+        about: what tells the pair and the state of its images: an identity with sizes and times of files, or digests.
+    """
+    # Of surrogates, which a name may have, JSON in UTF-8 knows nothing.
+    return json_sha256([float(label), *map(ascii, about)])[:16]
+
+
 @dataclass(frozen=True)
 class Known:
     """Pairs that have been cached before an interruption, and need not be read again.
 
     Attributes:
-        pairs: prompt, label of the preferred image and split, by :attr:`Pair.number`. What has a smaller number than
-            the last of them and is not there was broken.
+        pairs: prompt, split and :func:`stated`, by :attr:`Pair.number`. What has a smaller number than the last of them
+            and is not there was broken.
         folder: where they lie, for messages.
     """
 
-    pairs: Mapping[int, tuple[str, float, str]]
+    pairs: Mapping[int, tuple[str, str, str]]
     folder: Path
 
     @cached_property
@@ -74,15 +89,16 @@ class Known:
         """The first number after them."""
         return max(self.pairs, default=-1) + 1
 
-    def check(self, number: int, prompt: str, label: float, split: str) -> None:
-        """Raise InputError if a pair that is known is now another."""
-        if self.pairs[number] != (prompt, max(label, 1 - label), split):
+    def check(self, number: int, prompt: str, split: str, said: str) -> None:
+        """Raise InputError if a pair that is known is now another, ``said`` by :func:`stated`."""
+        if self.pairs[number] != (prompt, split, said):
             self.refuse()
 
     def refuse(self) -> NoReturn:
         """Raise InputError: the source has changed."""
         raise InputError(
-            f"{self.folder}: the source no longer gives the pairs that were cached before the interruption; delete "
+            f"{self.folder}: the source no longer gives the pairs that were cached before the interruption (labels, "
+            f"images, prompts and splits are compared, of files their sizes and times); delete "
             f"{self.folder.parent} and run it again"
         )
 
@@ -94,25 +110,6 @@ class GoesOn(Protocol):
     def after(self, known: Known) -> Iterator[Pair]:
         """The pairs after those that are known, with their numbers; these are compared and not opened."""
         ...
-
-
-def rest(pairs: Iterator[Pair], known: Known) -> Iterator[Pair]:
-    """Pairs of a source, with their numbers, without those that are known.
-
-    Raises:
-        InputError: the source does not give the known ones any more.
-    """
-    if isinstance(pairs, GoesOn):
-        yield from pairs.after(known)
-        return
-    number = 0
-    for number, pair in enumerate(pairs, start=1):
-        if number <= known.end:
-            known.check(number - 1, pair.prompt, pair.label, pair.split)
-        else:
-            yield replace(pair, number=number - 1)
-    if number < known.end:
-        known.refuse()
 
 
 def names() -> list[str]:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from sdpo.pairs import TIE
+
 if TYPE_CHECKING:
     from sdpo.pairs import Pair
-
-TIE = 0.5
 
 
 def flipped_option() -> Any:

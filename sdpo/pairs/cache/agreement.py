@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from artifacts.prompt_text import same
-from sdpo.pairs.cache.shard_writing import NONE, TIE, Row
+from sdpo.pairs import TIE
+from sdpo.pairs.cache.shard_writing import NONE, Row
 
 if TYPE_CHECKING:
     import numpy as np

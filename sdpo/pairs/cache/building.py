@@ -25,7 +25,7 @@ from artifacts.image_decoding import described
 from artifacts.progress import progress
 from artifacts.provenance import describe
 from families.conditions import TEXT_LENGTHS
-from sdpo.pairs import Known
+from sdpo.pairs import TIE, Known, stated
 from sdpo.pairs.cache import shard_writing
 from sdpo.pairs.cache.agreement import Listed, listed
 from sdpo.pairs.cache.gathering import Encoded, StoredImages, StoredLatents
@@ -34,7 +34,8 @@ from sdpo.pairs.cache.pool import Encoders, ImageBatches
 from sdpo.pairs.cache.reading import LAYOUT, description, encoder_digests, note_checked
 from sdpo.pairs.cache.settings import EncodingSettings, PairsSpec
 from sdpo.pairs.cache.shard_reading import Shards
-from sdpo.pairs.cache.shard_writing import NONE, TIE, Row, Shard
+from sdpo.pairs.cache.shard_writing import NONE, Row, Shard
+from sdpo.pairs.cache.taking_up import rest
 from sdpo.pairs.label_noise import LabelNoise
 
 if TYPE_CHECKING:
@@ -56,8 +57,7 @@ def build(spec: Mapping[str, Any]) -> None:
         spec: a :class:`~sdpo.pairs.cache.settings.PairsSpec`.
 
     Raises:
-        InputError: a bad setting; the source has no pair that can be trained on, its images are of different sizes, or
-            there is no space left.
+        InputError: a bad setting; no pair can be trained on, images are of different sizes, or there is no space left.
     """
     from sdpo import bases
     from sdpo import pairs as sources
@@ -69,22 +69,25 @@ def build(spec: Mapping[str, Any]) -> None:
     base_path = local_folder(job.base.path)
     # As it was given: an interrupted build is known by it.
     shaping = {key: spec[key] for key in SHAPING if key in spec}
-    state = shard_writing.state_folder(out, json_sha256([shaping, list(digests.values())]))
+    # Shards of other code would be mixed with those of this one.
+    code = [sources.REGISTRY.source(job.source), bases.REGISTRY.source(job.base.family)]
+    state = shard_writing.state_folder(out, json_sha256([shaping, list(digests.values()), code]))
     with owned(state, doing="builds this cache") as waited:
         if not (waited and _made_from(out, shaping, digests)):
             with shard_writing.tidied(state), Encoders(spec["base"], settings, job.processes) as encoders:
-                work, noise = _Build(encoders, settings, state), LabelNoise(job.flipped, job.flip_seed)
-                read = sources.rest(sources.read(job.source, job.options, base_path=base_path), work.taken_up())
+                noise = LabelNoise(job.flipped, job.flip_seed)
+                work = _Build(encoders, settings, state, noise, job.dataset)
+                read = rest(sources.read(job.source, job.options, base_path=base_path), work.taken_up())
                 try:
-                    work.go(iter(progress(noise.applied(read), label=f"pair set {job.dataset}", unit="pair")))
+                    work.go(iter(progress(read, label=f"pair set {job.dataset}", unit="pair")))
                 except BrokenProcessPool as error:
                     raise InputError(
                         f"pairs '{job.dataset}': a process that encodes has died, perhaps for want of memory; "
                         "lower execution.encoding_processes and run it again: finished shards are taken up"
                     ) from error
-                counts = work.counts(job.dataset)
+                counts = work.counts()
                 if job.flipped:
-                    counts["flipped"] = work.flipped(noise)
+                    counts["flipped"] = work.flipped()
                 found = {"left_out": work.listed.counts, "decoding": work.met()}
                 provenance = describe(stage="pairs", spec=shaping, inputs=digests, started=started)
                 about = {"counts": counts, **found, "encoding": settings.model_dump(), "provenance": provenance}
@@ -103,13 +106,18 @@ def _made_from(out: Path, shaping: Mapping[str, Any], digests: Mapping[str, str]
 class _Build:
     """A cache on its way: what has been seen, and the shards so far."""
 
-    def __init__(self, encoders: Encoders, settings: EncodingSettings, state: Path) -> None:
+    def __init__(
+        self, encoders: Encoders, settings: EncodingSettings, state: Path, noise: LabelNoise, dataset: str
+    ) -> None:
         self.encoders, self.settings, self.state = encoders, settings, state
+        self.noise, self.dataset = noise, dataset
         self.shards: list[Shard] = []
         self.finished: set[str] = set()
         self.images: dict[str, int] = {}
         # The empty prompt is one of the prompts, and the first.
         self.prompts: dict[str, int] = {}
+        # Width and height of every image, once one has been prepared; latents of others would not fit beside its own.
+        self.size: tuple[int, int] | None = None
 
     def taken_up(self) -> Known:
         """The pairs of the shards that are there."""
@@ -118,10 +126,11 @@ class _Build:
         texts = [prompt for shard in self.shards for prompt in shard.prompts]
         self.prompts = {prompt: number for number, prompt in enumerate(texts)}
         self.images = {sha256: n for n, sha256 in enumerate(chain.from_iterable(s.images for s in self.shards))}
+        self.size = shard_writing.size_of_images(self.state, self.shards)
         if count := len(self.shards):
             print(f"{self.state}: goes on after {count} finished shard{'s' * (count > 1)}", file=sys.stderr)
         rows = chain.from_iterable(shard.rows for shard in self.shards)
-        return Known({row.number: (texts[row.prompt], row.label, row.split) for row in rows}, self.state)
+        return Known({row.number: (texts[row.prompt], row.split, row.stated) for row in rows}, self.state)
 
     def go(self, pairs: Iterator[Pair]) -> None:
         """Encode and write what the source gives after the shards that are there."""
@@ -136,7 +145,8 @@ class _Build:
         rows: list[Row] = []
         fresh, met = self.encoders.batches(), Counter[str]()
         with ThreadPoolExecutor() as threads:
-            while block := list(islice(pairs, _READ_AHEAD)):
+            while given := list(islice(pairs, _READ_AHEAD)):
+                block = list(self.noise.applied(iter(given)))
                 won = [pair for pair in block if pair.label != TIE]
                 # A lost pair is turned round, so that the winner comes first. Ties are not trained on: they are listed.
                 ordered = [
@@ -145,13 +155,19 @@ class _Build:
                     for image in list(zip(pair.images, pair.met, strict=True))[:: -1 if pair.label == 0 else 1]
                 ]
                 ready = threads.map(self._prepared, ordered)
-                for pair in block:
+                for source, pair in zip(given, block, strict=True):
                     prompt = self.prompts.setdefault(pair.prompt, len(self.prompts))
-                    images = (NONE, NONE)
-                    if pair.label != TIE and not same_picture(*(both := (next(ready), next(ready)))):
-                        images = self._number(both[0], fresh, met), self._number(both[1], fresh, met)
+                    images, said = (NONE, NONE), source.stated or stated(source.label)
+                    if pair.label != TIE:
+                        both = next(ready), next(ready)
+                        # Of a source that names no pair: what it gave, in its own order.
+                        first, second = both if pair.label else both[::-1]
+                        said = source.stated or stated(source.label, first.sha256, second.sha256)
+                        if not same_picture(*both):
+                            images = self._number(both[0], fresh, met), self._number(both[1], fresh, met)
                     assert pair.number is not None
-                    rows.append(Row(prompt, *images, max(pair.label, 1 - pair.label), pair.split, pair.number))
+                    label = max(pair.label, 1 - pair.label)
+                    rows.append(Row(prompt, *images, label, pair.split, pair.number, said))
         texts = list(self.prompts)[known_prompts:]
         tensors = {**fresh.tensors(), **self.encoders.prompts(texts)}
         digests = list(self.images)[known_images:]
@@ -174,8 +190,18 @@ class _Build:
             ) from error
 
     def _number(self, image: PreparedImage, fresh: ImageBatches, met: Counter[str]) -> int:
-        """Number of an image in the cache; one that is new is handed on to be encoded, and counted."""
+        """Number of an image in the cache; one that is new is handed on to be encoded, and counted.
+
+        Raises:
+            InputError: it is of another size than those before it.
+        """
         if image.sha256 not in self.images:
+            self.size = self.size or image.image.size
+            if image.image.size != self.size:
+                raise InputError(
+                    f"pairs '{self.dataset}': images of {self.size[0]} × {self.size[1]} and of {image.image.width} × "
+                    f"{image.image.height} pixels in one pair set; set its encoding.resolution"
+                )
             self.images[image.sha256] = len(self.images)
             fresh.add(image)
             met.update(image.met)
@@ -190,22 +216,24 @@ class _Build:
         """How many images met what in decoding."""
         return dict(sum((Counter(shard.met) for shard in self.shards), Counter[str]()))
 
-    def counts(self, dataset: str) -> dict[str, int]:
+    def counts(self) -> dict[str, int]:
         """Numbers of pairs, images and prompts; says what was left out, and why.
 
         Raises:
             InputError: no pair can be trained on.
         """
         for line in self.listed.lines:
-            print(f"warning: pairs '{dataset}': {line}", file=sys.stderr)
+            print(f"warning: pairs '{self.dataset}': {line}", file=sys.stderr)
         if met := described(self.met()):
-            print(f"pairs '{dataset}': images that are not plain RGB: {met}", file=sys.stderr)
+            print(f"pairs '{self.dataset}': images that are not plain RGB: {met}", file=sys.stderr)
         rows = self.listed.rows
         won = [row.split for row in rows if row.label != TIE]
         if "train" not in won:
             shutil.rmtree(self.state.parent)
             why = f" ({'; '.join(self.listed.lines)})" if self.listed.lines else ""
-            raise InputError(f"pairs '{dataset}': no pair with a winner in the train split{why}; check its options")
+            raise InputError(
+                f"pairs '{self.dataset}': no pair with a winner in the train split{why}; check its options"
+            )
         return {
             "pairs": len(rows),
             "ties": len(rows) - len(won),
@@ -215,10 +243,10 @@ class _Build:
             "prompts": len({row.prompt for row in rows}),
         }
 
-    def flipped(self, noise: LabelNoise) -> int:
+    def flipped(self) -> int:
         """Number of pairs that are trained on with the wrong label."""
         won = [row for row in self.listed.rows if row.label != TIE and row.split == "train"]
-        return sum(noise.flips(row.number) for row in won)
+        return sum(self.noise.flips(row.number) for row in won)
 
     def _shapes(self) -> dict[str, Any]:
         """What a reader has to know before it reads: shapes of latents and conditions, without the first dimension."""

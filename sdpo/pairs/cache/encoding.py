@@ -27,7 +27,7 @@ PROMPT_ENDS = "prompt_ends"
 
 
 def encode_images(base: Base, batch: Sequence[PreparedImage], settings: EncodingSettings) -> Tensors:
-    """Tensors of some images, one row an image.
+    """Tensors of some images of one size, one row an image.
 
     Returns:
         ``latents`` (N, 2, C, H, W), mean and standard deviation of the posterior, or (N, 1, C, H, W) where the
@@ -35,18 +35,11 @@ def encode_images(base: Base, batch: Sequence[PreparedImage], settings: Encoding
         stored: ``bytes`` (N,), lengths of their PNG files, and ``png``, the files one after the other.
 
     Raises:
-        InputError: the images are of different sizes, or their latents are not finite.
+        InputError: their latents are not finite.
     """
     import numpy as np
     import torch
 
-    first = batch[0].image.size
-    for other in batch:
-        if other.image.size != first:
-            raise InputError(
-                f"images of {first[0]} × {first[1]} and of {other.image.width} × {other.image.height} pixels in one "
-                "pair set; set its encoding.resolution"
-            )
     if settings.store == "images":
         files = [png(x.image) for x in batch]
         joined = torch.from_numpy(np.frombuffer(bytearray(b"".join(files)), np.uint8))

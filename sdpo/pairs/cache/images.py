@@ -48,6 +48,15 @@ def content_sha256(image: Image) -> str:
     return digest.hexdigest()
 
 
+def decoded_sha256(image: Image) -> str:
+    """What :attr:`PreparedImage.sha256` is of an image of any mode.
+
+    Raises:
+        BrokenImageError: as :func:`prepared`.
+    """
+    return content_sha256(to_rgb(image).image)
+
+
 def same_picture(first: PreparedImage, second: PreparedImage) -> bool:
     """Whether two images are the same once they are prepared: sizes, pixels and text entries."""
     if first.sha256 == second.sha256:

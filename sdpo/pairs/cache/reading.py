@@ -136,8 +136,8 @@ def load(folder: Path, split: str, *, base: Base | None = None, check: bool = Tr
             may have done so.
 
     Raises:
-        InputError: a file is missing or is not the one that was written, the split is empty, or the cache holds
-            images and there is no base.
+        InputError: a file is missing or is not the one that was written, its shards hold rows of two shapes, the split
+            is empty, or the cache holds images and there is no base.
     """
     import torch
 
@@ -153,6 +153,8 @@ def load(folder: Path, split: str, *, base: Base | None = None, check: bool = Tr
     numbers = [torch.from_numpy(chosen[column].to_numpy().copy()) for column in columns]
     parts = about["shards"]
     shards = Shards([folder / s["file"] for s in parts], [s["images"] for s in parts], [s["prompts"] for s in parts])
+    if check:
+        shards.check_shapes()
     settings = EncodingSettings.model_validate(about["encoding"])
     if settings.store == "latents":
         source: Encoded = StoredLatents(shards, list(about["conditions"]))

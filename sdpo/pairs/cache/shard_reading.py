@@ -101,6 +101,23 @@ class Shards:
         self._open: OrderedDict[int, _Descriptor] = OrderedDict()
         self._opening = threading.Lock()
 
+    def check_shapes(self) -> None:
+        """Hold the rows of each tensor to one dtype and shape in all shards that have it.
+
+        Raises:
+            InputError: those of two shards differ: read as one tensor, they would be scrambled.
+        """
+        first: dict[str, tuple[Path, _Stored]] = {}
+        for shard, path in enumerate(self.files):
+            for name, stored in self._header(shard).items():
+                where, before = first.setdefault(name, (path, stored))
+                if (stored.dtype, stored.shape) != (before.dtype, before.shape):
+                    raise InputError(
+                        f"{path}: '{name}' has rows {stored.dtype} {stored.shape}, expected those of {where.name}, "
+                        f"{before.dtype} {before.shape}: images of two sizes; set the pair set's encoding.resolution, "
+                        f"delete {path.parent} and run snakemake again"
+                    )
+
     def conditions(self) -> list[str]:
         """Names of what is stored of a prompt."""
         return [name.removeprefix(PROMPT) for name in self._header(0) if name.startswith(PROMPT)]

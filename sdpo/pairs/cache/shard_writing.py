@@ -25,14 +25,16 @@ if TYPE_CHECKING:
 
 READY = "ready"
 """Subfolder in which a complete cache is put together."""
-TIE, NONE = 0.5, -1
-"""Label of a tie; number of an image that is not in the cache."""
+NONE = -1
+"""Number of an image that is not in the cache."""
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
 class Row:
     """A pair: prompt, winner and loser by number; ``label`` is 1, or 0.5 of a tie; ``number`` is the source's own.
+
+    ``stated`` is :func:`sdpo.pairs.stated`, whatever noise then made of the label.
 
     Images of ties have no number (-1), nor have those of a pair whose winner and loser are the same picture.
     """
@@ -43,6 +45,7 @@ class Row:
     label: float
     split: str
     number: int
+    stated: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,18 @@ def write(
         shard = Shard(file, file_sha256(path), path.stat().st_size, rows, images, prompts, met)
         write_json(folder / f"{name(number)}.json", asdict(shard))
     return shard
+
+
+def size_of_images(folder: Path, shards: list[Shard]) -> tuple[int, int] | None:
+    """Width and height in pixels of the images of finished shards, as they were encoded; None if none has any."""
+    from safetensors import safe_open
+
+    for shard in shards:
+        if shard.images:
+            with safe_open(folder / shard.file, framework="pt") as file:
+                height, width = file.get_slice("sizes")[0, 4:6].tolist()
+            return int(width), int(height)
+    return None
 
 
 def take(state: Path, shards: list[Shard], into: Path) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from artifacts import prompt_text
 from artifacts.file_names import FileNames
-from sdpo.pairs import LABELS
+from sdpo.pairs import LABELS, stated
 
 
 class ImageFile(Protocol):
@@ -32,6 +33,16 @@ class NamedFile:
             raise OSError(f"{self.name!a} is no file's name")
         return self.files.find(self.name).read_bytes()
 
+    @property
+    def mark(self) -> str:
+        """Size and time of change of the file, by which it is known without being read; empty if it is not there."""
+        if not prompt_text.is_text(self.name) or "\0" in self.name:
+            return ""
+        with suppress(OSError):
+            stat = self.files.find(self.name).stat()
+            return f"{stat.st_size} {stat.st_mtime_ns}"
+        return ""
+
     def __str__(self) -> str:
         return str(self.files.folder / self.name).encode(errors="backslashreplace").decode()
 
@@ -42,9 +53,11 @@ class Member:
 
     Attributes:
         read: returns the bytes.
+        mark: what of the larger file's list would change with them, such as their number; empty if it says nothing.
     """
 
     read: Callable[[], bytes]
+    mark: str = ""
 
     def read_bytes(self) -> bytes:
         """Content of the member."""
@@ -78,6 +91,12 @@ class Comparison:
             return self.fault or "no prompt"
         wrong = prompt_text.fault(self.prompt)
         return f"the prompt is {wrong}" if wrong else ""
+
+    @property
+    def stated(self) -> str:
+        """As :attr:`sdpo.pairs.Pair.stated`, of one that has a label."""
+        assert self.label is not None
+        return stated(self.label, self.identity, *(getattr(file, "mark", "") for file in self.images))
 
 
 Comparisons = Callable[[str], Iterator[Comparison]]

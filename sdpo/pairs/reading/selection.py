@@ -13,6 +13,7 @@ from hashlib import blake2b
 from typing import Literal
 
 from artifacts.prompt_text import same
+from sdpo.pairs import TIE
 from sdpo.pairs.reading.comparison import Comparison, Comparisons
 from sdpo.pairs.reading.options import SourceOptions
 
@@ -27,12 +28,12 @@ class Selection:
 
     Attributes:
         heldout_prompts: hashes of the prompts of the held-out splits, as far as they have been read.
-        last: of each part that has a limit, the greatest key that is taken; None if none is.
+        last: of each part that has more pairs with a winner than its limit, the greatest key that is taken.
     """
 
     options: SourceOptions
     heldout_prompts: Set[int]
-    last: dict[Part, Key | None]
+    last: dict[Part, Key]
 
     def part(self, split: str, prompt: str) -> Part | None:
         """The part that a comparison belongs to; None: neither, since its prompt is in a held-out split too."""
@@ -45,10 +46,7 @@ class Selection:
 
     def takes(self, part: Part, key: Key) -> bool:
         """Whether a comparison of this part is among those within the limit."""
-        if part not in self.last:
-            return True
-        last = self.last[part]
-        return last is not None and key <= last
+        return part not in self.last or key <= self.last[part]
 
     def key(self, comparison: Comparison, place: int) -> Key:
         """The key of a comparison."""
@@ -72,9 +70,10 @@ def select(options: SourceOptions, comparisons: Comparisons) -> Selection:
         if split in options.heldout_splits:
             prompts.add(_digest(options.seed, "prompt", same(comparison.prompt)))
         part = selection.part(split, comparison.prompt)
-        if part in smallest:
+        # Ties are not trained on, so they take nobody's place: they come along up to the last key.
+        if part in smallest and comparison.label != TIE:
             smallest[part].add(selection.key(comparison, place))
-    return replace(selection, last={part: chosen.last() for part, chosen in smallest.items()})
+    return replace(selection, last={part: chosen.last() for part, chosen in smallest.items() if chosen.full})
 
 
 def in_order(comparisons: Comparisons, splits: Sequence[str]) -> Iterator[tuple[str, int, Comparison]]:
@@ -90,7 +89,7 @@ def usable(comparison: Comparison, options: SourceOptions) -> bool:
     """Whether a comparison can become a pair, as far as can be told without its images."""
     if comparison.broken or comparison.label is None:
         return False
-    return comparison.label != 0.5 or options.ties == "keep"
+    return comparison.label != TIE or options.ties == "keep"
 
 
 @dataclass
@@ -108,8 +107,12 @@ class _Smallest:
         else:
             heapq.heappushpop(self.heap, negated)
 
-    def last(self) -> Key | None:
-        return (-self.heap[0][0], -self.heap[0][1]) if self.heap else None
+    @property
+    def full(self) -> bool:
+        return len(self.heap) == self.limit
+
+    def last(self) -> Key:
+        return -self.heap[0][0], -self.heap[0][1]
 
 
 def _digest(seed: int, kind: str, text: str) -> int:

@@ -13,7 +13,7 @@ from artifacts.device import usable_cores
 from artifacts.errors import InputError
 from artifacts.image_decoding import BrokenImageError, DecodedImage, decode
 from artifacts.prompt_text import control_token_warning, control_tokens
-from sdpo.pairs import Known, Pair
+from sdpo.pairs import TIE, Known, Pair
 from sdpo.pairs.reading.comparison import Comparison, Comparisons, NamedFile
 from sdpo.pairs.reading.options import SourceOptions
 from sdpo.pairs.reading.selection import Part, Selection, in_order, select, usable
@@ -70,7 +70,8 @@ class PairStream(Iterator[Pair]):
                 elif comparison.broken:
                     known.refuse()
                 else:
-                    known.check(number, *tally.take(comparison, part), part)
+                    prompt, _ = tally.take(comparison, part)
+                    known.check(number, prompt, part, comparison.stated)
                 number += 1
                 if len(waiting) > 2 * THREADS:
                     yield from waiting.popleft().pairs(tally)
@@ -113,6 +114,8 @@ class _Decoding:
     def __init__(self, comparison: Comparison, part: Part, number: int, threads: Executor) -> None:
         self.comparison, self.part, self.number = comparison, part, number
         self.fault = comparison.broken
+        # Before they are read: a file that is replaced meanwhile is then another one.
+        self.stated = "" if self.fault else comparison.stated
         self._images: list[Future[DecodedImage]] = []
         for number, file in enumerate([] if self.fault else comparison.images):
             try:
@@ -138,7 +141,8 @@ class _Decoding:
         for one in opened:
             # Else two files with the same picture and another comment would not be the same image.
             one.image.info = {}
-        yield Pair(prompt, (first.image, second.image), label, self.part, (first.met, second.met), self.number)
+        images, met = (first.image, second.image), (first.met, second.met)
+        yield Pair(prompt, images, label, self.part, met, self.number, self.stated)
 
     def _unreadable(self, number: int, error: Exception) -> str:
         file = self.comparison.images[number]
@@ -168,7 +172,7 @@ class _Tally:
         assert prompt is not None
         assert label is not None
         self.taken[part] += 1
-        self.winners[part] += label != 0.5
+        self.winners[part] += label != TIE
         if control_tokens(prompt):
             self.controls.append(prompt)
         return prompt, label
@@ -188,9 +192,10 @@ class _Tally:
         skipped = [f"{number} × {what}" for what, number in sorted(self.skipped.items())]
         if self.faults:
             skipped.append(f"{len(self.faults)} × broken")
+        ties = self.taken.total() - self.winners.total()
         return (
-            f"{self.rows} rows, {self.taken['train']} pairs to train on, {self.taken['heldout']} held out"
-            f"{'; skipped: ' if skipped else ''}{', '.join(skipped)}"
+            f"{self.rows} rows, {self.winners['train']} pairs to train on, {self.winners['heldout']} held out"
+            f"{f', {ties} ties kept' if ties else ''}{'; skipped: ' if skipped else ''}{', '.join(skipped)}"
         )
 
     def finish(self, held_out: Part | None) -> None:

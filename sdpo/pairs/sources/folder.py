@@ -15,6 +15,7 @@ from pydantic import Field
 
 from artifacts.errors import InputError
 from artifacts.file_names import FileNames
+from artifacts.plugins import nearest
 from artifacts.text_lines import json_lines
 from sdpo.pairs import LABELS, Pair
 from sdpo.pairs.reading.comparison import Comparison, NamedFile, prompt_of
@@ -34,6 +35,9 @@ class Options(SourceOptions):
         default="pairs.jsonl", min_length=1, description="JSON Lines files, as a pattern relative to the folder."
     )
     heldout_splits: list[str] = heldout_splits_option(["heldout"])
+    left_out_splits: list[str] = Field(
+        default=[], description="Splits whose lines are passed over; a split that no list names is refused."
+    )
 
 
 def read(options: Mapping[str, Any], *, base_path: Path) -> Iterator[Pair]:
@@ -52,11 +56,17 @@ def read(options: Mapping[str, Any], *, base_path: Path) -> Iterator[Pair]:
 
 
 def _comparisons(options: Options, folder: Path, split: str) -> Iterator[Comparison]:
+    known = [*options.train_splits, *options.heldout_splits, *options.left_out_splits]
     for path in split_files("folder", folder, options, split):
         files = FileNames(path.parent)
         for place, row in _rows(path):
             if not isinstance(named := row.get("split", "train"), str):
                 raise InputError(f"{place}: split is {named!r}, expected a text; leave it out for train")
+            if named not in known:
+                raise InputError(
+                    f"{place}: split is {named!r}, expected one of {', '.join(known)}{nearest(named, known)} (those to "
+                    "be passed over are named in left_out_splits)"
+                )
             if named != split:
                 continue
             label, fault = row.get("label", 1), ""

@@ -94,7 +94,8 @@ def _comparison(
     files: list[ImageFile] = []
     for image in IMAGES:
         if image in members:
-            files.append(Member(partial(_content, tar, members[image])))
+            mark = f"{members[image].size} {members[image].mtime}"
+            files.append(Member(partial(_content, tar, members[image]), mark))
         else:
             files.append(Member(bytes))
             fault = fault or f"no {image}"

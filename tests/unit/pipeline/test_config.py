@@ -30,7 +30,7 @@ def errors(config: Any, **options: Any) -> list[str]:
         (
             {"source": "folder", "options": {"path": "x", "limt": 3}},
             "options.limt: unknown key: expected one of path, files, manifest, train_splits, heldout_splits, "
-            "heldout_share, limit, heldout_limit, seed, ties, max_broken; did you mean 'limit'?",
+            "heldout_share, limit, heldout_limit, seed, ties, max_broken, left_out_splits; did you mean 'limit'?",
         ),
         (
             {"source": "hpdv3", "options": {"path": "x", "min_confidence": 2}},

@@ -9,6 +9,7 @@ import resource
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +256,27 @@ def test_source_that_changed_meanwhile_is_not_mixed_with_what_is_there(
         cache.build(spec(tmp_path / "cache", shard_pairs=3))
 
 
+@pytest.mark.parametrize("change", ["label", "order", "image"])
+def test_a_source_without_names_is_compared_by_its_images(
+    spec: Spec, given: list[Pair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """Label 0 of two images is not label 1 of the same two, whatever the noise makes of either."""
+    job = {**spec(tmp_path / "cache", shard_pairs=3), "flipped": 0.5}
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt_before_shard(patch, 1)
+        cache.build(job)
+    pair = given[1]
+    given[1] = {
+        "label": replace(pair, label=1 - pair.label),
+        "order": replace(pair, images=pair.images[::-1]),
+        "image": replace(pair, images=(pair.images[0], picture(99))),
+    }[change]
+    with pytest.raises(InputError, match="no longer gives the pairs that were cached"):
+        cache.build(job)
+    given[1] = pair
+    cache.build(job)
+
+
 def test_another_setting_starts_anew(
     spec: Spec, given: list[Pair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -382,6 +404,30 @@ def test_images_of_two_sizes_need_a_resolution(spec: Spec, given: list[Pair], tm
     assert list(tmp_path.iterdir()) == []
     cache.build(spec(tmp_path / "cache", resolution=32))
     assert cache.load(tmp_path / "cache", "train").latent_shape == (4, 16, 16)
+
+
+@pytest.mark.parametrize("store", ["latents", "images"])
+def test_images_of_another_size_in_a_later_shard_are_refused(
+    spec: Spec, given: list[Pair], tmp_path: Path, capsys: pytest.CaptureFixture[str], store: str
+) -> None:
+    """In one go, and by a build that goes on after the first shard; the size is said as width × height."""
+    given[5] = Pair("a", (picture(100, (48, 32)), picture(101, (48, 32))), 1.0, "train")
+    job = spec(tmp_path / "cache", shard_pairs=3, store=store)
+    for goes_on in (False, True):
+        with pytest.raises(InputError, match=r"pairs 'set': images of 32 × 32 and of 48 × 32 pixels .*resolution"):
+            cache.build(job)
+        assert ("goes on after 1 finished shard" in capsys.readouterr().err) == goes_on
+
+
+def test_the_size_of_finished_shards_is_width_and_height(
+    spec: Spec, given: list[Pair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given[:] = some_pairs(size=(48, 32))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt_before_shard(patch, 1)
+        cache.build(spec(tmp_path / "cache", shard_pairs=3))
+    cache.build(spec(tmp_path / "cache", shard_pairs=3))
+    assert cache.load(tmp_path / "cache", "train").latent_shape == (4, 16, 24)
 
 
 def test_image_that_is_none_is_one_line(spec: Spec, given: list[Pair], tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from artifacts.errors import InputError
+from artifacts.plugins import Registry
 from sdpo.pairs import cache
 from sdpo.pairs.cache import shard_writing
 from sdpo.pairs.reading import streaming
@@ -117,11 +118,20 @@ def no_prompt(lines: list[dict[str, Any]]) -> None:
     lines[4]["prompt"] = None
 
 
+def other_winner(lines: list[dict[str, Any]]) -> None:
+    lines[2]["label"] = 0
+
+
+def other_way_round(lines: list[dict[str, Any]]) -> None:
+    """The same pair, and who won is spelled otherwise: its images come in another order."""
+    lines[2] |= {"winner": lines[2]["loser"], "loser": lines[2]["winner"], "label": 0}
+
+
 def shorter(lines: list[dict[str, Any]]) -> None:
     del lines[4:]
 
 
-@pytest.mark.parametrize("change", [longer_prompt, tie, other_split, no_prompt, shorter])
+@pytest.mark.parametrize("change", [longer_prompt, tie, other_winner, other_way_round, other_split, no_prompt, shorter])
 def test_another_source_is_refused(
     build: Callable[..., list[int]], source: Path, change: Callable[[list[dict[str, Any]]], None]
 ) -> None:
@@ -131,3 +141,24 @@ def test_another_source_is_refused(
     write_lines(source, lines)
     with pytest.raises(InputError, match=r"no longer gives the pairs that were cached .*delete .*\.cut\.building and"):
         build("cut")
+
+
+def test_an_image_that_was_corrected_is_refused(build: Callable[..., list[int]], source: Path) -> None:
+    """Winner and loser of a pair that is cached change places on the disk, and nothing does in the list."""
+    with pytest.raises(KeyboardInterrupt):
+        build("cut", shards=2)
+    first, second = ((source / f"2{side}.png").read_bytes() for side in "ab")
+    (source / "2a.png").write_bytes(second)
+    (source / "2b.png").write_bytes(first)
+    with pytest.raises(InputError, match="no longer gives the pairs that were cached"):
+        build("cut")
+
+
+def test_shards_of_another_source_code_are_not_taken_up(
+    build: Callable[..., list[int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        build("cut", shards=2)
+    source = Registry.source
+    monkeypatch.setattr(Registry, "source", lambda self, name: "other code" if name == "folder" else source(self, name))
+    assert len(build("cut")) == 2 * COUNT

@@ -71,6 +71,22 @@ def test_limit_counts_pairs_that_can_be_used(tmp_path: Path) -> None:
     assert len(taken(tmp_path, [rows[1]] * 9, limit=4)) == 4
 
 
+def test_ties_that_are_kept_take_nobodys_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of 20 ties and 20 pairs with a winner, 15 are trained on, and the ties among them in the order of the hash."""
+    rows = rows_of(40, 40)
+    for row in rows[::2]:
+        row["label"] = 0.5
+    dropped, kept = chosen(tmp_path, rows, limit=15), chosen(tmp_path, rows, limit=15, ties="keep")
+    won = {row["prompt"] for row in rows[1::2]}
+    assert kept & won == dropped
+    assert len(dropped) == 15
+    ties = len(kept) - 15
+    assert 0 < ties < 20
+    assert f"40 rows, 15 pairs to train on, 0 held out, {ties} ties kept; skipped: " in capsys.readouterr().err
+    # Where a limit asks for more than there are, nothing is beyond it.
+    assert len(chosen(tmp_path, rows, limit=21, ties="keep")) == 40
+
+
 def test_heldout_share_takes_whole_prompts(tmp_path: Path) -> None:
     rows = rows_of(400, 100)
     found = taken(tmp_path, rows, heldout_share=0.2)
@@ -113,7 +129,13 @@ def test_one_prompt_in_several_spellings_is_in_one_split(tmp_path: Path, spellin
 
 def test_several_train_splits(tmp_path: Path) -> None:
     rows = rows_of(2, 2, "one") + rows_of(3, 3, "two") + rows_of(4, 4, "three")
-    assert len(taken(tmp_path, rows, train_splits=["one", "two"])) == 5
+    assert len(taken(tmp_path, rows, train_splits=["one", "two"], left_out_splits=["three"])) == 5
+
+
+def test_a_split_that_no_list_names_is_refused(tmp_path: Path) -> None:
+    rows = rows_of(2, 2) + rows_of(1, 1, "Train")
+    with pytest.raises(InputError, match=r"pairs\.jsonl, line 3: split is 'Train', expected one of train, .*'train'\?"):
+        taken(tmp_path, rows, heldout_splits=[], left_out_splits=["other"])
 
 
 def test_nothing_held_out_is_refused(tmp_path: Path) -> None:

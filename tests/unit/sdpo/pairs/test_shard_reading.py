@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from artifacts.errors import InputError
 from sdpo.pairs.cache import shard_reading
@@ -96,3 +96,17 @@ def test_a_file_that_ends_early_is_named(stored: tuple[Shards, dict[str, torch.T
 def test_a_tensor_that_is_not_there_is_an_error(stored: tuple[Shards, dict[str, torch.Tensor]]) -> None:
     with pytest.raises(InputError, match=r"0\.safetensors: damaged"):
         stored[0].gathered("mean", torch.tensor([0]))
+
+
+def test_rows_of_two_shapes_are_refused(stored: tuple[Shards, dict[str, torch.Tensor]]) -> None:
+    """Of as many bytes, which would be read without complaint."""
+    shards, _ = stored
+    shards.check_shapes()
+    path = shards.files[3]
+    tensors = load_file(path)
+    save_file({**tensors, "latents": tensors["latents"].reshape(-1, 2, 4, 5, 3)}, path)
+    message = (
+        r"3\.safetensors: 'latents' has rows float16 \(2, 4, 5, 3\), expected those of 0\.safetensors.*\(2, 4, 3, 5\)"
+    )
+    with pytest.raises(InputError, match=message):
+        Shards(shards.files, IMAGES, PROMPTS).check_shapes()
