@@ -57,7 +57,6 @@ class OvisU1Transformer(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ign
     """
 
     _supports_gradient_checkpointing = True
-    _no_split_modules: Any = ("DoubleBlock", "SingleBlock")
 
     @register_to_config  # type: ignore[untyped-decorator]
     def __init__(

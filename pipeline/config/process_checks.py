@@ -60,6 +60,11 @@ def _sharding(data: Raw) -> Iterator[Problem]:
         return
     if execution.get("processes", 1) == 1:
         yield Problem(("execution", "sharding"), given, "expected replicated, or execution.processes of at least 2")
+    family = raw.block(data, "base").get("family")
+    if family in registries.base_families() and (
+        expected := sharding.replicated_instead(str(family), registries.family(str(family)))
+    ):
+        yield Problem(("execution", "sharding"), given, expected)
     for index, variant in raw.listed(data, "variants"):
         merged = merged_as_read(data, variant)
         if found := sharding.expected_instead(merged):

@@ -9,7 +9,8 @@ from typing import Any
 from families.flow import open_flow
 from sdpo.diffusion.flow_base import WEIGHTS, FlowBase
 
-__all__ = ["WEIGHTS", "open_base"]
+__all__ = ["PASSES_VARY", "WEIGHTS", "open_base"]
+PASSES_VARY = True
 
 
 def open_base(

@@ -37,12 +37,28 @@ def expected_instead(training: Mapping[str, Any]) -> tuple[str, str] | None:
     return None
 
 
-def check(training: Mapping[str, Any]) -> None:
-    """Refuse settings as :func:`expected_instead` finds them.
+def replicated_instead(family: str, module: object) -> str | None:
+    """Why processes cannot share the weights of a base family's denoisers; ``None`` if they can.
+
+    Args:
+        family: its name.
+        module: of the family.
+    """
+    if not getattr(module, "PASSES_VARY", False):
+        return None
+    return (
+        f"expected replicated: base family '{family}' makes a pass for each length of prompts, and all have to be alike"
+    )
+
+
+def check(training: Mapping[str, Any], family: str, module: object) -> None:
+    """Refuse what :func:`replicated_instead` and :func:`expected_instead` find.
 
     Raises:
-        InputError: there is one.
+        InputError: there is something.
     """
+    if expected := replicated_instead(family, module):
+        raise InputError(f"--sharding is fsdp2: {expected}")
     if found := expected_instead(training):
         name, expected = found
         raise InputError(f"training.{name} is {training[name]!r}: {expected}")

@@ -52,7 +52,7 @@ class VariantTraining:
         self.settings, asked = job.training, job.objective
         self.processes = own = processes.join(self.settings.device, held)
         if own.sharded:
-            sharding.check(dict(self.settings))
+            sharding.check(dict(self.settings), job.base.family, bases.REGISTRY.load(job.base.family))
         self.device = precision.find_device(
             self.settings.device, local_index=own.local_index if own.count > 1 else None
         )

@@ -69,6 +69,16 @@ def test_micro_batches_that_leave_a_process_without_a_partner_for_a_mean(
     ]
 
 
+def test_shares_of_a_base_whose_passes_vary(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdpo.bases.names", lambda: ["miniature", "ovis_u1"])
+    config["training"] |= {"batch_size": 16, "micro_batch_size": 4}
+    config["execution"] = {"processes": 2, "sharding": "fsdp2"}
+    assert validate(config, check_files=False).execution.sharding == "fsdp2"
+    config["base"]["family"] = "ovis_u1"
+    line = "execution.sharding = \"fsdp2\": expected replicated: base family 'ovis_u1' makes a pass for each length of"
+    assert [error for error in errors(config) if error.startswith(line)] != []
+
+
 def test_a_config_without_errors_gets_its_defaults(config: Config) -> None:
     benchmark = validate(config, check_files=False)
 

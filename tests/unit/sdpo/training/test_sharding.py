@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from artifacts import layout
 from artifacts.errors import InputError
+from sdpo import bases
 from sdpo.training import sharding
 from sdpo.training.job import train
 from sdpo.training.processes import join
@@ -171,9 +172,15 @@ def test_shares_or_a_whole_copy_go_on_where_shares_were_stopped(
 )
 def test_settings_that_shares_do_not_allow(settings: dict[str, Any], said: str) -> None:
     given = {"lora": None, "optimizer": "adam", "compile": False, "channels_last": False}
-    sharding.check(given)
+    sharding.check(given, "sd3", bases.REGISTRY.load("sd3"))
     with pytest.raises(InputError, match=said):
-        sharding.check(given | settings)
+        sharding.check(given | settings, "sd3", bases.REGISTRY.load("sd3"))
+
+
+def test_processes_whose_prompts_are_of_other_lengths_cannot_share_ovis_u1() -> None:
+    """They would wait for each other: it makes a pass for each length of the prompts of a micro-batch."""
+    with pytest.raises(InputError, match="--sharding is fsdp2: expected replicated: base family 'ovis_u1'"):
+        sharding.check({}, "ovis_u1", bases.REGISTRY.load("ovis_u1"))
 
 
 def test_one_process_has_nobody_to_share_with(monkeypatch: pytest.MonkeyPatch) -> None:
