@@ -11,7 +11,7 @@ from artifacts import layout
 from artifacts.file_names import user_path
 from artifacts.hub import is_local
 from evals.report.guidance import guided
-from evals.report.settings import BROWSER
+from evals.report.settings import BROWSER, DEGENERATE
 from evals.tables.comparison import ApartSet
 from evals.tables.rows import TABLES
 from families.diffusers_folder import denoiser_folder
@@ -93,7 +93,7 @@ class Files:
             *(["ranks.png"] if compared and judged else []),
             *(["guidance.png"] if self._guidance_varies() else []),
         ]
-        files = ["report/index.html", *(f"figures/{name}" for name in figures)]
+        files = ["report/index.html", DEGENERATE, *(f"figures/{name}" for name in figures)]
         return [(self.root / name).as_posix() for name in files]
 
     def browser_folder(self) -> str:

@@ -18,7 +18,7 @@ VERSIONS: Final = {
     "collect": 1,
     "score": 4,
     "compare": 3,
-    "report": 4,
+    "report": 5,
     "track": 2,
     "audit": 2,
     "miniature": 3,

@@ -16,6 +16,7 @@ from evals.report.browser import write_browser
 from evals.report.colours import Palette
 from evals.report.comparison_table import compared_rows, difference_marks, prompt_sets, rank_marks, win_rate_matrix
 from evals.report.curves import drift_groups
+from evals.report.degenerate import degenerate_rows, sentences, to_csv
 from evals.report.document import render, resource
 from evals.report.drawing import png, scripts
 from evals.report.gaps import gaps
@@ -26,7 +27,7 @@ from evals.report.oracle_agreement import read_agreement
 from evals.report.results import Results, groups
 from evals.report.score_files import read_score_files
 from evals.report.scorer_agreement import correlations, unlike
-from evals.report.settings import main_table_of
+from evals.report.settings import DEGENERATE, main_table_of
 from evals.report.sources import read_provenance
 from evals.report.summary import drift_summaries, verdict_columns, verdicts
 from evals.tables.main_table import MEAN_WIN_RATE, row_order
@@ -87,6 +88,7 @@ def write_report(
     curves = drift_groups(comparison)
     panels = () if guidance_scale is None else guidance_panels(comparison, results.scores, guidance_scale)
     correlated = correlations(comparison, scores, [pair for group in compared for pair in group.pairs])
+    degenerate = degenerate_rows(comparison, scores)
     palette = Palette.of(comparison)
     marks = list(difference_marks(comparison, results, compared))
     ranked = list(rank_marks(comparison, results.ranks))
@@ -112,7 +114,7 @@ def write_report(
             "seed_counts": _seed_counts(comparison),
             "over": over_all(results.differences),
             "seeds": {row.n_seeds > 1 for row in results.differences},
-            "gaps": gaps(comparison, scores),
+            "gaps": (*gaps(comparison, scores), *sentences(degenerate)),
             "verdict_columns": [MEAN_WIN_RATE if name == MEAN_OF_JUDGES else name for name in columns],
             "limits": limits_note(comparison),
             "verdicts": {group.heading: verdicts(comparison, results, group.pairs) for group in compared},
@@ -153,6 +155,7 @@ def write_report(
         if spec := drawn[name]:
             write_bytes(root / "figures" / f"{name}.png", png(spec, paper))
     write_bytes(root / "figures" / "grid.png", draw_grid(image_grid))
+    write_text(root / DEGENERATE, to_csv(degenerate))
     write_browser(comparison, scores, tuple(pair for group in compared for pair in group.pairs))
     path = root / "report" / "index.html"
     write_text(path, page)

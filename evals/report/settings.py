@@ -11,6 +11,8 @@ from evals.tables.comparison import ComparisonSpec
 
 BROWSER = "report/browser"
 """Folder of the image browser, in that of the benchmark."""
+DEGENERATE = "report/degenerate.csv"
+"""Counts of images that show nothing or are shown again."""
 
 
 class GridSettings(Block):

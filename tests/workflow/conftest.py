@@ -89,7 +89,12 @@ class Workflow:
         # The interpreter's own folder is in PATH, behind the stubs, so that the workflow does not put it in front.
         paths = [str(self.folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]]
         figures = ("grid", "drift", "noise", "differences", "ranks")
-        report = ["report/index.html", "report/browser/index.html", *(f"figures/{name}.png" for name in figures)]
+        report = [
+            "report/index.html",
+            "report/degenerate.csv",
+            "report/browser/index.html",
+            *(f"figures/{name}.png" for name in figures),
+        ]
         names = {
             "pairs": PAIR_FILES,
             "train": (*MODEL_FILES, WEIGHTS),

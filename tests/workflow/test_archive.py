@@ -13,7 +13,11 @@ if TYPE_CHECKING:
     from conftest import Workflow
 
 RULES = Path(__file__).parents[2] / "workflow/rules"
-PAGE = ("report/index.html", *(f"figures/{name}.png" for name in ("grid", "drift", "noise", "differences", "ranks")))
+PAGE = (
+    "report/index.html",
+    "report/degenerate.csv",
+    *(f"figures/{name}.png" for name in ("grid", "drift", "noise", "differences", "ranks")),
+)
 TABLES = [f"tables/{name}" for name in (*TABLE_FILES, *PUBLISHED_FILES)]
 
 

@@ -91,7 +91,11 @@ def test_nothing_needs_to_be_trained(elsewhere: Config) -> None:
     assert {job.stage for job in plan.jobs()} == {"prompts", "generate", "score", "compare", "report", "track"}
     assert plan.report_files() == [
         f"results/tiny/{name}"
-        for name in ("report/index.html", *(f"figures/{figure}.png" for figure in ("grid", "differences", "ranks")))
+        for name in (
+            "report/index.html",
+            "report/degenerate.csv",
+            *(f"figures/{figure}.png" for figure in ("grid", "differences", "ranks")),
+        )
     ]
     assert plan.report_spec()["grid"]["seed"] == 0
 
