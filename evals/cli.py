@@ -233,6 +233,7 @@ def command_line() -> argparse.ArgumentParser:
     comparison_commands.add_plan(add)
     comparison_commands.add_export(add)
     import_command.add_import(add)
+    import_command.add_diversity(add)
 
     doctor = add("doctor", "say which weights are here, which are missing and how to get them", _doctor)
     doctor.add_argument("--config", metavar="FILE", help="what this config needs; exit status 1 if it is missing")

@@ -1,11 +1,15 @@
-"""``evals import``: arguments in, score files out."""
+"""``evals import`` and ``diversity``: arguments in, score files out."""
 
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from artifacts.errors import InputError
 from evals.comparison_commands import Add
+
+if TYPE_CHECKING:
+    from evals.tables.comparison import Comparison
 
 _BENCHMARK, _FOLDER = ("benchmark", "model", "prompt_set"), ("images", "prompts", "out")
 
@@ -48,6 +52,31 @@ def run(arguments: argparse.Namespace) -> None:
     print(summary_markdown(table, Statistics(), {}), end="")
 
 
+def run_diversity(arguments: argparse.Namespace) -> None:
+    """Write how different the images of each prompt are, for all models of a benchmark."""
+    from evals.judges.diversity import clip_tower, diversity
+    from evals.tables.write import made_with
+
+    comparison = made_with(arguments.benchmark).comparison
+    sets = arguments.prompt_set or list(comparison.images_per_prompt)
+    if unknown := [name for name in sets if name not in comparison.images_per_prompt]:
+        raise InputError(
+            f"--prompt-set {unknown[0]}: expected a set with several images a prompt, {_named(comparison)}"
+        )
+    if not sets:
+        raise InputError(f"{arguments.benchmark}: has no set with several images a prompt; see images_per_prompt")
+    tower = clip_tower(arguments.weights, device=arguments.device)
+    for name in sets:
+        for model in comparison.models:
+            print(f"{diversity(arguments.benchmark, model.name, name, tower)}: written")
+
+
+def _named(comparison: Comparison) -> str:
+    return (
+        f"one of {', '.join(comparison.images_per_prompt)}" if comparison.images_per_prompt else "of which it has none"
+    )
+
+
 def _target(arguments: argparse.Namespace) -> tuple[str, ...]:
     """What the scores are of: all options of one kind, and none of the other."""
     given = {name for name in (*_BENCHMARK, *_FOLDER) if getattr(arguments, name) is not None}
@@ -57,6 +86,15 @@ def _target(arguments: argparse.Namespace) -> tuple[str, ...]:
         found = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(given)) or "none of them"
         raise InputError(f"evals import: expected {listed[0]}, or {listed[1]}; found {found}")
     return kinds[0]
+
+
+def add_diversity(add: Add) -> None:
+    """The command ``diversity``."""
+    parser = add("diversity", "say how different a prompt's several images are (docs/judges.md)", run_diversity)
+    parser.add_argument("benchmark", metavar="DIR", help="results/<benchmark>")
+    parser.add_argument("--weights", metavar="PATH", required=True, help="weights of the scorer clip")
+    parser.add_argument("--prompt-set", metavar="NAME", action="append", help="only this one; may be repeated")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 … (default: cpu)")
 
 
 def add_import(add: Add) -> None:

@@ -6,6 +6,7 @@ them: the result file, its digest, the judge and its protocol. ``scores/<judge>/
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -41,12 +42,14 @@ class Judge:
         protocol: version, weights and settings of the judge, as whoever ran it says.
         format: of its result files (:data:`evals.judges.result_files.FORMATS`).
         lower_is_better: whether low scores are good.
+        judges: whether scores say how good an image is; others describe it.
     """
 
     name: str
     protocol: str
     format: str
     lower_is_better: bool = False
+    judges: bool = True
 
     def __post_init__(self) -> None:
         if not re.fullmatch(NAME_PATTERN, self.name):
@@ -88,22 +91,15 @@ def import_for_model(
     if rows["row"].isna().any():
         raise InputError(f"{folder}: has images of other prompts than {layout.prompts(root, prompt_set)}")
     for file, digest in zip(rows["file"], rows["sha256"], strict=True):
-        if not (folder / file).is_file() or file_sha256(folder / file) != digest:
-            raise InputError(f"{folder / file}: is not the image that the manifest lists; draw it and judge it again")
+        checked_image(folder / file, digest)
     columns = (rows[name].tolist() for name in ("file", "prompt", "row", "image", "item"))
     images = [JudgedImage(*row) for row in zip(*columns, strict=True)]
     scores = scores_of(images, read(source, judge.format, score_column=score_column), source, str(folder))
     table = pd.DataFrame({"prompt_id": rows["prompt_id"], "image": rows["image"], "score": scores, "truncated": False})
     table = table.assign(image_sha256=rows["sha256"], fingerprint=judge.fingerprint, protocol=judge.protocol)
     out = layout.scores(root, judge.name, model, prompt_set)
-    shared = root / "scores" / judge.name / JUDGE
-    if shared.is_file() and (known := judge_of(shared)) != judge:
-        raise InputError(
-            f"{shared}: '{judge.name}' has scores by protocol '{known.protocol}', format {known.format}; give the "
-            "same, or another --judge"
-        )
-    write_json(shared, asdict(judge))
-    write_json(out.with_suffix(".import.json"), _record(judge, source))
+    check_shared(root, judge)
+    write_json(out.with_suffix(".import.json"), {**record(judge), **_origin(source)})
     write_table(out, table, "scores")
     return out
 
@@ -143,7 +139,34 @@ def import_for_folder(
             "problem": None,
         }
     )
-    return table, _record(judge, source)
+    return table, {**record(judge), **_origin(source)}
+
+
+def checked_image(path: Path, sha256: str) -> bytes:
+    """Content of an image of a benchmark.
+
+    Raises:
+        InputError: it is gone, or not the one that the manifest lists.
+    """
+    content = path.read_bytes() if path.is_file() else b""
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise InputError(f"{path}: is not the image that the manifest lists; draw it and judge it again")
+    return content
+
+
+def check_shared(root: Path, judge: Judge) -> None:
+    """Note what all scores of a judge in a benchmark share, and hold this one to it.
+
+    Raises:
+        InputError: it has scores here by another protocol.
+    """
+    shared = root / "scores" / judge.name / JUDGE
+    if shared.is_file() and (known := judge_of(shared)) != judge:
+        raise InputError(
+            f"{shared}: '{judge.name}' has scores by protocol '{known.protocol}', format {known.format}; give the "
+            "same, or another --judge"
+        )
+    write_json(shared, asdict(judge))
 
 
 def judges_of(root: str | Path) -> Sequence[Judge]:
@@ -165,6 +188,10 @@ def judge_of(path: Path) -> Judge:
         raise InputError(f"{path}: is not what `evals import` writes ({error}); {remedy}") from error
 
 
-def _record(judge: Judge, source: Path) -> dict[str, Any]:
-    own = {"fingerprint": judge.fingerprint, "results": source.name, "sha256": file_sha256(source)}
-    return {**asdict(judge), **own}
+def record(judge: Judge) -> dict[str, Any]:
+    """Who judged, for what lies beside the scores."""
+    return {**asdict(judge), "fingerprint": judge.fingerprint}
+
+
+def _origin(source: Path) -> dict[str, Any]:
+    return {"results": source.name, "sha256": file_sha256(source)}

@@ -91,6 +91,7 @@ def with_judges(comparison: Comparison) -> Comparison:
         InputError: some models have a judge's scores on a prompt set and others have not.
     """
     scorers, rated, lower = dict(comparison.scorers), dict(comparison.rated), set(comparison.lower_is_better)
+    describing = set(comparison.no_judges)
     for judge in judges_of(comparison.root):
         if judge.name in scorers:
             continue
@@ -108,9 +109,16 @@ def with_judges(comparison: Comparison) -> Comparison:
         if sets:
             scorers[judge.name] = judge.protocol
             lower |= {judge.name} if judge.lower_is_better else set()
+            describing |= set() if judge.judges else {judge.name}
             if len(sets) < len(comparison.prompt_sets):
                 rated[judge.name] = tuple(sets)
-    return replace(comparison, scorers=scorers, rated=rated, lower_is_better=frozenset(lower))
+    return replace(
+        comparison,
+        scorers=scorers,
+        rated=rated,
+        lower_is_better=frozenset(lower),
+        no_judges=frozenset(describing),
+    )
 
 
 def _benchmark_of(path: Path) -> Path | None:

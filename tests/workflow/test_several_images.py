@@ -20,6 +20,7 @@ from pipeline.jobs import Plan
 from pipeline.specs import encode
 
 MODELS = ("mini/base", "mini/louder")
+CLIP = Path(__file__).parents[2] / "resources" / "miniature" / "scorers" / "clip"
 
 
 def config(images: int) -> dict[str, Any]:
@@ -117,7 +118,10 @@ def test_accuracy_by_tag_of_a_judge_of_others(
         target = ["--benchmark", str(root), "--model", model, "--prompt-set", "tagged"]
         judge = ["import", str(file), "--format", "geneval", "--judge", "geneval", "--protocol", "stand-in"]
         assert main([*judge, *target]) == 0
+    assert main(["diversity", str(root), "--weights", str(CLIP)]) == 0
     assert main(["compare", str(root), "--out", str(tmp_path / "board")]) == 0
+    diverse = [r.mean for r in read_rows(tmp_path / "board/scores.csv", ScoreRow) if r.scorer == "vendi"]
+    assert len(diverse) == 4 and all(1 < mean < 3 for mean in diverse)
     means = {
         (r.variant, r.prompt_set): r.mean
         for r in read_rows(tmp_path / "board/scores.csv", ScoreRow)
