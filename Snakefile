@@ -36,7 +36,7 @@ if workflow.remote_exec:
 # Before Snakemake takes its lock, so that no lock is without.
 if workflow.is_main_process:
     record(os.getcwd())
-    shorten(logger, os.getcwd())
+    shorten(logger, os.getcwd(), verbose=workflow.output_settings.verbose)
 
 configs = workflow.overwrite_configfiles or [DEFAULT_CONFIG]
 if len(configs) > 1 or workflow.config_settings.config:
