@@ -165,6 +165,8 @@ CONTRACTS: dict[str, Contract] = {
             "image_sha256": Column("string", "digest of the image file; empty if it cannot be read", nullable=True),
             "fingerprint": Column("string", "digest of scorer, protocol, weights, preprocessing and dtype"),
             "problem": Column("string", "why the image has no score (--skip-broken); empty if it has", nullable=True),
+            "lower_is_better": Column("bool", "low scores are good", nullable=True, optional=True),
+            "judges": Column("bool", "the score says how good the image is", nullable=True, optional=True),
         },
         "run `evals score --images … --prompts … --out …` again",
     ),

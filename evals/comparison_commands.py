@@ -30,8 +30,7 @@ def compare(arguments: argparse.Namespace) -> None:
             f"evals compare: {len(given)} files or folders given; expected two or more of A.parquet and "
             "results/<benchmark>, or one results/<benchmark>, or --spec"
         )
-    if not 0 < arguments.confidence < 1:
-        raise InputError(f"--confidence {arguments.confidence}: expected a share between 0 and 1, e.g. 0.95")
+    _check_share("--confidence", arguments.confidence)
     out = None if arguments.out is None else Path(arguments.out)
     if out is not None and out.exists() and not out.is_dir():
         raise InputError(f"--out {out}: is a file; give a folder for the tables")
@@ -114,9 +113,9 @@ def plan(arguments: argparse.Namespace) -> None:
     from evals.tables.planning import pilot, to_text
     from evals.tables.write import made_with
 
-    for option, share in (("--power", arguments.power), ("--confidence", arguments.confidence)):
-        if share is not None and not 0 < share < 1:
-            raise InputError(f"{option} {share}: expected a share between 0 and 1, e.g. 0.8")
+    _check_share("--power", arguments.power)
+    if arguments.confidence is not None:
+        _check_share("--confidence", arguments.confidence)
     if arguments.difference is not None and not arguments.difference > 0:
         raise InputError(f"--difference {arguments.difference}: expected a number above 0, on the scorer's scale")
     comparison = made_with(arguments.source).comparison
@@ -124,6 +123,11 @@ def plan(arguments: argparse.Namespace) -> None:
     found = pilot(comparison, read_matrices(comparison), *names)
     confidence = comparison.statistics.confidence if arguments.confidence is None else arguments.confidence
     print(to_text(found, difference=arguments.difference, confidence=confidence, power=arguments.power))
+
+
+def _check_share(option: str, share: float) -> None:
+    if not 0.5 <= share < 1:
+        raise InputError(f"{option} {share}: expected a share from 0.5 to below 1, e.g. 0.9")
 
 
 def add_compare(parser: argparse.ArgumentParser) -> None:

@@ -39,8 +39,6 @@ def run(arguments: argparse.Namespace) -> None:
     from evals.tables.comparison import Statistics
     from evals.tables.folder_summary import summary_markdown
 
-    if arguments.lower_is_better:
-        raise InputError("--lower-is-better goes with --benchmark; of a folder negate the scores")
     out = output(arguments.out, ".parquet")
     matching = match(arguments.images, read_prompt_file(arguments.prompts), arguments.prompts)
     table, record = import_for_folder(

@@ -137,6 +137,8 @@ def import_for_folder(
             "image_sha256": [file_sha256(folder / image.file) for image in images],
             "fingerprint": judge.fingerprint,
             "problem": None,
+            "lower_is_better": judge.lower_is_better,
+            "judges": True,
         }
     )
     return table, {**record(judge), **_origin(source)}

@@ -18,8 +18,11 @@
   };
 
   const open = (title, variants, set, scorer, printed) => {
-    const scorers = scorer in data.scorers ? [scorer] : data.judges;
-    const sets = set in data.prompts ? [set] : data.pooled;
+    const over = set in data.prompts ? [set] : data.pooled;
+    // The mean of judges is of those that rate all of these sets; pooled, one scorer counts those that it rates.
+    const alone = scorer in data.scorers;
+    const scorers = alone ? [scorer] : data.judges.filter((name) => over.every((one) => data.rated[name].includes(one)));
+    const sets = alone ? over.filter((one) => data.rated[scorer].includes(one)) : over;
     const models = variants.flatMap((variant) => data.variants[variant] || []);
     const body = dialog.querySelector(".body");
     body.replaceChildren(say("p", printed));

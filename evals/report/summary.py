@@ -106,7 +106,11 @@ def verdicts(comparison: Comparison, results: Results, pairs: Sequence[Compared]
         if r.prompt_set == POOLED and r.scorer == MEAN_OF_JUDGES
     }
     columns = verdict_columns(comparison, results)
-    return tuple(Verdicts(pair, tuple(found[pair.a, pair.b, name] for name in columns)) for pair in pairs)
+    # Nothing is pooled of a scorer that rates only sets drawn under settings of their own.
+    unknown = Verdict(NOT_RATED, of_training=False)
+    return tuple(
+        Verdicts(pair, tuple(found.get((pair.a, pair.b, name), unknown) for name in columns)) for pair in pairs
+    )
 
 
 def verdict_words(comparison: Comparison, scorer: str) -> tuple[str, str]:

@@ -64,13 +64,21 @@ def check_protocol(name: str, protocol: str) -> None:
 
 
 def lower_is_better(name: str) -> bool:
-    """Whether low scores are good; false for a scorer that is not installed here."""
-    return name in names() and bool(getattr(load(name), "LOWER_IS_BETTER", False))
+    """Whether low scores are good.
+
+    Raises:
+        InputError: there is no scorer of this name.
+    """
+    return bool(getattr(load(name), "LOWER_IS_BETTER", False))
 
 
 def judges(name: str) -> bool:
-    """Whether a scorer says how good an image is; others describe it, and no correction counts them as tests."""
-    return name not in names() or bool(getattr(load(name), "JUDGES", True))
+    """Whether a scorer says how good an image is; others describe it, and no correction counts them as tests.
+
+    Raises:
+        InputError: there is no scorer of this name.
+    """
+    return bool(getattr(load(name), "JUDGES", True))
 
 
 def check_prompts(name: str, prompts: Sequence[str], owner: str, remedy: str) -> None:

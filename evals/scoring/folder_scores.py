@@ -11,6 +11,7 @@ from artifacts.device import usable_cores
 from artifacts.errors import InputError
 from artifacts.progress import progress
 from evals.images.matching import PromptedImage
+from evals.scorers import judges, lower_is_better, names
 from evals.scoring.items import BATCH, NoScoreError, score_items
 
 if TYPE_CHECKING:
@@ -92,8 +93,17 @@ def score_folder(
         pd.DataFrame(
             {"file": files, "prompt": prompts, "scorer": name, "protocol": protocols[name]}
             | found.columns(name, scorer, prompts)
-            | {"problem": found.problems}
+            | {"problem": found.problems, **_direction(name)}
         )
         for name, scorer in scorers.items()
     ]
     return FolderScores(pd.concat(tables, ignore_index=True), found.cached, found.met)
+
+
+def _direction(name: str) -> dict[str, bool | None]:
+    """What low scores of a scorer mean, for whoever does not have it; empty for one that is not installed here."""
+    known = name in names()
+    return {
+        "lower_is_better": lower_is_better(name) if known else None,
+        "judges": judges(name) if known else None,
+    }

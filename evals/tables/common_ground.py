@@ -111,6 +111,10 @@ def _common_sets(sources: Sequence[Source]) -> tuple[Columns, list[str]]:
             notes.append(f"Prompt set {name} is left out: {', '.join(without)} does not have it, or drew it otherwise.")
         else:
             columns[name] = [at for at in found if at is not None]
+    for source in sources:
+        own = () if source.is_folder else source.comparison.prompt_sets
+        if more := [name for name in own if name not in first.comparison.prompt_sets]:
+            notes.append(f"Prompt set {', '.join(more)} is left out: {first.path} does not have it.")
     if not columns:
         raise InputError(
             f"{', '.join(source.path for source in sources)}: have no prompt set in common; "

@@ -10,7 +10,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Field
 
 from artifacts import layout
-from artifacts.block import Block, JobSpec, Seed
+from artifacts.block import Block, JobSpec
 from artifacts.errors import InputError
 from artifacts.plugins import nearest
 from evals.generation.settings import DrawnApart, SamplingSettings
@@ -43,9 +43,7 @@ class ComparedModel(Block):
 class Statistics(Block):
     """Settings of the intervals; docs/statistics.md."""
 
-    confidence: float = Field(default=0.95, gt=0, lt=1, description="Level of the intervals.")
-    resamples: int = Field(default=2000, ge=1, description="Bootstrap resamples of prompts, for the mean of one model.")
-    seed: Seed = Field(default=0, description="Seed of the resampling.")
+    confidence: float = Field(default=0.95, ge=0.5, lt=1, description="Level of the intervals.")
 
 
 class Pair(NamedTuple):

@@ -1,4 +1,4 @@
-"""What ``evals score`` prints of a folder: the mean of each scorer, with an interval that resamples prompts."""
+"""What ``evals score`` prints of a folder: the mean of each scorer, with its interval over prompts."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 
 from artifacts import markdown
 from artifacts.image_decoding import described
+from evals.tables.intervals import estimate
 from evals.tables.numbers import bracketed, decimals, number, percent
-from evals.tables.resampling import Resampling
 from evals.tables.sources import FOLDER, of_table
 
 if TYPE_CHECKING:
@@ -34,11 +34,10 @@ def summary_markdown(table: pd.DataFrame, statistics: Statistics, met: Mapping[s
     (variant,) = comparison.variants
     whole = ~np.isnan(next(iter(matrices.values.values()))[0])
     prompts = matrices.units[FOLDER,].of(np.flatnonzero(whole))
-    resampling = Resampling(statistics, {FOLDER: prompts})
     body, cut = [], []
     for scorer, protocol in comparison.scorers.items():
         values = matrices.values[variant, FOLDER, scorer][:, whole]
-        ((low, high),) = resampling.intervals(values, FOLDER)
+        low, high = estimate(values, prompts).interval(statistics.confidence)
         digits = decimals([(high - low) / 2])
         names = (markdown.escape(scorer), markdown.escape(protocol))
         body.append([*names, number(float(values.mean()), digits), bracketed(low, high, digits), str(values.size)])
@@ -47,7 +46,7 @@ def summary_markdown(table: pd.DataFrame, statistics: Statistics, met: Mapping[s
     count = int(whole.sum())
     notes = []
     if prompts.units < count:
-        notes.append(f"{count} images of {prompts.units} prompts: the interval resamples prompts.")
+        notes.append(f"{count} images of {prompts.units} prompts: a prompt's images count as one.")
     if cut:
         notes.append(f"Prompts of which a scorer read only the beginning: {', '.join(cut)} of {prompts.units}.")
     if met:

@@ -13,12 +13,12 @@ approximation, which is narrower, does not at two and three seeds. A p-value is 
 meets the null value. docs/statistics.md has the coverage.
 
 A single row (one seed, or no training) has no seeds' part: its interval is over prompts and says nothing of training
-again. Prompts of equal text are one unit, and prompt sets that are pooled are fixed: prompts vary within them.
+again. Prompts of equal text are one unit, and prompt sets that are pooled are fixed: prompts vary within them. Where
+nothing varies, nothing says how much others would differ, and the interval has no ends.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -33,6 +33,8 @@ Integers = NDArray[np.int64]
 
 # Smaller p-values, below 1e-148, are given as 0.
 _LAST = 26.0
+ALIKE = 1e-12
+"""Values this near to each other, by their size, differ by rounding alone."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Estimate:
     Attributes:
         mean: on its own scale.
         seeds, prompts: variance of the mean that comes from seeds (0 of a single row) and from prompts (infinite
-            where there is but one).
+            where there is but one, and where nothing varies).
         seeds_df, prompts_df: their degrees of freedom; ``seeds_df`` is 0 of a single row.
     """
 
@@ -144,7 +146,9 @@ class Rate:
 
     def interval(self, confidence: float) -> tuple[float, float]:
         """Interval of the share; it holds the share itself."""
-        low, high = (1.0 / (1.0 + math.exp(-end)) for end in self.log_odds.interval(confidence))
+        from scipy.special import expit
+
+        low, high = (float(expit(end)) for end in self.log_odds.interval(confidence))
         return min(low, self.share), max(high, self.share)
 
     def p_value(self) -> float:
@@ -205,8 +209,8 @@ def _prompts_part(values: Floats, prompts: Prompts) -> tuple[Floats, float]:
     the usual 1 - 1/P.
     """
     count, seeds = values.shape[-1], values.shape[-2]
-    sets = [np.flatnonzero(prompts.sets == name) for name in range(int(prompts.sets.max()) + 1)]
     _, text = np.unique(prompts.texts, return_inverse=True)
+    sets = _strata(prompts.sets, text)
     sizes = np.bincount(text).astype(np.float64)
     deviations, expected = np.empty_like(values), np.full(len(sizes), np.inf)
     for columns in sets:
@@ -215,7 +219,7 @@ def _prompts_part(values: Floats, prompts: Prompts) -> tuple[Floats, float]:
         average = 1.0 - 2.0 * share + (share**2).sum()
         expected = np.where(share > 0.0, np.minimum(expected, average), expected)
     if (expected < 1e-12).any():
-        # A set of one text: nothing says how others would have done.
+        # One text: nothing says how others would have done.
         return np.full(values.shape[:-2], np.inf), 1.0
     sums = _sums(deviations, text, len(sizes))
     of_text = sums.mean(axis=-2)
@@ -223,8 +227,26 @@ def _prompts_part(values: Floats, prompts: Prompts) -> tuple[Floats, float]:
     if seeds > 1:
         rest = ((sums - of_text[..., None, :]) ** 2 / expected).sum(axis=(-1, -2)) / (count**2 * seeds * (seeds - 1))
         total = np.maximum(total - rest, 0.0)
+    # Nor where seeds and prompts all did the same: a scorer too coarse to tell them apart is no certainty.
+    spread = np.max([np.ptp(values[..., columns], axis=(-1, -2)) for columns in sets], axis=0)
+    total = np.where(spread <= ALIKE * np.abs(values).max(axis=(-1, -2)), np.inf, total)
     weight = (sizes / count) ** 2 / expected
     return total, max(1.0, float(weight.sum() ** 2 / (weight**2).sum()) - len(sets))
+
+
+def _strata(sets: Integers, text: Integers) -> list[Integers]:
+    """Columns of each set; one of a single text, which has no spread of its own, joins the smallest other."""
+    strata = [np.flatnonzero(sets == name) for name in range(int(sets.max()) + 1)]
+
+    def texts(columns: Integers) -> int:
+        return len(np.unique(text[columns]))
+
+    while len(strata) > 1:
+        strata.sort(key=texts)
+        if texts(strata[0]) > 1:
+            break
+        strata[:2] = [np.concatenate(strata[:2])]
+    return strata
 
 
 def _sums(values: Floats, text: Integers, count: int) -> Floats:

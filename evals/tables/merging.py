@@ -60,6 +60,9 @@ def merge(
     for name in names:
         check_scale(name, sources)
     columns, notes = common_columns(sources)
+    for name in [n for n in columns if not any(_all_rate(sources, scorer, n) for scorer in names)]:
+        del columns[name]
+        notes.append(f"Prompt set {name} is left out: not rated everywhere by any of {', '.join(names)}.")
     labels = _labels(sources)
     variants, again = _once(sources, _variants(sources, labels), columns, names)
     models = [m for source, own in zip(sources, variants, strict=True) for m in _models(source, own)]
@@ -192,12 +195,16 @@ def _rated(sources: Sequence[Source], columns: Columns, scorers: Sequence[str]) 
     """Prompt sets of the scorers that do not rate all of them in every source."""
     found = {}
     for scorer in scorers:
-        sets = tuple(n for n in columns if all(s.is_folder or n in s.comparison.sets_of(scorer) for s in sources))
+        sets = tuple(name for name in columns if _all_rate(sources, scorer, name))
         if not sets:
             raise InputError(f"scorer '{scorer}' rates no prompt set that all sources have; leave it out by --scorers")
         if len(sets) < len(columns):
             found[scorer] = sets
     return found
+
+
+def _all_rate(sources: Sequence[Source], scorer: str, name: str) -> bool:
+    return all(source.is_folder or name in source.comparison.sets_of(scorer) for source in sources)
 
 
 def _whole(sources: Sequence[Source], columns: Columns, name: str) -> NDArray[np.bool_]:

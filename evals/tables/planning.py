@@ -18,7 +18,7 @@ from artifacts import markdown
 from artifacts.errors import InputError
 from artifacts.plugins import nearest
 from evals.tables.comparison import Comparison
-from evals.tables.intervals import Estimate, Floats, Prompts
+from evals.tables.intervals import ALIKE, Estimate, Floats, Prompts
 from evals.tables.matrices import ScoreMatrices
 from evals.tables.numbers import decimals, number, percent, signed
 from evals.tables.rows import POOLED
@@ -70,8 +70,13 @@ def components(difference: Floats, prompts: Prompts) -> Components:
     """Variance components of differences ``(seeds, prompts)``; prompts of equal text count as one, with their mean.
 
     Raises:
-        InputError: there are not two different prompts in a prompt set.
+        InputError: there are not two different prompts in a prompt set, or all differences are equal.
     """
+    if np.ptp(difference) <= ALIKE * np.abs(difference).max():
+        raise InputError(
+            f"all {difference.size} differences of the pilot are {difference.flat[0]:g}, which says nothing of how "
+            "much others would vary; a plan needs a pilot with more prompts, or a finer scorer"
+        )
     units, columns = np.unique(np.stack([prompts.sets, prompts.texts]), axis=1, return_inverse=True)
     sizes = np.bincount(columns)
     values = np.stack([np.bincount(columns, weights=row) for row in difference]) / sizes
@@ -107,14 +112,13 @@ def pilot(comparison: Comparison, matrices: ScoreMatrices, a: str, b: str, score
         ("--variant", a, comparison.variants),
         ("--against", b, comparison.variants),
         ("--scorer", scorer, tuple(comparison.scorers)),
-        ("--prompt-set", prompt_set, (*comparison.sets_of(scorer), POOLED)),
+        ("--prompt-set", prompt_set, _plannable(comparison, scorer)),
     ):
         if name not in known:
             raise InputError(f"{option} {name}: expected one of {', '.join(known)}{nearest(name, list(known))}")
     if a == b:
         raise InputError(f"--against {b}: expected another variant than --variant")
-    pooled = tuple(name for name in comparison.pooled if name in comparison.sets_of(scorer))
-    sets = pooled if prompt_set == POOLED else (prompt_set,)
+    sets = _pooled(comparison, scorer) if prompt_set == POOLED else (prompt_set,)
     sides = [matrices.paired(a, b, name, scorer) for name in sets]
     difference = np.concatenate([first - second for first, second in sides], axis=1)
     trained = any(model.trained for variant in (a, b) for model in comparison.of_variant(variant))
@@ -123,6 +127,18 @@ def pilot(comparison: Comparison, matrices: ScoreMatrices, a: str, b: str, score
             f"'{a}' and '{b}' have one seed in common, which says nothing of how seeds differ; a pilot needs two"
         )
     return components(difference, matrices.units[sets])
+
+
+def _pooled(comparison: Comparison, scorer: str) -> tuple[str, ...]:
+    """Prompt sets drawn alike that a scorer rates."""
+    return tuple(name for name in comparison.pooled if name in comparison.sets_of(scorer))
+
+
+def _plannable(comparison: Comparison, scorer: str) -> tuple[str, ...]:
+    """What a pilot may be of."""
+    if scorer not in comparison.scorers:
+        return (POOLED,)
+    return (*comparison.sets_of(scorer), *([POOLED] if _pooled(comparison, scorer) else []))
 
 
 def to_text(

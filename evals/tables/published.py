@@ -122,7 +122,8 @@ def _value_and_unit(text: str) -> tuple[float, float]:
 def published_rows(comparison: Comparison, matrices: ScoreMatrices, figures: Sequence[Figure]) -> list[PublishedRow]:
     """Figures of variants and scorers that are in the comparison, in the order of the file.
 
-    One of a prompt set that our scorer does not rate is left out, as is one of all sets if it does not rate them all.
+    One of a prompt set that our scorer does not rate is left out, as is one of all sets that are drawn alike if it does
+    not rate them all.
 
     Raises:
         InputError: a figure names a prompt set that is not compared, or none of the figures is of this comparison.
@@ -137,7 +138,7 @@ def published_rows(comparison: Comparison, matrices: ScoreMatrices, figures: Seq
                 f"published figure of '{figure.variant}': unknown prompt set '{figure.prompt_set}': expected one of "
                 f"{', '.join(known)}, or an empty cell for all{nearest(figure.prompt_set, known)}"
             )
-        sets = comparison.prompt_sets if figure.prompt_set == POOLED else (figure.prompt_set,)
+        sets = comparison.pooled if figure.prompt_set == POOLED else (figure.prompt_set,)
         if not set(sets) <= set(comparison.sets_of(figure.scorer)):
             continue
         values = np.concatenate([matrices.values[figure.variant, name, figure.scorer] for name in sets], axis=1)

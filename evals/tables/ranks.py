@@ -96,7 +96,7 @@ def _ranked(variants: Sequence[str], means: Floats, found: Rivals, sign: int) ->
     rows = []
     for i, (variant, rank) in enumerate(zip(variants, rankdata(-sign * means, method="min"), strict=True)):
         difference, half = float(found.mean[i, best]), float(found.half[i, best])
-        known = i != best and np.isfinite(difference)
+        known = i != best and bool(np.isfinite(difference))
         rows.append(
             {
                 "variant": variant,
@@ -109,7 +109,7 @@ def _ranked(variants: Sequence[str], means: Floats, found: Rivals, sign: int) ->
                 "minus_best": difference if known else None,
                 "ci_low": difference - half if known else None,
                 "ci_high": difference + half if known else None,
-                "tied": i == best or (known and abs(difference) <= half),
+                "tied": i == best or not known or abs(difference) <= half,
                 "n_seeds": int(found.seeds[i, best]),
             }
         )

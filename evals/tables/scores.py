@@ -10,28 +10,21 @@ from evals.tables.rows import POOLED, ScoreRow, significant
 if TYPE_CHECKING:
     from evals.tables.comparison import Comparison
     from evals.tables.matrices import ScoreMatrices
-    from evals.tables.resampling import Resampling
 
 
-def score_rows(comparison: Comparison, matrices: ScoreMatrices, resampling: Resampling) -> list[ScoreRow]:
+def score_rows(comparison: Comparison, matrices: ScoreMatrices) -> list[ScoreRow]:
     """One row a model, prompt set and scorer, and one with ``seed`` = ``all`` a variant, prompt set and scorer.
 
-    A single model's interval resamples prompts; that of several seeds is over seeds and prompts. Prompt sets are not
-    pooled.
+    A single model's interval is over prompts; that of several seeds over seeds and prompts. Sets are not pooled.
     """
     rows = []
     for variant, models in matrices.models.items():
         for prompt_set in comparison.prompt_sets:
             for scorer in comparison.raters(prompt_set):
                 values = matrices.values[variant, prompt_set, scorer]
-                intervals = resampling.intervals(values, prompt_set)
-                cells = [
-                    ("" if model.seed is None else str(model.seed), scores, interval)
-                    for model, scores, interval in zip(models, values, intervals, strict=True)
-                ]
-                several = len(values) > 1
-                pooled = estimate(values, matrices.units[prompt_set,]).interval(comparison.statistics.confidence)
-                cells.append((POOLED, values, pooled if several else intervals[0]))
+                units, confidence = matrices.units[prompt_set,], comparison.statistics.confidence
+                seeds = ["" if model.seed is None else str(model.seed) for model in models]
+                cells = [(seed, row[None]) for seed, row in zip(seeds, values, strict=True)] + [(POOLED, values)]
                 rows += [
                     ScoreRow(
                         base=models[0].base,
@@ -48,6 +41,7 @@ def score_rows(comparison: Comparison, matrices: ScoreMatrices, resampling: Resa
                         n=scores.size,
                         truncated=matrices.truncated[prompt_set, scorer],
                     )
-                    for seed, scores, (low, high) in cells
+                    for seed, scores in cells
+                    for low, high in (estimate(scores, units).interval(confidence),)
                 ]
     return rows

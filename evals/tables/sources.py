@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,7 +15,7 @@ from artifacts.errors import InputError
 from artifacts.file_names import normal
 from artifacts.prompt_text import same
 from evals.judges.imported import judges_of
-from evals.scorers import judges, lower_is_better
+from evals.scorers import judges, lower_is_better, names
 from evals.scoring.folder_score_files import read_scores
 from evals.tables.comparison import ComparedModel, Comparison, Statistics
 from evals.tables.intervals import Floats, Prompts
@@ -47,6 +47,7 @@ class Source:
         matrices: their scores; of a folder, not a number where an image is broken.
         images: prompt set to its images, in the order of the matrices' columns.
         generation, trained: how images were drawn and variants trained, where that is known.
+        is_folder: whether it is one model's images in a folder, drawn by nobody knows whom.
     """
 
     path: str
@@ -56,11 +57,7 @@ class Source:
     images: Mapping[str, Sequence[Image]]
     generation: Mapping[str, Any] = field(default_factory=dict)
     trained: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-
-    @property
-    def is_folder(self) -> bool:
-        """Whether it is one model's images in a folder, drawn by nobody knows whom."""
-        return FOLDER in self.images
+    is_folder: bool = False
 
 
 def read(path: str | Path) -> Source:
@@ -137,6 +134,8 @@ def of_table(table: pd.DataFrame, path: str, statistics: Statistics) -> Source:
     images: list[Image] = []
     values: dict[tuple[str, str, str], Floats] = {}
     truncated, protocols, fingerprints = {}, {}, {}
+    lower: list[str] = []
+    described: list[str] = []
     for key, rows in table.groupby("scorer", sort=False):
         scorer = str(key)
         pairs = zip(rows["file"].map(normal), rows["prompt"].map(normal), strict=True)
@@ -153,6 +152,10 @@ def of_table(table: pd.DataFrame, path: str, statistics: Statistics) -> Source:
         values[variant, FOLDER, scorer] = scores[None]
         truncated[FOLDER, scorer] = int(scored[~np.isnan(scores)].drop_duplicates("prompt")["truncated"].sum())
         protocols[scorer], fingerprints[scorer] = str(rows["protocol"].iloc[0]), str(rows["fingerprint"].iloc[0])
+        if _told(rows, "lower_is_better", lower_is_better, path):
+            lower.append(scorer)
+        if not _told(rows, "judges", judges, path):
+            described.append(scorer)
     comparison = Comparison(
         benchmark=variant,
         root=Path(path).parent,
@@ -160,15 +163,28 @@ def of_table(table: pd.DataFrame, path: str, statistics: Statistics) -> Source:
         prompt_sets=(FOLDER,),
         scorers=protocols,
         statistics=statistics,
-        lower_is_better=frozenset(name for name in protocols if lower_is_better(name)),
-        no_judges=frozenset(name for name in protocols if not judges(name)),
+        lower_is_better=frozenset(lower),
+        no_judges=frozenset(described),
     )
     texts = [image.prompt for image in images]
     units: dict[tuple[str, ...], Prompts] = {(FOLDER,): prompts_of([texts])}
     matrices = ScoreMatrices(
         {variant: (model,)}, units, values, truncated, texts={FOLDER: texts}, fingerprints=fingerprints
     )
-    return Source(path, variant, comparison, matrices, {FOLDER: images})
+    return Source(path, variant, comparison, matrices, {FOLDER: images}, is_folder=True)
+
+
+def _told(rows: pd.DataFrame, column: str, of_scorer: Callable[[str], bool], path: str) -> bool:
+    """What the scores' file says of their scorer; files from before do not, and then the scorer has to be here."""
+    if rows[column].notna().any():
+        return bool(rows[column].dropna().iloc[0])
+    name = str(rows["scorer"].iloc[0])
+    if name not in names():
+        raise InputError(
+            f"{path}: does not say whether low scores of '{name}' are good, and no such scorer is installed; install "
+            "the package that has it, or score the images again"
+        )
+    return of_scorer(name)
 
 
 def numbered(images: Iterable[Image]) -> list[tuple[str, int]]:

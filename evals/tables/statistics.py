@@ -1,97 +1,16 @@
-"""Resampling, rates and tests of the comparison tables: numpy in, numbers out, no files.
+"""Rates and tests of the comparison tables: numpy in, numbers out, no files.
 
-Intervals of means over seeds and of differences are in :mod:`evals.tables.intervals`. The bootstrap is for the mean of
-a single model, whose scores may be skewed: its prompts are resampled.
+Intervals of means and of differences are in :mod:`evals.tables.intervals`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from evals.tables.intervals import Floats, Integers, Prompts
-
-Counts = NDArray[np.unsignedinteger]
-
-_CHUNK_ELEMENTS = 1 << 20
-
-
-def labelled_rng(seed: int, *labels: str | int) -> np.random.Generator:
-    """A generator that depends on ``seed`` and ``labels`` alone, not on the process or on the order of calls."""
-    digest = hashlib.sha256(json.dumps([seed, *labels], ensure_ascii=False).encode("utf-8")).digest()
-    return np.random.default_rng(int.from_bytes(digest[:16], "big"))
-
-
-def resample_counts(items: int, resamples: int, rng: np.random.Generator) -> Counts:
-    """How often each item is drawn in each bootstrap resample: ``(resamples, items)``, every row sums to ``items``."""
-    if items < 1 or resamples < 1:
-        raise ValueError(f"a bootstrap needs at least one item and one resample, not {items} and {resamples}")
-    dtype = np.uint16 if items <= np.iinfo(np.uint16).max else np.uint32
-    counts = np.empty((resamples, items), dtype)
-    step = max(1, _CHUNK_ELEMENTS // items)
-    for start in range(0, resamples, step):
-        rows = min(step, resamples - start)
-        drawn = rng.integers(0, items, size=(rows, items)) + items * np.arange(rows)[:, None]
-        counts[start : start + rows] = np.bincount(drawn.ravel(), minlength=rows * items).reshape(rows, items)
-    return counts
-
-
-def resampled_means(values: Floats, prompt_counts: Counts) -> Floats:
-    """Mean over prompts of each seed in each resample of the prompts.
-
-    Args:
-        values: ``(seeds, prompts)``.
-        prompt_counts: ``(resamples, prompts)`` from :func:`resample_counts`; every row sums to ``prompts``.
-
-    Returns:
-        ``(seeds, resamples)``.
-    """
-    seeds, prompts = values.shape
-    resamples = prompt_counts.shape[0]
-    means = np.empty((seeds, resamples))
-    # The counts stay small integers and are widened a chunk at a time: 16 bits a draw instead of 64.
-    step = max(1, _CHUNK_ELEMENTS // prompts)
-    for start in range(0, resamples, step):
-        chunk = prompt_counts[start : start + step].astype(np.float64)
-        means[:, start : start + step] = values @ chunk.T
-    means /= prompts
-    return means
-
-
-def clustered_means(values: Floats, groups: Integers, resamples: int, rng: np.random.Generator) -> Floats:
-    """Bootstrap draws of the mean of ``values`` when whole groups are resampled, e.g. all images of one prompt.
-
-    With groups of one this is the plain bootstrap. A draw is a ratio, the resampled groups' sum by their size.
-
-    Args:
-        values: ``(n,)``.
-        groups: ``(n,)``, the group of each value, numbered 0, 1, 2, … without a gap.
-
-    Returns:
-        ``(resamples,)``.
-    """
-    sums, sizes = np.bincount(groups, weights=values), np.bincount(groups).astype(np.float64)
-    counts = resample_counts(len(sizes), resamples, rng)
-    totals = resampled_means(np.stack([sums, sizes]), counts)
-    draws: Floats = totals[0] / totals[1]
-    return draws
-
-
-def percentile_interval(draws: Floats, confidence: float) -> tuple[float, float]:
-    """Central percentile interval of bootstrap draws.
-
-    Raises:
-        ValueError: ``confidence`` is not strictly between 0 and 1.
-    """
-    if not 0.0 < confidence < 1.0:
-        raise ValueError(f"confidence must lie strictly between 0 and 1, not {confidence}")
-    low, high = np.quantile(draws, [(1.0 - confidence) / 2.0, (1.0 + confidence) / 2.0])
-    return float(low), float(high)
+from evals.tables.intervals import Floats, Prompts
 
 
 def preferences(difference: Floats) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -161,7 +162,11 @@ def _differences_note(against: Sequence[DifferenceRow], comparison: Comparison) 
 def _detectable_note(rows: Sequence[DifferenceRow], comparison: Comparison) -> str:
     """The least difference that these seeds and prompts would mostly decide."""
     found = {
-        scorer: [row.detectable for row in rows if row.scorer == scorer and row.prompt_set == POOLED]
+        scorer: [
+            row.detectable
+            for row in rows
+            if row.scorer == scorer and row.prompt_set == POOLED and math.isfinite(row.detectable)
+        ]
         for scorer in comparison.judges
     }
     listed = ", ".join(f"{scorer} {statistics.median(values):.2g}" for scorer, values in found.items() if values)

@@ -103,11 +103,9 @@ def compared(
     from evals.tables.categories import category_rows
     from evals.tables.comparisons import comparison_rows
     from evals.tables.ranks import rank_rows
-    from evals.tables.resampling import Resampling
     from evals.tables.scores import score_rows
 
-    resampling = Resampling(comparison.statistics, {name: matrices.units[name,] for name in comparison.prompt_sets})
-    scores = score_rows(comparison, matrices, resampling)
+    scores = score_rows(comparison, matrices)
     win_rates, differences = comparison_rows(comparison, matrices)
     categories, ranks = category_rows(comparison, matrices), rank_rows(comparison, matrices)
     rows = Rows(scores, win_rates, differences, categories, ranks).as_written()

@@ -51,7 +51,7 @@ class Benchmark(Block):
     models: list[Model] = Field(default=[], description="Models from elsewhere that are compared too.")
     seeds: list[Seed] = Field(
         default=[],
-        description="Training seeds: every variant is trained once for each, and intervals resample them; at least "
+        description="Training seeds: every variant is trained once for each, and intervals are over them; at least "
         "one if anything is trained.",
     )
     prompt_sets: Annotated[dict[Name, PromptSet], Field(min_length=1)] = Field(description="Prompt sets by name.")

@@ -101,13 +101,17 @@ def _families(data: Raw) -> Iterator[Problem]:
 
 def _flows(data: Raw) -> Iterator[Problem]:
     """Bases of rectified flow are drawn from in one way."""
-    generation = raw.block(data, "generation")
     bases = [raw.block(data, "base"), *(base for _, base in raw.listed(data, "other_bases"))]
     if not any(base.get("family") in FLOWS for base in bases):
         return
-    for key, expected in OF_FLOWS.items():
-        if (value := generation.get(key, SamplingSettings.model_fields[key].default)) != expected:
-            yield Problem(("generation", key), value, f"no flow model is drawn with it; expected {expected}")
+    defaults = {key: SamplingSettings.model_fields[key].default for key in OF_FLOWS}
+    places: list[tuple[tuple[str | int, ...], Raw]] = [(("generation",), {**defaults, **raw.block(data, "generation")})]
+    for name, block in raw.blocks(data, "prompt_sets"):
+        places.append((("prompt_sets", name, "generation"), raw.block(block, "generation")))
+    for path, settings in places:
+        for key, expected in OF_FLOWS.items():
+            if settings.get(key, expected) != expected:
+                yield Problem((*path, key), settings[key], f"no flow model is drawn with it; expected {expected}")
 
 
 def _revisions(data: Raw) -> Iterator[Problem]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,22 @@ def test_says_where_a_number_comes_from_by_keyboard_alone(opened: Any, compariso
     assert not dialog.is_visible()
     page.locator("table.matrix td").first.click()
     assert "dmpo+sdpo vs dmpo" in dialog.get_by_role("heading", level=2).inner_text()
+
+
+def test_a_number_comes_only_from_what_its_scorer_rates(opened: Any, comparison: Comparison) -> None:
+    """As if ``clip`` rated one of the two sets."""
+    page = (comparison.root / "report/index.html").read_text(encoding="utf-8")
+    limited, count = re.subn(r'("rated": ?\{.*?"clip": ?)\["seen", ?"held-out"\]', r'\1["seen"]', page, flags=re.S)
+    assert count == 1
+    (comparison.root / "report/limited.html").write_text(limited, encoding="utf-8")
+    opened_page = opened("limited.html")
+    dialog = opened_page.locator("#origin")
+    for scorer, told in (("clip", "30 prompts; 4 models, 120 scores"), ("mean of judges", "33 prompts; 4 models")):
+        opened_page.locator(f"table.matrix td[data-scorer='{scorer}']").first.click()
+        text = dialog.inner_text()
+        assert told in text
+        assert ("held-out" in text, "clip, sdpo" in text) == ((False, True) if scorer == "clip" else (True, False))
+        opened_page.keyboard.press("Escape")
 
 
 def test_charts_answer_to_the_choice_of_a_prompt_set_and_to_hover(opened: Any, comparison: Comparison) -> None:

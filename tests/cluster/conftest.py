@@ -40,7 +40,6 @@ CONFIG: dict[str, Any] = {
     "prompt_sets": {"seen": {"source": "miniature_seen", "limit": 6}},
     "generation": {"steps": 3, "batch_size": 6},
     "scorers": {"oracle": {}, "pickscore": {"weights": "resources/miniature/scorers/pickscore"}},
-    "statistics": {"resamples": 200},
     "report": {"grid": {"prompts": 4}},
     "execution": {"gpu": 1, "scorers_per_job": 2, "memory_mb": 2000, "runtime_minutes": 10},
 }

@@ -33,7 +33,6 @@ def finished_benchmark(
     seeds: int,
     steps: int = 20,
     size: int = 8,
-    resamples: int = 40,
 ) -> Comparison:
     """Write every input of report and tracking below ``root``.
 
@@ -55,9 +54,7 @@ def finished_benchmark(
                     baseline=baseline,
                 )
             )
-    comparison = Comparison(
-        "toy", root, tuple(models), tuple(prompts), dict(scorers), Statistics(resamples=resamples, seed=3)
-    )
+    comparison = Comparison("toy", root, tuple(models), tuple(prompts), dict(scorers), Statistics())
     generator = np.random.default_rng(0)
     for prompt_set, texts in prompts.items():
         ids = [f"{prompt_set}-{index:05d}" for index in range(len(texts))]

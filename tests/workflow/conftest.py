@@ -323,7 +323,7 @@ def new_benchmark(weights: Path, warm: Path) -> Callable[[Path], Benchmark]:
                     "pickscore": {"weights": "resources/scorers/pickscore"},
                     "imagereward": {"weights": "resources/scorers/imagereward"},
                 },
-                "statistics": {"resamples": 200},
+                "statistics": {"confidence": 0.95},
                 "report": {"grid": {"prompts": 4}},
                 "execution": {"seeds_per_job": 2, "prompt_sets_per_job": 2, "scorers_per_job": 3},
             },

@@ -160,7 +160,7 @@ def shipped_config() -> dict[str, Any]:
     config["pairs"] = {"clear": config["pairs"]["clear"]}
     config["prompt_sets"]["heldout"]["limit"] = 4
     config["generation"]["steps"] = 2
-    config["statistics"]["resamples"] = 200
+    config["statistics"]["confidence"] = 0.9
     config["report"]["grid"]["prompts"] = 2
     return config
 

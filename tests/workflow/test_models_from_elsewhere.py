@@ -45,7 +45,6 @@ def finished(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
         "prompt_sets": {"seen": {"source": "miniature_seen", "limit": 5}},
         "generation": {"steps": 2, "batch_size": 2},
         "scorers": {"oracle": {}},
-        "statistics": {"resamples": 50},
         "report": {"grid": {"prompts": 2}},
         "execution": {"generation_shards": 2},
     }

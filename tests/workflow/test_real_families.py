@@ -78,7 +78,6 @@ def config(family: str, base: Path, **own: Any) -> dict[str, Any]:
         "prompt_sets": {"own": {"source": "text_file", "options": {"path": "prompts.txt"}}},
         "generation": generation,
         "scorers": {"jpeg_size": {}, "blank": {}},
-        "statistics": {"resamples": 50},
         "report": {"grid": {"prompts": 2}},
         "execution": {"baselines_share_jobs": True, "scorers_per_job": 2},
     }

@@ -33,7 +33,6 @@ def small() -> dict[str, Any]:
     config["seeds"] = [0, 6]
     config["prompt_sets"]["clouds"]["limit"] = 2
     config["generation"]["steps"] = 3
-    config["statistics"]["resamples"] = 50
     config["execution"]["variants_per_job"] = 11
     return config
 

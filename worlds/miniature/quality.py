@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evals.tables.statistics import clustered_means, percentile_interval
+from evals.tables.intervals import Prompts, rate
 from worlds.miniature import oracle
 from worlds.miniature.pairs_samples import draw
 from worlds.miniature.scenes import random_scene
@@ -17,7 +17,6 @@ from worlds.miniature.scenes import random_scene
 # The least that a trained base must reach; chance is 1/8 for colours, 1/4 for shapes and relations, 1/2 for sizes.
 REQUIRED_ATTRIBUTES = {"background": 0.9, "colour": 0.9, "size": 0.9, "shape": 0.8}
 REQUIRED_RELATION = 0.35
-RESAMPLES = 2000
 REQUIRED_AGREEMENT = {"pickscore": 0.75, "hpsv2": 0.75, "imagereward": 0.75}
 
 
@@ -72,8 +71,8 @@ def scorer_agreement(scorers: Path, data: Any) -> dict[str, Any]:
         data: :class:`worlds.miniature.scorer_data.ScorerData`.
 
     Returns:
-        ``{"scorers": {name: {"agreement", "pairs", "prompts", "ci_low", "ci_high"}}}``, bootstrap intervals at 95 %
-        that resample prompts, since pairs of a prompt share pictures.
+        ``{"scorers": {name: {"agreement", "pairs", "prompts", "ci_low", "ci_high"}}}``, intervals at 95 % in which
+        a prompt is one unit, since its pairs share pictures.
     """
     from PIL import Image
 
@@ -101,11 +100,9 @@ def agreement(agreed: NDArray[np.bool_], prompts: NDArray[np.int64]) -> dict[str
         prompts: (N,), the prompt of each pair.
     """
     different, groups = np.unique(prompts, return_inverse=True)
-    values = agreed.astype(np.float64)
-    draws = clustered_means(values, groups.astype(np.int64), RESAMPLES, np.random.default_rng(0))
-    low, high = percentile_interval(draws, 0.95)
-    share = float(values.mean())
-    return {"agreement": share, "pairs": len(values), "prompts": len(different), "ci_low": low, "ci_high": high}
+    found = rate(agreed.astype(np.float64)[None], Prompts(groups, np.zeros_like(groups)))
+    low, high = found.interval(0.95)
+    return {"agreement": found.share, "pairs": len(agreed), "prompts": len(different), "ci_low": low, "ci_high": high}
 
 
 def shortfalls(bases: dict[str, dict[str, Any]], agreement: dict[str, Any]) -> list[str]:

@@ -200,6 +200,12 @@ def test_flow_models_are_drawn_in_one_way(elsewhere: Config, monkeypatch: pytest
     ]
     elsewhere["generation"] = {"protocol": "sdpo", "scheduler": "euler"}
     assert len(errors(elsewhere)) == 1
+    elsewhere["generation"]["protocol"] = "clean"
+    name = next(iter(elsewhere["prompt_sets"]))
+    elsewhere["prompt_sets"]["again"] = {"shows": name, "generation": {"scheduler": "ddim"}}
+    assert errors(elsewhere) == [
+        'prompt_sets.again.generation.scheduler = "ddim": no flow model is drawn with it; expected euler'
+    ]
 
 
 def test_missing_local_weights(elsewhere: Config, tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def test_changing_a_variant_changes_its_jobs_and_the_tables_only(config: Config)
 
 def test_statistics_touch_only_what_shows_them(config: Config) -> None:
     before = specs(config)
-    config["statistics"] = {"resamples": 100}
+    config["statistics"] = {"confidence": 0.9}
     assert changed(before, specs(config)) == TABLES
 
 
@@ -282,7 +282,7 @@ def test_comparison_can_be_read_back_with_the_derived_baseline(config: Config) -
         "dmpo+sdpo": "dmpo",
     }
     assert comparison.scorers == {"oracle": "world", "pickscore": "sdpo"}
-    assert comparison.statistics.resamples == 2000
+    assert comparison.statistics.confidence == 0.95
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,15 @@ def test_sets_that_are_drawn_apart_are_neither_pooled_nor_counted_twice(tiny_ben
     assert "ll prompt sets pooled" not in page
 
 
+def test_a_scorer_of_sets_that_are_drawn_apart_has_no_pooled_verdict(tiny_benchmark: Comparison) -> None:
+    apart = {"held-out": ApartSet(shows="seen", generation=DrawnApart(guidance_scale=1.0))}
+    found = replace(tiny_benchmark, apart=apart, rated={"oracle": ("held-out",)})
+    write_tables(found)
+    page = page_of(found, guidance_scale=4.0)
+    # Three pairs and one such scorer.
+    assert page.count('<span class="undecided">–</span>') == 3
+
+
 def test_provenance_names_what_made_the_scores(tiny_benchmark: Comparison) -> None:
     """Scores have the fingerprints ``pickscore`` and ``oracle`` here; of one, two environments are known."""
     hashed = {"scorer": "pickscore", "version": 3, "files": {"weights": "ab" * 32}, "dtype": "float32"}
@@ -314,15 +323,19 @@ def test_verdicts() -> None:
     assert verdict(0.501, 0.6, 2, words=words, null=0.5).word == "better"
 
 
-def of_scores(comparison: Comparison, means: dict[tuple[str, str], float], **changes: object) -> str:
-    """The page where variant and scorer alone give every score."""
+def of_scores(
+    comparison: Comparison, means: dict[tuple[str, str], float], *, varies: bool = True, **changes: object
+) -> str:
+    """The page where variant and scorer give every score but for a little."""
     comparison = replace(comparison, **changes)  # type: ignore[arg-type]
     for model in comparison.models:
         for name in comparison.prompt_sets:
             for scorer in comparison.scorers:
                 path = layout.scores(comparison.root, scorer, model.name, name)
                 table = read_table(path, "scores")
-                noise = 1e-3 * (model.seed or 0) + 1e-3 * np.arange(len(table))
+                # Nothing is decided where nothing varies: each variant has a little of its own from prompt to prompt.
+                own = 1 + comparison.variants.index(model.variant) * varies
+                noise = 1e-3 * (model.seed or 0) + 1e-3 * own * np.arange(len(table))
                 write_table(path, table.assign(score=means[model.variant, scorer] + noise), "scores")
     write_tables(comparison)
     return page_of(comparison)
@@ -386,11 +399,12 @@ def test_a_limited_scorer_has_dashes_and_no_verdict_of_a_mean(tiny_benchmark: Co
     # Three pairs by both scorers; the mean win rate is no longer one of all prompt sets.
     assert page.count("▲ better") == 2 * 3 + 1
     assert "mean win rate" not in parsed(page.partition('id="scores"')[0]).texts
-    # Three variants and, but for the base, their mean win rate; win rate and difference of three pairs; and how often
-    # the scorers oppose one another where both variants were trained, whose differences are all equal here.
-    assert texts.count("–") == 3 + 2 + 2 * 3 + 1
-    assert texts.count("– (pickscore has one difference for all)") == 1
+    # Three variants and, but for the base, their mean win rate; win rate and difference of three pairs.
+    assert texts.count("–") == 3 + 2 + 2 * 3
     assert page.count("oracle rates held-out and no other") == 3
+    # How often scorers oppose one another is not known where their differences are all equal.
+    alike = of_scores(tiny_benchmark, MEANS, varies=False, rated={"oracle": ("held-out",)})
+    assert parsed(alike).texts.count("– (pickscore has one difference for all)") == 1
     # The base, and two variants with two seeds; each pooled too.
     scored = read_rows(tiny_benchmark.root / "tables" / "scores.csv", ScoreRow)
     assert [row.prompt_set for row in scored if row.scorer == "oracle"] == ["held-out"] * (2 + 3 + 3)

@@ -228,7 +228,7 @@ def test_command_line_gives_the_scorers_own_numbers(
         assert set(rows["fingerprint"]) == {scorer.fingerprint}
     captured = capsys.readouterr()
     assert "5 images matched by the running number in the names" in captured.err
-    assert f"{table['score'][:5].mean():.3f}" in captured.out
+    assert f"{table['score'][:5].mean():.2f}" in captured.out
     assert captured.out.startswith("| scorer    | protocol |")
 
 

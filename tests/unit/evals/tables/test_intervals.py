@@ -133,10 +133,37 @@ def test_one_text_says_nothing_of_others() -> None:
         assert found.p_value() == 1.0
 
 
-def test_constant_differences_are_certain_and_none_is_none() -> None:
-    assert estimate(np.full((3, 5), 0.5)).interval(0.95) == (0.5, 0.5)
-    assert estimate(np.full((3, 5), 0.5)).p_value() == 0.0
-    assert estimate(np.zeros((3, 5))).p_value() == 1.0
+def test_where_all_prompts_have_one_value_nothing_says_how_others_would_do() -> None:
+    """Scores of a few steps are often equal by chance."""
+    for value in (0.0, 0.1, 1.0):
+        found = estimate(np.full((3, 5), value))
+        assert found.interval(0.95) == (-math.inf, math.inf)
+        assert (found.p_value(), found.detectable(0.95)) == (1.0, math.inf)
+    # Each matrix for itself.
+    both = estimate(np.stack([np.full((1, 3), 0.1), np.array([[0.0, 0.1, 0.2]])]))
+    assert np.isinf(both.half_width(0.95)).tolist() == [True, False]
+
+
+def test_differences_of_a_coarse_scorer_are_decided_no_oftener_than_they_should_be() -> None:
+    """Judges that give 1 to 5, no true difference, three prompts."""
+    generator = np.random.default_rng(5)
+    scores = generator.integers(1, 6, (2, 4000, 1, 3)).astype(float)
+    found = estimate(scores[0] - scores[1])
+    assert (found.p_value() < 0.05).mean() < 0.05
+
+
+def test_a_set_of_one_prompt_leaves_the_others_their_interval() -> None:
+    values = np.random.default_rng(6).normal(size=(3, 100))
+    alone = estimate(values)
+    with_one = estimate(
+        np.concatenate([values, [[0.3], [0.2], [0.4]]], axis=1),
+        Prompts(np.arange(101), np.concatenate([np.zeros(100, np.int64), [1]])),
+    )
+    assert float(with_one.half_width(0.95)) == pytest.approx(float(alone.half_width(0.95)), rel=0.05)
+    # Such sets vary together, where there are several.
+    three = estimate(np.array([[1.0, 2.0, 4.0]]), Prompts.separate(3).of(np.arange(3)))
+    apart = estimate(np.array([[1.0, 2.0, 4.0]]), Prompts(np.arange(3), np.arange(3)))
+    assert apart.interval(0.95) == three.interval(0.95)
 
 
 def test_a_few_unanimous_prompts_are_no_certainty() -> None:
@@ -153,6 +180,9 @@ def test_win_rates_stay_between_zero_and_one() -> None:
     outcomes[:, :2] = 1.0
     low, high = rate(outcomes).interval(0.999)
     assert 0.0 < low < 2 / 30 < high < 1.0
+    # Nor does the level overflow them.
+    low, high = rate(np.array([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]])).interval(0.9999)
+    assert low == 0.0 and high == 1.0
 
 
 def test_confidence_is_a_share() -> None:

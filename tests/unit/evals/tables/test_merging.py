@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 import shutil
 from collections.abc import Sequence
@@ -25,10 +26,9 @@ from evals.tables.merging import Merged, merge
 from evals.tables.pair_table import pair_markdown
 from evals.tables.rows import DifferenceRow, WinRateRow, read_rows
 from evals.tables.sources import read
-from evals.tables.statistics import clustered_means
 from evals.tables.write import Compared, compared
 
-SETTINGS = Statistics(resamples=500)
+SETTINGS = Statistics()
 
 
 @dataclass
@@ -70,6 +70,8 @@ def rows(
         "image_sha256": "0",
         "fingerprint": "f" * 64,
         "problem": None,
+        "lower_is_better": None,
+        "judges": None,
         **changes,
     }
     return pd.DataFrame(columns)
@@ -78,13 +80,6 @@ def rows(
 def write(path: Path, *frames: pd.DataFrame) -> Path:
     write_table(path, pd.concat(frames, ignore_index=True), "folder_scores")
     return path
-
-
-def test_clustered_draws_resample_whole_groups() -> None:
-    values, groups = np.array([1.0, 3.0, 10.0]), np.array([0, 0, 1])
-    draws = clustered_means(values, groups, 4000, np.random.default_rng(0))
-    assert sorted({round(float(draw), 9) for draw in draws}) == [2.0, round(14 / 3, 9), 10.0]
-    assert np.mean(draws == 10.0) == pytest.approx(0.25, abs=0.03)
 
 
 def test_win_rates_by_hand(tmp_path: Path) -> None:
@@ -115,8 +110,9 @@ def test_holm_is_across_scorers(tmp_path: Path) -> None:
     assert first.p_value < second.p_value
     assert first.p_holm == pytest.approx(2 * first.p_value)
     assert second.p_holm == max(second.p_value, first.p_holm)
-    assert (pair.difference().p_value, pair.difference().p_holm) == (0.0, 0.0)
-    assert pair.difference("hpsv2").p_holm == pair.difference("hpsv2").p_value
+    # All six differ by the same, which says nothing of how others would.
+    assert (pair.difference().p_value, pair.difference().p_holm) == (1.0, 1.0)
+    assert pair.difference("hpsv2").p_holm == pytest.approx(2 * pair.difference("hpsv2").p_value)
 
 
 def test_images_of_one_prompt_count_as_one(tmp_path: Path) -> None:
@@ -185,7 +181,7 @@ def test_broken_images_are_left_out_and_counted(tmp_path: Path) -> None:
     assert "- 1 images that are broken on a side are left out.\n" in pair.printed()
     assert "- 1 images that are broken" in pair.tables.texts["main.md"]
     printed = summary_markdown(read_scores(a), SETTINGS)
-    assert re.search(r"\| clip +\| sdpo +\| +2\.0 \| .* \| +2 \|", printed)
+    assert re.search(r"\| clip +\| sdpo +\| +2 \| .* \| +2 \|", printed)
     assert "- 1 broken images have no score and are in no mean; column `problem` says why.\n" in printed
 
 
@@ -215,13 +211,32 @@ def test_command_prints_markdown_and_writes_csv(tmp_path: Path, capsys: pytest.C
     }
 
 
-def test_where_low_is_good_the_lower_score_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evals.tables.sources.lower_is_better", lambda name: name == "clip")
-    a, b = (write(tmp_path / f"{x}.parquet", rows([x == "b", x == "b", 0.0])) for x in "ab")
+def test_where_low_is_good_the_lower_score_wins_also_where_the_scorer_is_not_installed(tmp_path: Path) -> None:
+    told = {"lower_is_better": True, "judges": True}
+    a, b = (write(tmp_path / f"{x}.parquet", rows([x == "b", x == "b", 0.0], "defects", **told)) for x in "ab")
     pair = compare(a, b)
-    assert (pair.win().wins, pair.win().ties, pair.win().losses) == (2, 1, 0)
-    assert pair.difference().mean_difference == pytest.approx(-2 / 3)
-    assert "Lower is better for clip" in pair.printed()
+    won = pair.win("defects")
+    assert (won.wins, won.ties, won.losses) == (2, 1, 0)
+    assert pair.difference("defects").mean_difference == pytest.approx(-2 / 3)
+    assert "Lower is better for defects" in pair.printed()
+
+
+def test_a_scorer_that_describes_stays_one_where_it_is_not_installed(tmp_path: Path) -> None:
+    told = {"lower_is_better": False, "judges": False}
+    pair = compare(*(write(tmp_path / f"{x}.parquet", rows([x == "a", 0.5], "size", **told)) for x in "ab"))
+    assert pair.tables.rows.win_rates == []
+
+
+def test_scores_from_before_of_a_scorer_that_is_not_here_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", rows([1.0, 2.0], "defects"))
+    with pytest.raises(InputError, match="does not say whether low scores of 'defects' are good"):
+        compare(path, path)
+
+
+def test_scores_that_are_infinite_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", rows([1.0, math.inf]))
+    with pytest.raises(InputError, match=r"'1\.png' has the score inf by 'clip'"):
+        compare(path, path)
 
 
 def test_summary_says_how_many_prompts_were_cut() -> None:
@@ -310,7 +325,12 @@ def as_folder(benchmark: Comparison, model: str, path: Path, *, order: int = 1, 
             frame = read_table(layout.scores(benchmark.root, scorer, model, prompt_set), "scores")
             texts = dict(zip(prompts["prompt_id"], prompts["prompt"], strict=True))
             frame = frame.assign(
-                file=frame["prompt_id"] + ".png", prompt=frame["prompt_id"].map(texts), scorer=scorer, problem=None
+                file=frame["prompt_id"] + ".png",
+                prompt=frame["prompt_id"].map(texts),
+                scorer=scorer,
+                problem=None,
+                lower_is_better=None,
+                judges=None,
             )
             frames.append(frame.drop(columns="prompt_id"))
     table = pd.concat(frames[::order], ignore_index=True)[list(CONTRACTS["folder_scores"].columns)]
@@ -328,7 +348,7 @@ def test_a_folder_beside_a_benchmark_is_paired_by_prompt(tiny_benchmark: Compari
     assert (comparison.reference, comparison.prompt_sets) == ("base", benchmark.prompt_sets)
     for row in found.tables.rows.differences:
         if row.a == "mine":
-            assert (row.mean_difference, row.ci_low, row.ci_high) == (0.0, 0.0, 0.0)
+            assert (row.mean_difference, row.ci_low, row.ci_high) == (0.0, -math.inf, math.inf)
     # What the benchmark's own tables say of its variants stays.
     own = {
         (row.a, row.b, row.prompt_set, row.scorer): row.mean_difference
@@ -354,6 +374,42 @@ def test_benchmarks_are_told_apart_and_what_is_one_is_shown_once(tiny_benchmark:
         twins = [row for row in ranks if row["variant"].endswith(":dmpo") and row["scorer"] == scorer]
         places = {name: {row["rank"] for row in twins if row["prompt_set"] == name} for name in ("seen", "all")}
         assert [len(place) for place in places.values()] == [1, 1]
+
+
+def renamed(benchmark: Comparison, folder: Path, **changes: Any) -> Path:
+    """A copy of a benchmark whose comparison says otherwise."""
+    shutil.copytree(benchmark.root, folder)
+    spec = json.loads((folder / "tables/comparison.json").read_text())
+    (folder / "tables/comparison.json").write_text(json.dumps({**spec, "benchmark": folder.name, **changes}))
+    return folder
+
+
+def test_sets_that_only_one_benchmark_has_are_named_whatever_the_order(
+    tiny_benchmark: Comparison, tmp_path: Path
+) -> None:
+    fewer = renamed(tiny_benchmark, tmp_path / "fewer", prompt_sets=["seen"])
+    for paths in ((Path(tiny_benchmark.root), fewer), (fewer, Path(tiny_benchmark.root))):
+        found = compare(*paths)
+        assert found.merged.comparison.prompt_sets == ("seen",)
+        assert [note for note in found.merged.notes if note.startswith("Prompt set held-out is left out: ")]
+
+
+def test_sets_that_no_named_scorer_rates_everywhere_are_left_out(tiny_benchmark: Comparison, tmp_path: Path) -> None:
+    limited = renamed(tiny_benchmark, tmp_path / "limited", rated={"oracle": ["seen"]})
+    found = compare(limited, Path(tiny_benchmark.root), scorers=["oracle"])
+    assert found.merged.comparison.prompt_sets == ("seen",)
+    assert "Prompt set held-out is left out: not rated everywhere by any of oracle." in found.merged.notes
+
+
+def test_a_prompt_set_may_be_called_folder(tiny_benchmark: Comparison, tmp_path: Path) -> None:
+    paths = []
+    for name in ("one", "other"):
+        folder = renamed(tiny_benchmark, tmp_path / name, prompt_sets=["folder", "held-out"])
+        for kind in ("prompts", "scores"):
+            for path in sorted((folder / kind).rglob("seen.parquet")):
+                path.rename(path.with_name("folder.parquet"))
+        paths.append(folder)
+    assert compare(*paths).merged.comparison.prompt_sets == ("folder", "held-out")
 
 
 def test_benchmarks_of_other_prompts_scorers_or_protocols_are_refused(

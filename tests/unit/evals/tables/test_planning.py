@@ -47,6 +47,11 @@ def test_equal_texts_are_one_prompt_and_sets_are_fixed() -> None:
         components(np.array([[1.0, 2.0]]), Prompts(np.array([0, 1]), np.array([0, 1])))
 
 
+def test_a_pilot_whose_differences_are_all_equal_plans_nothing() -> None:
+    with pytest.raises(InputError, match=r"all 20 differences of the pilot are 0\.1, which says nothing"):
+        components(np.full((2, 10), 0.1), Prompts.separate(10))
+
+
 @pytest.mark.parametrize(
     ("seeds", "prompts", "sd"), [(3, 400, (0.05, 1, 1)), (5, 200, (0.2, 1, 1)), (8, 1000, (0.1, 1, 2))]
 )
@@ -91,7 +96,9 @@ def test_command(tiny_benchmark: Comparison, capsys: pytest.CaptureFixture[str])
     assert "may be 0.45 to 32 times the pilot's (95% interval)" in printed
     for wrong, message in (
         (["--scorer", "orcle"], "--scorer orcle: expected one of pickscore, oracle; did you mean 'oracle'?"),
-        (["--power", "1"], "--power 1.0: expected a share between 0 and 1"),
+        (["--power", "1"], "--power 1.0: expected a share from 0.5 to below 1"),
+        (["--power", "0.2"], "--power 0.2: expected a share from 0.5 to below 1"),
+        (["--confidence", "0.05"], "--confidence 0.05: expected a share from 0.5 to below 1"),
         (["--difference", "-1"], "--difference -1.0: expected a number above 0"),
         (["--against", "dmpo+sdpo"], "--against dmpo+sdpo: expected another variant"),
     ):

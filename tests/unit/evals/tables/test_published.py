@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from artifacts.errors import InputError
-from evals.tables.comparison import ComparedModel, Comparison, Statistics
+from evals.generation.settings import DrawnApart
+from evals.tables.comparison import ApartSet, ComparedModel, Comparison, Statistics
 from evals.tables.matrices import ScoreMatrices
 from evals.tables.published import Figure, compared, published_rows, read_figures, to_markdown
 
@@ -76,6 +77,19 @@ def test_figures_of_prompt_sets_that_our_scorer_does_not_rate_are_left_out(tmp_p
     figures = read_figures(file(tmp_path, "dpo,,oracle,0.80,a\ndpo,one,oracle,0.5,b\ndpo,two,oracle,0.5,c\n"))
     rows = published_rows(comparison, ScoreMatrices({"dpo": models}, {}, values, {}), figures)
     assert [(row.prompt_set, row.ours) for row in rows] == [("one", 0.5)]
+
+
+def test_a_figure_of_all_sets_is_held_against_those_that_are_drawn_alike(tmp_path: Path) -> None:
+    models = tuple(
+        ComparedModel(name=f"b/dpo/seed{s}", base="b", variant="dpo", objective="dmpo", seed=s, pairs="p")
+        for s in range(2)
+    )
+    apart = {"one-unguided": ApartSet(shows="one", generation=DrawnApart(guidance_scale=1.0))}
+    comparison = Comparison("x", tmp_path, models, ("one", "one-unguided"), {"oracle": "e"}, Statistics(), apart=apart)
+    values = {("dpo", name, "oracle"): np.array([[x], [x]]) for name, x in (("one", 0.8), ("one-unguided", 0.2))}
+    figures = read_figures(file(tmp_path, "dpo,,oracle,0.80,a\n"))
+    (row,) = published_rows(comparison, ScoreMatrices({"dpo": models}, {}, values, {}), figures)
+    assert (row.ours, row.difference) == (pytest.approx(0.8), pytest.approx(0.0))
 
 
 def test_what_was_measured_otherwise_agrees_with_nothing(tmp_path: Path) -> None:

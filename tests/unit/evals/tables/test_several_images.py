@@ -25,9 +25,7 @@ CATEGORIES = {"tags": ["one", "one", "two", "two"], "plain": ["", ""]}
 def benchmark(root: Path, images: int, scores: dict[tuple[str, str], np.ndarray]) -> Comparison:
     """The base and one model from elsewhere; ``scores`` of a model and set have a row an image of its prompts."""
     models = [ComparedModel(name=f"mini/{name}", base="mini", variant=name) for name in ("base", "mine")]
-    comparison = Comparison(
-        "toy", root, tuple(models), tuple(CATEGORIES), {"pickscore": "sdpo"}, Statistics(resamples=50)
-    )
+    comparison = Comparison("toy", root, tuple(models), tuple(CATEGORIES), {"pickscore": "sdpo"}, Statistics())
     comparison = replace(comparison, images_per_prompt={"tags": images} if images > 1 else {})
     for name, categories in CATEGORIES.items():
         ids = [f"{name}-{index:05d}" for index in range(len(categories))]
@@ -123,9 +121,9 @@ def test_score_files_have_as_many_images_as_the_config_says(tmp_path: Path) -> N
 def test_benchmarks_with_several_images_are_compared_image_by_image(tmp_path: Path) -> None:
     for name in ("one", "other"):
         write_tables(benchmark(tmp_path / name, 4, accuracies()))
-    merged = merge([read(tmp_path / "one"), read(tmp_path / "other")], Statistics(resamples=50))
+    merged = merge([read(tmp_path / "one"), read(tmp_path / "other")], Statistics())
     assert merged.comparison.images_per_prompt == {"tags": 4}
     assert {found.shape for found in merged.matrices.images.values()} == {(1, 4, 4)}
     write_tables(benchmark(tmp_path / "fewer", 2, accuracies(2)))
     with pytest.raises(InputError, match=r"fewer: has 2 images a prompt of 'tags', .*one has 4; draw as many"):
-        merge([read(tmp_path / "one"), read(tmp_path / "fewer")], Statistics(resamples=50))
+        merge([read(tmp_path / "one"), read(tmp_path / "fewer")], Statistics())
