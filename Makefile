@@ -82,7 +82,8 @@ audit: $(STAMP) ## measure what the safeguard's bound is worth on the base and t
 
 mlflow: $(STAMP) ## serve the runs on this computer only and print the address
 	@test -f results/mlflow/mlflow.db || { echo "No runs yet: run \`make demo\` first." >&2; exit 1; }
-	@echo "MLflow: http://127.0.0.1:$(PORT) (Ctrl-C ends it)"
+	@echo "MLflow (Ctrl-C ends it), the runs of each benchmark:"
+	@$(BIN)/sdpo-bench runs http://127.0.0.1:$(PORT)
 	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 \
 		--backend-store-uri sqlite:///results/mlflow/mlflow.db --default-artifact-root results/mlflow/artifacts
 

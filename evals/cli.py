@@ -94,8 +94,8 @@ def _track(spec: Mapping[str, Any]) -> None:
     from evals.tracking.mlflow import TrackSpec, track
 
     job = checked(TrackSpec, spec, "evals track")
-    track(job.comparison, database=Path(job.database), artifacts=Path(job.artifacts))
-    write_json(job.marker, {"database": job.database, "experiment": job.benchmark})
+    key = track(job.comparison, database=Path(job.database), artifacts=Path(job.artifacts))
+    write_json(job.marker, {"database": job.database, "experiment": job.benchmark, "experiment_id": key})
 
 
 WITH_MANIFEST = ("prompts", "generate", "collect", "score")

@@ -80,6 +80,17 @@ def _show(arguments: argparse.Namespace) -> None:
         )
 
 
+def _runs(arguments: argparse.Namespace) -> None:
+    from artifacts.json_files import read_object
+
+    for marker in sorted(Path(arguments.store).glob("imported/*.json")):
+        remedy = "delete it and run snakemake to import again"
+        found = read_object(marker, missing=remedy, damaged=remedy)
+        if key := found.get("experiment_id"):
+            # By its own list MLflow opens an experiment as one of language models.
+            print(f"{found['experiment']}: {arguments.address}/#/experiments/{key}/runs?workflowType=machine_learning")
+
+
 def _list(arguments: argparse.Namespace) -> None:
     from pipeline.listing import listing
 
@@ -185,6 +196,10 @@ def command_line() -> argparse.ArgumentParser:
     which = show.add_mutually_exclusive_group()
     which.add_argument("--scorer", metavar="NAME", help="which one (default: the first that judges)")
     which.add_argument("--all", action="store_true", help="the whole table with all scorers, and its notes")
+
+    runs = add("runs", "print where a server of MLflow shows the runs of each benchmark", _runs)
+    runs.add_argument("address", metavar="ADDRESS", help="of the server, e.g. http://127.0.0.1:5000")
+    runs.add_argument("--store", default="results/mlflow", metavar="DIR", help="default: results/mlflow")
 
     listed = add("list", "list what a config may name: bases, pair sources, objectives, prompts, scorers", _list)
     listed.add_argument("kind", nargs="?", metavar="KIND", help="bases, pairs, objectives, prompts, scorers or loggers")

@@ -45,7 +45,7 @@ class TrackSpec(ComparisonSpec):
     marker: str = Field(description="File that says that the benchmark is in the store.")
 
 
-def track(comparison: Comparison, *, database: Path, artifacts: Path) -> None:
+def track(comparison: Comparison, *, database: Path, artifacts: Path) -> str:
     """Bring the experiment of a benchmark up to date with its files.
 
     Unchanged runs keep their identity, changed ones are replaced, runs of models that left the benchmark are
@@ -55,6 +55,9 @@ def track(comparison: Comparison, *, database: Path, artifacts: Path) -> None:
         comparison: the benchmark; its tables, figures and report must have been written.
         database, artifacts: of the store (:func:`evals.tracking.store.store`); the experiment gets a folder of its own.
 
+    Returns:
+        The experiment's id.
+
     Raises:
         InputError: a result file is missing or malformed, or the store cannot be opened.
     """
@@ -62,12 +65,12 @@ def track(comparison: Comparison, *, database: Path, artifacts: Path) -> None:
     named = store(database, artifacts)
     location = None if named.artifacts is None else (named.artifacts / comparison.benchmark).resolve().as_uri()
     with named.alone() as client:
-        _write_all(found, client, comparison.benchmark, location)
+        return _write_all(found, client, comparison.benchmark, location)
 
 
-def _write_all(contents: Sequence[Content], client: MlflowClient, benchmark: str, location: str | None) -> None:
+def _write_all(contents: Sequence[Content], client: MlflowClient, benchmark: str, location: str | None) -> str:
     experiment = _experiment(client, benchmark, location)
-    # Else the page opens on traces of language models.
+    # What it is shown as; which page opens, the address says (``sdpo-bench runs``).
     client.set_experiment_tag(experiment, "mlflow.experimentKind", "custom_model_development")
     digests = {content.key: content.sha256() for content in contents}
     kept: dict[str, Run] = {}
@@ -90,6 +93,7 @@ def _write_all(contents: Sequence[Content], client: MlflowClient, benchmark: str
         ids[content.key] = run.info.run_id
         if parent and run.data.tags.get(_PARENT) != parent[_PARENT]:
             client.set_tag(run.info.run_id, _PARENT, parent[_PARENT])
+    return experiment
 
 
 def _experiment(client: MlflowClient, name: str, location: str | None) -> str:

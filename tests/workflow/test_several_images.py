@@ -35,7 +35,6 @@ def config(images: int) -> dict[str, Any]:
         },
         "generation": {"steps": 2, "batch_size": 2},
         "scorers": {"oracle": {}},
-        "statistics": {"resamples": 50},
         "report": {"grid": {"prompt_set": "tagged", "prompts": 2}},
         "execution": {"generation_shards": 2},
     }
