@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from sdpo.objectives import Objective, PairPrediction, pair_losses
+from sdpo.objectives import Objective, PairPrediction, pair_losses, pair_weights
 
 if TYPE_CHECKING:
     import torch
@@ -193,6 +193,64 @@ def differentiated(objective: Objective, draw: Draw) -> str:
     return ""
 
 
+def weighed(objective: Objective, draw: Draw) -> str:
+    """The weights a_w and a_l are what the gradients have along the residuals, those of ``weights`` as any others.
+
+    What passes through the shifts is left out, and of what passes through the residuals, what lies along the shifts.
+    Gradients that leave the plane of the two, as of a loss of single values, do not say what a weight is.
+    """
+    import torch
+
+    errors = objective.errors(pairs(draw))
+    stated, own = pair_weights(objective, errors), hasattr(objective.module, "weights")
+    values = {field.name: getattr(errors, field.name) for field in fields(errors)}
+    fixed: dict[str, Any] = {name: None if value is None else value.detach() for name, value in values.items()}
+    through = ("policy_winner", "winner_residual", "policy_loser", "loser_residual")
+    free = {name: fixed[name].clone().requires_grad_() for name in through}
+    losses = pair_losses(objective, replace(errors, **{**fixed, **free}))
+    found = torch.autograd.grad(losses.sum(), list(free.values()), allow_unused=True)
+    if not all(gradient is None or gradient.isfinite().all() for gradient in found):
+        return ""
+    for name, side, sign, weight, (error, residual) in (
+        ("a_w", "winner", 1, stated[0], found[:2]),
+        ("a_l", "loser", -1, stated[1], found[2:]),
+    ):
+        at, shift = (fixed[f"{side}_{kind}"].flatten(1) for kind in ("residual", "shift"))
+        slope = torch.zeros_like(at) if residual is None else residual.flatten(1)
+        if error is not None:
+            slope = slope + 2.0 / at.shape[1] * error[:, None] * at
+        plane = torch.stack([at, shift], 2)
+        # Where policy and reference are equal there is no shift, and the plane is a line.
+        along = torch.linalg.lstsq(plane, slope[..., None], driver="gelsd").solution
+        outside = ((plane @ along)[..., 0] - slope).norm(dim=1) > 1e-6 * slope.norm(dim=1)
+        expected = torch.where(outside, weight, sign * along[:, 0, 0] * at.shape[1] / 2)
+        wrong = (weight - expected).abs() > 1e-5 * expected.abs() + TOLERANCE
+        if wrong.any():
+            first = int(wrong.long().argmax())
+            return (
+                f"{name} of a pair is {weight[first].item():.6g}, and its {side}'s gradient has "
+                f"{expected[first].item():.6g} along the residual: "
+                f"{'correct' if own else 'it passes by the errors, so define'} weights(errors, parameters), which "
+                "returns ∂F/∂L_w and −∂F/∂L_l"
+            )
+    return ""
+
+
+def started(objective: Objective, draw: Draw) -> str:
+    """Where training starts no pair raises the winner's error or lowers the loser's, unless the module says so."""
+    if draw.moved or getattr(objective.module, "STARTS_BACKWARDS", False):
+        return ""
+    winner, loser = pair_weights(objective, objective.errors(pairs(draw)))
+    for name, weight, what in (("a_w", winner, "raised"), ("a_l", loser, "lowered")):
+        if (least := weight.min().item()) < -TOLERANCE:
+            side = "winner" if name == "a_w" else "loser"
+            return (
+                f"{name} is {least:.6g} where policy and reference are equal: the {side}'s error is {what} from the "
+                "first step on; the sign is wrong, or the module says STARTS_BACKWARDS = True"
+            )
+    return ""
+
+
 CHECKS: dict[str, Callable[[Objective, Draw], str]] = {
     "one finite loss a pair": finite,
     "the same again": repeated,
@@ -200,6 +258,8 @@ CHECKS: dict[str, Callable[[Objective, Draw], str]] = {
     "pairs alone": alone,
     "safe scale": scaled,
     "finite differences": differentiated,
+    "weights": weighed,
+    "direction": started,
 }
 """Checks that hold for every draw."""
 

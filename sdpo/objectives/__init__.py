@@ -11,7 +11,9 @@ An objective is one module of this package, or of a plug-in in the entry-point g
 - if the loss of a pair takes in other pairs, those of other processes' micro-batches too: ``REDUCES = True``;
 - if neither value nor gradient knows the reference, which is then predicted for the log alone: ``USES_REFERENCE =
   False``;
-- if it holds a part of itself, so that its gradient is not the slope of its value: ``STOPS_GRADIENT = True``.
+- if it holds a part of itself, so that its gradient is not the slope of its value: ``STOPS_GRADIENT = True``;
+- if it raises the winner's error or lowers the loser's where the policy is still its reference, and is meant to:
+  ``STARTS_BACKWARDS = True``.
 
 ``sdpo check-objective`` checks all of this (:mod:`sdpo.objective_check.command`).
 A parameter named ``reference_decay`` makes the reference an exponential moving average of the policy.
@@ -248,12 +250,14 @@ def pair_weights(objective: Objective, errors: PairErrors) -> tuple[Tensor, Tens
     """Weights a_w = ∂F/∂L_w and a_l = −∂F/∂L_l of each pair's gradients, (B,) each and detached.
 
     A negative a_l marks a pair that the objective pulls back: its loser's error is to fall.
+
+    Raises:
+        InputError: the module's code fails, or its ``weights`` are not two values a pair.
     """
     import torch
 
-    if (weights := getattr(objective.module, "weights", None)) is not None:
-        winner, loser = weights(errors, objective.parameters)
-        return winner.detach(), loser.detach()
+    if hasattr(objective.module, "weights"):
+        return _stated_weights(objective, errors)
     with torch.enable_grad():
         leaves = [errors.policy_winner.detach().requires_grad_()]
         fixed = {
@@ -267,6 +271,30 @@ def pair_weights(objective: Objective, errors: PairErrors) -> tuple[Tensor, Tens
         )
     slopes = [torch.zeros_like(errors.policy_winner) if g is None else g for g in found]
     return slopes[0], -slopes[1] if len(slopes) > 1 else torch.zeros_like(slopes[0])
+
+
+def _stated_weights(objective: Objective, errors: PairErrors) -> tuple[Tensor, Tensor]:
+    """What a module's own ``weights`` returns, held to what :func:`pair_weights` has to return."""
+    import torch
+
+    name, module, shape = objective.name, objective.module, tuple(errors.policy_winner.shape)
+    try:
+        found = cast(Any, module).weights(errors, objective.parameters)
+    except (InputError, torch.OutOfMemoryError):
+        raise
+    # Whoever wrote them is to read where they fail.
+    except Exception as error:
+        where = place(error, getattr(module, "__file__", None))
+        raise InputError(f"objective '{name}': weights fails: {where}") from error
+    if not (isinstance(found, tuple | list) and len(found) == 2):
+        raise InputError(
+            f"objective '{name}': weights returns {type(found).__name__}, expected two tensors, a_w and a_l"
+        )
+    for side, value in zip(("a_w", "a_l"), found, strict=True):
+        if not isinstance(value, torch.Tensor) or tuple(value.shape) != shape:
+            got = f"shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else f"type {type(value).__name__}"
+            raise InputError(f"objective '{name}': weights' {side} has {got}, expected {shape}: one value a pair")
+    return found[0].detach(), found[1].detach()
 
 
 def names() -> list[str]:

@@ -193,6 +193,11 @@ def loss(errors, parameters):
     return -torch.nn.functional.logsigmoid(errors.logit(parameters.beta))
 """
 LOSS = "-torch.nn.functional.logsigmoid(errors.logit(parameters.beta))"
+WEIGHTS = """def weights(errors, parameters):
+    half = 0.5 * parameters.beta * torch.sigmoid(-errors.logit(parameters.beta))
+    return {}
+
+def loss("""
 
 
 @pytest.fixture
@@ -252,6 +257,39 @@ def test_built_in_objectives_and_given_hyperparameters(capsys: pytest.CaptureFix
             "HAS_LOSER = True\nUSES_REFERENCE = False",
             "says USES_REFERENCE = False, and its loss or gradient is another one with another reference",
         ),
+        (
+            LOSS,
+            LOSS.replace("errors.logit", "-errors.logit"),
+            "direction: a_w is -5 where policy and reference are equal: the winner's error is raised",
+        ),
+        (
+            LOSS,
+            "-torch.nn.functional.logsigmoid(errors.logit(parameters.beta)) - 20 * errors.policy_winner.detach()"
+            " + 0 * errors.margin - 20 * errors.policy_loser + 30 * errors.policy_loser",
+            "direction: a_l is -5 where policy and reference are equal: the loser's error is lowered",
+        ),
+        (
+            LOSS,
+            "-torch.nn.functional.logsigmoid(10 * (errors.loser_residual.square().mean((1, 2)) - errors.reference_loser"
+            " - errors.winner_residual.square().mean((1, 2)) + errors.reference_winner))",
+            "weights: a_w of a pair is 0, and its winner's gradient has 4.2",
+        ),
+        ("def loss(", WEIGHTS.format("half, 10 * half"), "weights: a_l of a pair is 42.1"),
+        ("def loss(", WEIGHTS.format("half, -half"), "weights: a_l of a pair is -"),
+        ("def loss(", WEIGHTS.format("20 / 2 - half, 20 / 2 - half"), "weights: a_w of a pair is "),
+        (
+            "def loss(",
+            WEIGHTS.format("half[:, None], half"),
+            "weights: objective 'odd': weights' a_w has shape (4, 1), expected (4,): one value a pair",
+        ),
+        ("def loss(", WEIGHTS.format("half, half.mean()"), "weights: objective 'odd': weights' a_l has shape (), exp"),
+        (
+            "def loss(",
+            WEIGHTS.format("half, 1.0"),
+            "weights: objective 'odd': weights' a_l has type float, expected (4",
+        ),
+        ("def loss(", WEIGHTS.format("[half]"), "weights: objective 'odd': weights returns list, expected two tensors"),
+        ("def loss(", WEIGHTS.format("half, errors.halves"), "weights: objective 'odd': weights fails: AttributeError"),
         (', description="Another form."', "", "hyperparameters: Parameters.sign has no description"),
         (
             "def loss(",
@@ -278,6 +316,24 @@ def test_each_mistake_has_a_line_of_its_own(
     assert status in (1, 2)
     assert any(line in found for found in lines), lines
     assert not any("Traceback" in found for found in lines)
+
+
+def test_weights_that_are_right_pass(checked: Callable[..., tuple[int, list[str]]]) -> None:
+    assert checked("def loss(", WEIGHTS.format("half, half"))[0] == 0
+
+
+def test_weights_leave_out_what_pulls_along_the_shift(checked: Callable[..., tuple[int, list[str]]]) -> None:
+    anchored = f"{LOSS} + 3 * errors.winner_shift.square().mean((1, 2))"
+    assert checked(PLUG_IN[PLUG_IN.index("def loss") :], WEIGHTS.format("half, half")[: -len("def loss(")]
+                   + f"def loss(errors, parameters):\n    return {anchored}\n")[0] == 0  # fmt: skip
+
+
+def test_a_start_that_is_backwards_on_purpose_is_believed(checked: Callable[..., tuple[int, list[str]]]) -> None:
+    backwards = "def loss(errors, parameters):\n    return errors.margin\n"
+    status, lines = checked(PLUG_IN[PLUG_IN.index("def loss") :], backwards)
+    assert (status, [line[:18] for line in lines[1:2]]) == (1, ["  direction: a_w is"])
+    status, lines = checked(PLUG_IN[PLUG_IN.index("def loss") :], f"STARTS_BACKWARDS = True\n{backwards}")
+    assert (status, lines) == (0, ['odd {"beta": 20.0}: ok', 'odd {"beta": 20.0, "sign": true}: ok'])
 
 
 def test_what_a_module_declares_is_believed(checked: Callable[..., tuple[int, list[str]]]) -> None:
