@@ -21,7 +21,9 @@ from pipeline.config.prompt_set_checks import CHECKS as PROMPT_SETS
 from pipeline.config.raw import Raw
 from pipeline.config.scorer_checks import CHECKS as SCORERS
 from pipeline.config.training import merged_as_read
+from pipeline.config.training_checks import CHECKS as TRAININGS
 from pipeline.config.variants import baselines
+from sdpo.pairs.cache.settings import EncodingSettings
 from sdpo.training.settings import without_run_settings
 
 SOURCES: tuple[tuple[str, Callable[[], list[str]], Callable[[str], ModuleType]], ...] = (
@@ -41,8 +43,7 @@ def cross_checks(data: Raw) -> Iterator[Problem]:
         _variant_names,
         *ELSEWHERE,
         _variants,
-        _warmup,
-        _exports,
+        *TRAININGS,
         *PROCESSES,
         _baselines,
         _seeds,
@@ -52,6 +53,7 @@ def cross_checks(data: Raw) -> Iterator[Problem]:
         _grid,
         _grid_seed,
         _options,
+        _encodings,
         _audit,
         _comparisons,
     ):
@@ -147,35 +149,6 @@ def _variants(data: Raw) -> Iterator[Problem]:
             yield Problem((*path, "safeguard"), variant["safeguard"], expected)
 
 
-def _warmup(data: Raw) -> Iterator[Problem]:
-    """Warm-up that is longer than the training."""
-    for path, merged in _trainings_that_say(data, "steps", "warmup_steps"):
-        warmup, steps = merged["warmup_steps"], merged["steps"]
-        if isinstance(warmup, int) and isinstance(steps, int) and warmup > steps:
-            yield Problem((*path, "warmup_steps"), warmup, f"expected at most the number of steps, which is {steps}")
-
-
-def _exports(data: Raw) -> Iterator[Problem]:
-    """Steps that are exported and not before the last."""
-    for path, merged in _trainings_that_say(data, "steps", "export_at"):
-        listed, steps = merged["export_at"], merged["steps"]
-        for index, step in enumerate(listed if isinstance(listed, list) else []):
-            if isinstance(step, int) and isinstance(steps, int) and step >= steps:
-                expected = f"expected less than the number of steps, {steps}, whose model is written in any case"
-                yield Problem((*path, "export_at", index), step, expected)
-
-
-def _trainings_that_say(data: Raw, *keys: str) -> Iterator[tuple[tuple[str | int, ...], dict[str, Any]]]:
-    """Path and content of the defaults of training, and of each variant's merged with them.
-
-    A variant that says nothing on any of the keys is left out: it repeats the mistake of the defaults.
-    """
-    yield ("training",), merged_as_read(data, {})
-    for index, variant in raw.listed(data, "variants"):
-        if set(keys) & set(raw.block(variant, "training")):
-            yield ("variants", index, "training"), merged_as_read(data, variant)
-
-
 def _baselines(data: Raw) -> Iterator[Problem]:
     settings = [_settings(data, variant) for _, variant in raw.listed(data, "variants")]
     names = [s["name"] for s in settings]
@@ -256,6 +229,17 @@ def _options(data: Raw) -> Iterator[Problem]:
             for option in options:
                 if option not in defaults:
                     yield Problem((key, name, "options", option), MISSING, unknown("key", str(option), defaults))
+
+
+def _encodings(data: Raw) -> Iterator[Problem]:
+    """Settings of the square that is cut out of an image, where none is."""
+    for name, block in raw.blocks(data, "pairs"):
+        encoding = raw.block(block, "encoding")
+        for key in ("crop", "time_ids"):
+            given = encoding.get(key, default := EncodingSettings.model_fields[key].default)
+            if given != default and encoding.get("resolution") is None:
+                expected = f"expected {default}, or encoding.resolution beside it: without one nothing is cropped"
+                yield Problem(("pairs", name, "encoding", key), given, expected)
 
 
 def _audit(data: Raw) -> Iterator[Problem]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import Field, create_model
@@ -13,7 +14,7 @@ from sdpo.training.settings import TrainingSettings
 
 
 class Training(TrainingSettings):
-    """Defaults of all variants; a variant's own ``training`` block overrides single keys."""
+    """Defaults of all variants; a variant's own ``training`` block overrides single keys, of blocks in it too."""
 
 
 def _overrides() -> type[Block]:
@@ -38,9 +39,18 @@ def merged_training(defaults: Training, overrides: Block) -> Training:
     Args:
         overrides: an instance of :data:`TrainingOverrides`.
     """
-    return Training.model_validate(defaults.model_dump() | overrides.model_dump(exclude_unset=True))
+    return Training.model_validate(_over(defaults.model_dump(), overrides.model_dump(exclude_unset=True)))
 
 
 def merged_as_read(data: Raw, variant: Raw) -> dict[str, Any]:
     """The settings of a variant of a config as it was read, defaults filled in, whatever their types."""
-    return Training().model_dump() | dict(raw.block(data, "training")) | dict(raw.block(variant, "training"))
+    return _over(_over(Training().model_dump(), raw.block(data, "training")), raw.block(variant, "training"))
+
+
+def _over(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of ``own`` over those of ``defaults``; of what is a block in both, again key by key."""
+    merged = {**defaults, **own}
+    for key, value in own.items():
+        if isinstance(value, Mapping) and isinstance(before := defaults.get(key), Mapping):
+            merged[key] = _over(before, value)
+    return merged

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -157,20 +157,22 @@ class TrainingSettings(Block):
         """Steps of :attr:`export_at` before the last, each once, in order."""
         return sorted({step for step in self.export_at if step < self.steps})
 
-    def refuse(self, owner: str, *names: str) -> None:
+    def refuse_all_but(self, owner: str, names: Collection[str], instead: Mapping[str, str]) -> None:
         """Refuse settings that a trainer of its own does not have.
 
         Args:
             owner: the trainer, as in ``base family 'x'``.
-            names: settings that have to stay at their defaults.
+            names: settings that it has; all others have to stay at their defaults, those of later releases too.
+            instead: what to do in place of one that it does not have.
 
         Raises:
             InputError: one of them does not.
         """
-        for name in names:
-            if getattr(self, name) != type(self).model_fields[name].default:
+        for name, field in type(self).model_fields.items():
+            if name not in names and getattr(self, name) != field.default:
                 raise InputError(
                     f"training.{name} is {getattr(self, name)!r}, which {owner} does not have; leave it out"
+                    f"{instead.get(name, '')}"
                 )
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from artifacts import layout
 from artifacts.atomic import file_sha256, json_sha256, replaced_directory, tree_sha256, write_json
@@ -18,12 +18,13 @@ from worlds.toy_surface.base import WEIGHTS, SurfaceBase
 from worlds.toy_surface.point_pairs import Points
 from worlds.toy_surface.stack_run import OWN_SETTINGS, StackRun
 
-NOT_HERE = (
-    *("lora", "ema_decay", "precision", "channels_last", "compile", "gradient_checkpointing", "sample_every"),
-    *("keep_state", "loggers", "export_at"),
-    *("schedule", "scale_learning_rate"),
+OWNER: Final = "base family 'toy_surface'"
+HAS: Final = (
+    *("steps", "batch_size", "learning_rate", "warmup_steps", "optimizer", "weight_decay", "max_grad_norm"),
+    *("log_every", "checkpoint_every", "drift_every", "heldout_pairs", "threads"),
 )
-"""Settings of the common trainer that these models have no use for."""
+"""Settings of the common trainer that these models have; all others are refused."""
+INSTEAD: Final = {"micro_batch_size": "; for one λ of N pairs the safeguard has granularity: N"}
 
 
 def train_together(specs: Sequence[Mapping[str, Any]]) -> None:
@@ -58,7 +59,8 @@ def _train_stack(specs: Sequence[Mapping[str, Any]]) -> Path:
 
     first = specs[0]
     settings = [TrainingSettings(**spec["training"]) for spec in specs]
-    settings[0].refuse("base family 'toy_surface'", *NOT_HERE)
+    for each in settings:
+        each.refuse_all_but(OWNER, HAS, INSTEAD)
     torch.set_num_threads(settings[0].threads)
     base_path, pairs = Path(first["base"]["path"]), Path(first["pairs"])
     base = SurfaceBase(base_path)

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from pipeline.config import ConfigError, load, validate
+from pipeline.config.training import merged_as_read, merged_training
 from pipeline.files import Files
 from pipeline.jobs import Plan
 
@@ -281,6 +282,29 @@ CASES: dict[str, tuple[Callable[[Config], None], str]] = {
     "no seeds": (_set("seeds", to=[]), "seeds = []: expected at least 1"),
     "a seed twice": (_set("seeds", to=[0, 3, 0]), "seeds[2] = 0: seeds[0] is the same; expected different seeds"),
     "seed that is no integer": (_set("seeds", to=[0, 1.5]), "seeds[1] = 1.5: expected an integer"),
+    "mean of a density that has none": (
+        _set("training", "timesteps", to={"mean": -2.0}),
+        "training.timesteps.mean = -2.0: expected density: logit_normal beside it; the "
+        "uniform density, which is the default, has none",
+    ),
+    "mean of a density that has none, merged": (
+        _all(
+            _set("training", "timesteps", to={"density": "logit_normal", "std": 0.5}),
+            _set("variants", 1, "training", to={"timesteps": {"density": "uniform", "std": 2.0}}),
+        ),
+        "variants[1].training.timesteps.std = 2.0 (variant 'dmpo'): expected density: logit_normal beside it; the "
+        "uniform density, which is the default, has none",
+    ),
+    "crop without a square": (
+        _set("pairs", "renders", "encoding", to={"crop": "random"}),
+        'pairs.renders.encoding.crop = "random": expected center, or encoding.resolution beside it: '
+        "without one nothing is cropped",
+    ),
+    "told size without a square": (
+        _set("pairs", "renders", "encoding", to={"time_ids": "image"}),
+        'pairs.renders.encoding.time_ids = "image": expected resolution, or encoding.resolution beside it: '
+        "without one nothing is cropped",
+    ),
     "warm-up longer than training, merged": (
         _set("variants", 1, "training", to={"warmup_steps": 5}),
         "variants[1].training.warmup_steps = 5 (variant 'dmpo'): expected at most the number of steps, which is 4",
@@ -542,3 +566,22 @@ def test_validation_changes_nothing_of_its_input(config: Config) -> None:
     before = copy.deepcopy(config)
     validate(config, check_files=False)
     assert config == before
+
+
+def test_blocks_of_a_variant_s_training_are_merged_key_by_key(config: Config) -> None:
+    """And what of them the defaults say stays; ``null`` takes a whole block away."""
+    config["training"] |= {
+        "lora": {"rank": 16, "alpha": 64, "targets": ["to_q"]},
+        "timesteps": {"density": "logit_normal", "std": 0.5},
+    }
+    config["variants"][0]["training"] = {"lora": {"rank": 4}, "timesteps": {"mean": -1.0}}
+    config["variants"][1]["training"] = {"lora": None, "timesteps": {"density": "uniform"}}
+    benchmark = validate(config, check_files=False)
+    own, without = (merged_training(benchmark.training, benchmark.variants[i].training) for i in (0, 1))
+    assert own.lora is not None
+    assert own.lora.model_dump() == {"rank": 4, "alpha": 64, "targets": ["to_q"]}
+    assert (own.timesteps.density, own.timesteps.mean, own.timesteps.std) == ("logit_normal", -1.0, 0.5)
+    assert without.lora is None
+    for variant, merged in zip(config["variants"], (own, without), strict=False):
+        read = merged_as_read(config, variant)
+        assert (read["lora"], read["timesteps"]) == (merged.model_dump()["lora"], merged.model_dump()["timesteps"])

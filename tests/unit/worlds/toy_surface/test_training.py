@@ -18,7 +18,7 @@ from worlds.toy_surface.mlp_stack import initial, layer_sizes, parameter_count, 
 from worlds.toy_surface.point_pairs import Points
 from worlds.toy_surface.stack_run import StackRun
 from worlds.toy_surface.surface import sample
-from worlds.toy_surface.training import NOT_HERE
+from worlds.toy_surface.training import HAS, INSTEAD, OWNER
 
 SIZES = layer_sizes(hidden=16)
 SETTINGS = TrainingSettings(
@@ -238,14 +238,41 @@ def test_a_stack_without_losers_trains_on_winners_alone() -> None:
     assert only.drift[0][-1]["winner_drift"] != 0.0
 
 
-@pytest.mark.parametrize(("name", "value"), [("lora", {"rank": 4}), ("ema_decay", 0.9), ("schedule", "cosine")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("lora", {"rank": 4}), ("ema_decay", 0.9), ("schedule", "cosine"), ("empty_prompt_share", 0.5)],
+        *[
+            ("embedded_guidance", 3.5),
+            ("tf32", True),
+            ("sample_prompts", 5),
+            ("timesteps", {"density": "logit_normal"}),
+        ],
+    ],
+)
 def test_settings_of_the_common_trainer_that_do_nothing_here_are_refused(name: str, value: Any) -> None:
     settings = SETTINGS.model_copy(update={name: value})
     with pytest.raises(
         InputError, match=rf"training.{name} is .* base family 'toy_surface' does not have; leave it out"
     ):
-        settings.refuse("base family 'toy_surface'", *NOT_HERE)
-    SETTINGS.refuse("base family 'toy_surface'", *NOT_HERE)
+        settings.refuse_all_but(OWNER, HAS, INSTEAD)
+
+
+def test_what_the_toy_surface_has_passes_and_what_takes_the_place_of_micro_batches_is_named() -> None:
+    SETTINGS.refuse_all_but(OWNER, HAS, INSTEAD)
+    with pytest.raises(
+        InputError, match=r"micro_batch_size is 8, which .* leave it out; .* safeguard has granularity: N"
+    ):
+        SETTINGS.model_copy(update={"micro_batch_size": 8}).refuse_all_but(OWNER, HAS, INSTEAD)
+
+
+def test_a_setting_that_is_new_is_refused() -> None:
+    class Later(TrainingSettings):
+        momentum: float = 0.0
+
+    Later(momentum=0.0).refuse_all_but(OWNER, HAS, INSTEAD)
+    with pytest.raises(InputError, match=r"training.momentum is 0.5, which base family 'toy_surface' does not have"):
+        Later(momentum=0.5).refuse_all_but(OWNER, HAS, INSTEAD)
 
 
 def test_a_step_that_is_not_finite_is_refused_with_the_model_that_took_it() -> None:
