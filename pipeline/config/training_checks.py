@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from artifacts.validation import Problem
-from pipeline.config import raw
+from artifacts.validation import Problem, check
+from pipeline.config import raw, registries
 from pipeline.config.raw import Raw
 from pipeline.config.training import merged_as_read
 from sdpo.diffusion.timesteps import UNIFORM
+
+NO_FLOWS = ("sd15", "sdxl")
+"""Base families that are known to be no flows; of a plug-in nothing is known before it is opened."""
 
 
 def _warmup(data: Raw) -> Iterator[Problem]:
@@ -59,4 +62,39 @@ def _timesteps(data: Raw) -> Iterator[Problem]:
                 yield Problem((*path, "timesteps", key), own[key], expected)
 
 
-CHECKS = (_warmup, _exports, _timesteps)
+def _shift(data: Raw) -> Iterator[Problem]:
+    """A shift of a schedule that is none of a flow."""
+    if (family := raw.block(data, "base").get("family")) not in NO_FLOWS:
+        return
+    for path, merged in _trainings_that_say(data, "timesteps"):
+        shift = raw.block(merged, "timesteps").get("shift")
+        if shift != UNIFORM.shift:
+            expected = f"expected it left out: only a flow's schedule shifts, and base family '{family}' is none"
+            yield Problem((*path, "timesteps", "shift"), shift, expected)
+
+
+def _objectives(data: Raw) -> Iterator[Problem]:
+    """Objectives that ask for what the base or the training does not have."""
+    family = raw.block(data, "base").get("family")
+    for index, variant in raw.listed(data, "variants"):
+        name = variant.get("objective")
+        if not isinstance(name, str) or name not in registries.objectives():
+            continue
+        module = registries.objective(name)
+        if getattr(module, "NEEDS_TIME", False) and family in NO_FLOWS:
+            expected = (
+                f"it asks for the time of a pair, which base family '{family}' does not have; expected another, or "
+            )
+            yield Problem(("variants", index, "objective"), name, f"{expected}a base of rectified flow")
+        lora = merged_as_read(data, variant)["lora"]
+        parameters, _ = check(module.Parameters, raw.block(variant, "parameters"))
+        decay = getattr(parameters, "reference_decay", 1.0)
+        if lora is not None and decay < 1:
+            expected = (
+                f"the reference of objective '{name}' follows the policy, which needs its own copy; expected null, "
+                "or parameters.reference_decay: 1.0"
+            )
+            yield Problem(("variants", index, "training", "lora"), lora, expected)
+
+
+CHECKS = (_warmup, _exports, _timesteps, _shift, _objectives)

@@ -103,6 +103,18 @@ def sees_reference(objective: Objective) -> str:
     return f"{name} says USES_REFERENCE = False, and its loss or gradient is another one with another reference"
 
 
+def sees_time(objective: Objective) -> str:
+    """``NEEDS_TIME`` is said by whoever asks for the time of a pair, which bases other than flows do not have."""
+    if getattr(objective.module, "NEEDS_TIME", False):
+        return ""
+    timed = pairs(Draw())
+    try:
+        objective(replace(timed, time=None))
+    except InputError as error:
+        return f"asks for what a base that is no flow does not have: {error}; say NEEDS_TIME = True"
+    return ""
+
+
 def strict(objective: Objective) -> str:
     """Hyperparameters are described, and a text for a number or an unknown key is refused."""
     model = objective.module.Parameters
@@ -122,7 +134,7 @@ def strict(objective: Objective) -> str:
     return ""
 
 
-WHOLE = {"loser": sees_loser, "reference": sees_reference, "hyperparameters": strict}
+WHOLE = {"loser": sees_loser, "reference": sees_reference, "time": sees_time, "hyperparameters": strict}
 """Checks of an objective as a whole."""
 
 

@@ -12,6 +12,7 @@ An objective is one module of this package, or of a plug-in in the entry-point g
 - if neither value nor gradient knows the reference, which is then predicted for the log alone: ``USES_REFERENCE =
   False``;
 - if it holds a part of itself, so that its gradient is not the slope of its value: ``STOPS_GRADIENT = True``;
+- if it asks for the pair's time, which flow models have: ``NEEDS_TIME = True``;
 - if it raises the winner's error or lowers the loser's where the policy is still its reference, and is meant to:
   ``STARTS_BACKWARDS = True``.
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sdpo.diffusion.errors import PairErrors
 
 HAS_LOSER = True
+NEEDS_TIME = True
 
 LEAST_TIME = 1e-4
 """t is raised to this value, so that τ is not zero."""

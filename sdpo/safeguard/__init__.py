@@ -2,9 +2,10 @@
 
 from sdpo.safeguard.scale import group_size, safe_scale, scale_of_sums
 from sdpo.safeguard.settings import Safeguard
-from sdpo.safeguard.sums import ResidualSums, refuse_not_finite, residual_sums
+from sdpo.safeguard.sums import NotFiniteError, ResidualSums, refuse_not_finite, residual_sums
 
 __all__ = [
+    "NotFiniteError",
     "ResidualSums",
     "Safeguard",
     "group_size",

@@ -94,17 +94,21 @@ def quotient(above: Tensor, below: Tensor) -> Tensor:
     return above / below.clamp(min=torch.finfo(below.dtype).tiny)
 
 
+class NotFiniteError(InputError):
+    """Numbers of a training that are infinite or NaN."""
+
+
 def refuse_not_finite(name: str, values: Tensor) -> None:
     """Refuse a tensor with infinities or NaN.
 
     Raises:
-        InputError: says how many there are, and the first of them.
+        NotFiniteError: says how many there are, and the first of them.
     """
     import torch
 
     if not (finite := torch.isfinite(values)).all():
         wrong = values[~finite]
-        raise InputError(
+        raise NotFiniteError(
             f"{name} has {len(wrong)} of {values.numel()} values that are not finite, the first {float(wrong[0])}: "
             "expected finite numbers"
         )

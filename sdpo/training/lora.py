@@ -41,7 +41,7 @@ class Adapters:
         seed: of the run.
 
     Raises:
-        InputError: the denoiser is not one of diffusers, or has no layer of these names.
+        InputError: the denoiser is not one of diffusers, or a name is that of no layer, or of one without weights.
     """
 
     def __init__(self, denoiser: torch.nn.Module, settings: LoraSettings, seed: int) -> None:
@@ -59,6 +59,13 @@ class Adapters:
                 f"training.lora.targets: no layer of the denoiser is named {missing[0] if missing else '…'}; expected "
                 f"endings of names, such as {', '.join(sorted(found & _USUAL))}"
             )
+        for target in settings.targets:
+            for name, layer in denoiser.named_modules():
+                if _ends(name, target) and not isinstance(layer, torch.nn.Linear | torch.nn.Conv2d):
+                    raise InputError(
+                        f"training.lora.targets: '{target}' names {name}, a {type(layer).__name__}; expected endings "
+                        f"of names of layers of Linear or Conv2d, such as {', '.join(sorted(found & _USUAL))}"
+                    )
         self.denoiser: Any = denoiser
         self.denoiser.requires_grad_(False)
         alpha: Any = settings.alpha or settings.rank
@@ -131,4 +138,8 @@ class Adapters:
 
 
 def _names_a_layer(denoiser: torch.nn.Module, target: str) -> bool:
-    return any(name == target or name.endswith(f".{target}") for name, _ in denoiser.named_modules())
+    return any(_ends(name, target) for name, _ in denoiser.named_modules())
+
+
+def _ends(name: str, target: str) -> bool:
+    return name == target or name.endswith(f".{target}")

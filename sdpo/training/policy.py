@@ -48,7 +48,8 @@ class Policy:
         self.settings = settings
         self.reference_decay = reference_decay
         self.sharded = sharded
-        self.denoiser = load_denoiser(base, sharded=sharded).train()
+        # As the reference, without dropout: that would make two predictions of equal weights, and no two runs the same.
+        self.denoiser = load_denoiser(base, sharded=sharded).eval()
         self.adapters: Adapters | None = None
         self._own_reference: torch.nn.Module | None = None
         if settings.lora is None:

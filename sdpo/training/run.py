@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from artifacts.errors import InputError
 from artifacts.progress import progress
+from sdpo.safeguard import NotFiniteError
 from sdpo.training import checkpoint, optimizers, precision, sharding
 from sdpo.training.drawing import Drawn, draw, prefetched
 from sdpo.training.gradients import PairGradients
@@ -269,14 +270,17 @@ class TrainingRun:
             total = torch.nn.utils.clip_grad_norm_(self.policy.trained, settings.max_grad_norm)
             norm = float(sharding.whole(total))
             if not (math.isfinite(loss) and math.isfinite(norm)):
-                raise InputError(f"loss {loss} or gradient norm {norm} is not finite")
+                raise NotFiniteError(f"loss {loss} or gradient norm {norm} is not finite")
         except InputError as error:
             ids = drawn.rows if self.pairs.ids is None else self.pairs.ids[drawn.rows]
             about = {"label": self.label, "seed": self.seed, "step": step, "problem": str(error)}
             file = checkpoint.save_batch(state_folder, drawn, ids, process=self.processes.index, **about)
+            # What else may be wrong with a step is said by whoever found it, and no rate is too high for it.
+            lower = (
+                "lower training.learning_rate or the objective's beta; " if isinstance(error, NotFiniteError) else ""
+            )
             raise InputError(
-                f"{self.label}: {error} at step {step}; lower training.learning_rate or the objective's beta; "
-                f"the pairs of this step are in {file}"
+                f"{self.label}: {error} at step {step}; {lower}the pairs of this step are in {file}"
             ) from error
         rate = optimizers.learning_rate(settings, step)
         for group in self.optimizer.param_groups:

@@ -290,6 +290,11 @@ def test_built_in_objectives_and_given_hyperparameters(capsys: pytest.CaptureFix
         ),
         ("def loss(", WEIGHTS.format("[half]"), "weights: objective 'odd': weights returns list, expected two tensors"),
         ("def loss(", WEIGHTS.format("half, errors.halves"), "weights: objective 'odd': weights fails: AttributeError"),
+        (
+            LOSS,
+            LOSS.replace("errors.logit", "errors.known_time * errors.logit"),
+            "time: asks for what a base that is no flow does not have: the pair has no time: ",
+        ),
         (', description="Another form."', "", "hyperparameters: Parameters.sign has no description"),
         (
             "def loss(",

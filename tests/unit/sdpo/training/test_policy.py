@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 from artifacts import layout
 from artifacts.errors import InputError
 from sdpo.bases import open_described
+from sdpo.bases.sd15 import StableDiffusion
 from sdpo.training.job import train
 from sdpo.training.lora import FILE, Adapters
 from sdpo.training.policy import MovingAverage, Policy
@@ -121,6 +123,66 @@ def test_unknown_target_is_named(tiny_sd15_world: World) -> None:
     denoiser = open_described(tiny_sd15_world[0]).load_denoiser()
     with pytest.raises(InputError, match=r"training.lora.targets: no layer .* named to_z; .*proj_in, to_k, to_q, to_v"):
         Adapters(denoiser, LoraSettings(targets=["to_q", "to_z"]), 0)
+
+
+@pytest.mark.parametrize(("target", "kind"), [("norm1", "GroupNorm"), ("attn1", "Attention")])
+def test_target_that_takes_no_adapter_is_named(tiny_sd15_world: World, target: str, kind: str) -> None:
+    """Whatever else has a name of that ending: the first that is no layer of weights."""
+    denoiser = open_described(tiny_sd15_world[0]).load_denoiser()
+    message = (
+        rf"training.lora.targets: '{target}' names \S+\.{target}, a {kind}; expected .* of Linear or Conv2d, such as"
+    )
+    with pytest.raises(InputError, match=message):
+        Adapters(denoiser, LoraSettings(targets=["to_q", target]), 0)
+
+
+def test_a_layer_of_convolution_takes_an_adapter(tiny_sd15_world: World) -> None:
+    denoiser = open_described(tiny_sd15_world[0]).load_denoiser()
+    names = Adapters(denoiser, LoraSettings(targets=["conv1"]), 0).named_parameters()
+    assert names
+    assert all(".conv1.lora_" in name for name in names)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("lora", [None, {"rank": 2}])
+def test_a_base_with_dropout_starts_equal_to_its_reference(
+    tiny_sd15_world: World,
+    tiny_job: Job,
+    monkeypatch: pytest.MonkeyPatch,
+    lora: dict[str, int] | None,
+    checkpointing: bool,
+) -> None:
+    """ln 2 at the first step, and the same again, whatever the global random state."""
+    load = StableDiffusion.load_denoiser
+
+    def with_dropout(self: StableDiffusion) -> torch.nn.Module:
+        denoiser = load(self)
+        for module in denoiser.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.3
+        return denoiser
+
+    monkeypatch.setattr(StableDiffusion, "load_denoiser", with_dropout)
+    job = tiny_job(tiny_sd15_world, lora=lora, gradient_checkpointing=checkpointing, log_every=1)
+    log = pd.read_parquet(trained(tiny_sd15_world, job) / "training.parquet")
+    assert log.loc[0, "loss"] == pytest.approx(0.693147, abs=1e-5)
+    assert log.loc[0, "grad_norm"] > 0
+
+
+def test_checkpointing_recomputes_activations(
+    tiny_sd15_world: World, tiny_job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the mode in which the policy runs; the library asks for gradients alone."""
+    calls = []
+    made = policy(tiny_sd15_world, tiny_job(tiny_sd15_world, gradient_checkpointing=True))
+    block = made.denoiser.down_blocks[0].resnets[0]  # type: ignore[union-attr, index]
+    block.register_forward_pre_hook(lambda *_: calls.append(None))
+    base = open_described(tiny_sd15_world[0])
+    conditions = {name: torch.randn(1, 16, width) for name, width in base.condition_widths.items()}
+    found = base.predict(made.denoiser, torch.randn(1, 4, 16, 16), torch.tensor([7]), conditions)
+    assert len(calls) == 1
+    found.sum().backward()
+    assert len(calls) == 2
 
 
 def test_module_that_takes_no_adapters_is_refused() -> None:

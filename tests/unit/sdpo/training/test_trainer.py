@@ -267,6 +267,17 @@ def test_loss_that_is_not_finite_stops_the_training(job: Job) -> None:
     assert not layout.model(chosen["root"], "mini/variant/seed0").exists()
 
 
+def test_a_step_that_fails_otherwise_is_not_blamed_on_the_learning_rate(job: Job) -> None:
+    """THERMoDPO asks for the time of a pair, and a base of a DDPM schedule has none."""
+    chosen = job(objective="thermo_dpo")
+    chosen["objective"]["parameters"] = {"beta": 1.0}
+    with pytest.raises(
+        InputError, match=r"the pair has no time: .* at step 1; the pairs of this step are in "
+    ) as caught:
+        train(chosen)
+    assert "lower" not in str(caught.value)
+
+
 @pytest.mark.parametrize("file", ["shard-00000.safetensors", "index.parquet"])
 def test_damaged_pair_cache_is_named(job: Job, file: str, pair_cache: Path, tmp_path: Path) -> None:
     copy = tmp_path / "cache"
