@@ -215,8 +215,11 @@ class Objective:
         return weighted, exempt if guard.pulled_back == "exempt" else None
 
 
-def pair_losses(objective: Objective, errors: PairErrors) -> Tensor:
+def pair_losses(objective: Objective, errors: PairErrors, *, by_errors: bool = False) -> Tensor:
     """Loss of each pair, (B,), held to what a module of an objective has to return.
+
+    Args:
+        by_errors: whether of ``errors`` only the errors themselves carry gradients.
 
     Raises:
         InputError: the module's code fails, or its loss is not one value a pair that carries a gradient.
@@ -240,6 +243,11 @@ def pair_losses(objective: Objective, errors: PairErrors) -> Tensor:
             "one value a pair, whose mean is taken for it"
         )
     if torch.is_grad_enabled() and errors.policy_winner.requires_grad and not losses.requires_grad:
+        if by_errors:
+            raise InputError(
+                f"objective '{name}': gradients reach the predictions, and none by the errors; define weights(errors, "
+                "parameters), which returns ∂F/∂L_w and −∂F/∂L_l"
+            )
         raise InputError(
             f"objective '{name}': loss carries no gradient: it is detached, or uses none of the policy's errors, "
             "residuals and shifts"
@@ -268,7 +276,7 @@ def pair_weights(objective: Objective, errors: PairErrors) -> tuple[Tensor, Tens
             leaves.append(errors.policy_loser.detach().requires_grad_())
         free = dict(zip(("policy_winner", "policy_loser"), leaves, strict=False))
         found = torch.autograd.grad(
-            pair_losses(objective, PairErrors(**{**fixed, **free})).sum(), leaves, allow_unused=True
+            pair_losses(objective, PairErrors(**{**fixed, **free}), by_errors=True).sum(), leaves, allow_unused=True
         )
     slopes = [torch.zeros_like(errors.policy_winner) if g is None else g for g in found]
     return slopes[0], -slopes[1] if len(slopes) > 1 else torch.zeros_like(slopes[0])
