@@ -435,7 +435,7 @@ def test_each_error_is_one_line(config: Config, case: str) -> None:
 def test_missing_block(config: Config) -> None:
     del config["seeds"]
     assert errors(config) == [
-        "seeds: missing: Training seeds: every variant is trained once for each, and intervals resample "
+        "seeds: missing: Training seeds: every variant is trained once for each, and intervals are over "
         "them; at least one if anything is trained."
     ]
 
