@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artifacts.errors import InputError
-from evals.tables.categories import to_markdown as categories_markdown
 from evals.tables.formats import to_html, to_latex, to_markdown
 from evals.tables.main_table import main_table
 from evals.tables.rows import (
@@ -106,6 +105,8 @@ def table_of(
 
 def read_by_people(rows: Rows, table: MainTable, confidence: float) -> dict[str, str]:
     """The files that people read, by name: the main table in its formats, and the categories."""
+    from evals.tables.categories import to_markdown as categories_markdown
+
     return {
         "categories.md": categories_markdown(rows.categories, confidence),
         "main.md": to_markdown(table),

@@ -102,7 +102,7 @@ def test_stages_are_counted_by_their_files(plan: Plan) -> None:
         "images": (1, 10),
         "scores": (1, 20),
         "tables": (0, 12),
-        "report": (0, 6),
+        "report": (0, 7),
     }
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from artifacts.errors import InputError
 from evals.scorers import create, lower_is_better
 from evals.scorers.blank import is_blank
 
@@ -51,4 +52,5 @@ def test_one_bright_pixel_is_no_blank_image() -> None:
 def test_low_is_good_for_blank_only() -> None:
     assert lower_is_better("blank")
     assert not lower_is_better("jpeg_size")
-    assert not lower_is_better("no-such-scorer")
+    with pytest.raises(InputError, match="unknown scorer 'no-such-scorer'"):
+        lower_is_better("no-such-scorer")
