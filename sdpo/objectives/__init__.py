@@ -243,14 +243,13 @@ def pair_losses(objective: Objective, errors: PairErrors, *, by_errors: bool = F
             "one value a pair, whose mean is taken for it"
         )
     if torch.is_grad_enabled() and errors.policy_winner.requires_grad and not losses.requires_grad:
-        if by_errors:
-            raise InputError(
-                f"objective '{name}': gradients reach the predictions, and none by the errors; define weights(errors, "
-                "parameters), which returns ∂F/∂L_w and −∂F/∂L_l"
-            )
+        otherwise = (
+            "; or gradients reach the predictions, and none by the errors: then define weights(errors, parameters), "
+            "which returns ∂F/∂L_w and −∂F/∂L_l"
+        )
         raise InputError(
             f"objective '{name}': loss carries no gradient: it is detached, or uses none of the policy's errors, "
-            "residuals and shifts"
+            f"residuals and shifts{otherwise if by_errors else ''}"
         )
     return losses
 

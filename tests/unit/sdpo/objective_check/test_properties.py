@@ -272,7 +272,8 @@ def test_built_in_objectives_and_given_hyperparameters(capsys: pytest.CaptureFix
             LOSS,
             "-torch.nn.functional.logsigmoid(10 * (errors.loser_residual.square().mean((1, 2)) - errors.reference_loser"
             " - errors.winner_residual.square().mean((1, 2)) + errors.reference_winner))",
-            "weights: objective 'odd': gradients reach the predictions, and none by the errors; define weights(",
+            "weights: objective 'odd': loss carries no gradient: it is detached, or uses none of the policy's errors, "
+            "residuals and shifts; or gradients reach the predictions, and none by the errors: then define weights(",
         ),
         (
             LOSS,

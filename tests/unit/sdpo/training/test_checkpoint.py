@@ -152,7 +152,7 @@ def test_batch_of_a_step_that_is_not_finite_is_saved(
 
     def broken(base: StableDiffusion, denoiser: Any, noisy: Any, timesteps: Any, conditions: Any) -> Any:
         predicted = predict(base, denoiser, noisy, timesteps, conditions)
-        if denoiser.training:
+        if next(denoiser.parameters()).requires_grad:
             calls.append(noisy)
             if len(calls) == 2:
                 predicted = predicted.clone()
