@@ -62,15 +62,15 @@ test-rounding: $(STAMP) ## run the numeric tests as other processors round: plai
 
 test-browser: $(STAMP) ## open the report and its image browser in Chromium, which is installed if apt can
 	@if reason=$$(tests/browser/install.sh build/axe-core); then $(BIN)/python -m pytest tests/browser; \
-		else echo "skipped: $$reason"; fi
+		else test -n "$$reason" && echo "skipped: $$reason"; fi
 
 test-database: $(STAMP) ## import runs into a private PostgreSQL, which is installed if apt can
 	@if reason=$$(tests/debian.sh PostgreSQL postgresql initdb); then \
-		$(BIN)/python -m pytest tests/unit/evals/tracking/test_postgresql.py; else echo "skipped: $$reason"; fi
+		$(BIN)/python -m pytest tests/unit/evals/tracking/test_postgresql.py; else test -n "$$reason" && echo "skipped: $$reason"; fi
 
 test-cluster: $(STAMP) ## run the workflow on a private Slurm, as root, and let things go wrong; Slurm is installed if apt can
 	@if reason=$$(tests/cluster/install.sh); then $(BIN)/python -m pytest tests/cluster; \
-		else echo "skipped: $$reason"; fi
+		else test -n "$$reason" && echo "skipped: $$reason"; fi
 
 docs: $(STAMP) ## build the documentation as a site and print where it is
 	@$(BIN)/sphinx-build -c docs -W --keep-going -q . build/site
