@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from evals.tables.intervals import estimate
-from evals.tables.rows import POOLED, ScoreRow, significant
+from evals.tables.rows import POOLED, ScoreRow
 
 if TYPE_CHECKING:
     from evals.tables.comparison import Comparison
@@ -35,9 +35,9 @@ def score_rows(comparison: Comparison, matrices: ScoreMatrices) -> list[ScoreRow
                         prompt_set=prompt_set,
                         scorer=scorer,
                         protocol=comparison.scorers[scorer],
-                        mean=significant(float(scores.mean())),
-                        ci_low=significant(low),
-                        ci_high=significant(high),
+                        mean=float(scores.mean()),
+                        ci_low=low,
+                        ci_high=high,
                         n=scores.size,
                         truncated=matrices.truncated[prompt_set, scorer],
                     )
