@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sdpo.pairs.cache import Pairs
     from sdpo.training.precision import Precision
 
-STEPS, GUIDANCE_SCALE = 25, 7.5
+STEPS = 25
 
 
 def sample(
@@ -33,9 +33,10 @@ def sample(
     precision: Precision,
     noise: torch.Tensor,
     conditions: Conditions,
-    unconditional: Conditions,
+    unconditional: Conditions | None,
+    guidance: float,
 ) -> torch.Tensor:
-    """Latents (N, C, H, W) that the denoiser makes of noise, in :data:`STEPS` steps."""
+    """Latents (N, C, H, W) that the denoiser makes of noise, in :data:`STEPS` steps; ``None`` is without guidance."""
     import torch
 
     from sdpo.diffusion.noising import predicted_sample
@@ -46,8 +47,10 @@ def sample(
     with torch.no_grad():
         for i, timestep in enumerate(timesteps):
             now = timestep.repeat(len(noise))
-            plain, guided = (precision.predict(base, denoiser, latents, now, x) for x in (unconditional, conditions))
-            predicted = plain + GUIDANCE_SCALE * (guided - plain)
+            predicted = precision.predict(base, denoiser, latents, now, conditions)
+            if unconditional is not None:
+                plain = precision.predict(base, denoiser, latents, now, unconditional)
+                predicted = plain + guidance * (predicted - plain)
             alpha, sigma = alphas[i].repeat(len(noise)), sigmas[i].repeat(len(noise))
             clean = predicted_sample(base.parametrisation, predicted, latents, alpha, sigma)
             if i + 1 == STEPS:
@@ -64,6 +67,7 @@ class SampleImages:
         base: has to have ``decode_latents``.
         pairs: of the held-out split; a sample of its prompts is drawn, the same for every model of a pair set.
         count: prompts, at most.
+        guidance: scale of guidance; at 1 the empty prompt is not asked.
         precision: in which the denoiser computes.
         folder: of the images; ``None`` in a process that only computes with the one that writes them.
 
@@ -71,7 +75,9 @@ class SampleImages:
         InputError: the base cannot decode latents.
     """
 
-    def __init__(self, base: Base, pairs: Pairs, count: int, precision: Precision, folder: Path | None) -> None:
+    def __init__(
+        self, base: Base, pairs: Pairs, count: int, guidance: float, precision: Precision, folder: Path | None
+    ) -> None:
         import torch
 
         if not hasattr(base, "decode_latents"):
@@ -79,7 +85,7 @@ class SampleImages:
                 "training.sample_every: this base family cannot turn latents into images (decode_latents); "
                 "set training.sample_every to 0"
             )
-        self.base, self.precision, self.folder = base, precision, folder
+        self.base, self.guidance, self.precision, self.folder = base, guidance, precision, folder
         first: dict[int, int] = {}
         for row, prompt in enumerate(pairs.prompt_index.tolist()):
             first.setdefault(prompt, row)
@@ -90,7 +96,8 @@ class SampleImages:
         everywhere = torch.ones(len(rows), dtype=torch.bool)
         device = precision.device
         self.conditions = moved({**pairs.prompts(rows), **sizes}, device)
-        self.unconditional = moved({**pairs.prompts(rows, everywhere), **sizes}, device)
+        empty = None if guidance == 1 else {**pairs.prompts(rows, everywhere), **sizes}
+        self.unconditional = None if empty is None else moved(empty, device)
         self.noise = torch.randn((len(rows), *pairs.latent_shape), generator=stream(SAMPLE, 0)).to(device)
 
     def draw(self, denoiser: torch.nn.Module, step: int) -> None:
@@ -99,7 +106,9 @@ class SampleImages:
         Raises:
             InputError: latents or pixels are not finite.
         """
-        latents = sample(self.base, denoiser, self.precision, self.noise, self.conditions, self.unconditional)
+        latents = sample(
+            self.base, denoiser, self.precision, self.noise, self.conditions, self.unconditional, self.guidance
+        )
         if self.folder is None:
             return
         if not (finite := latents.flatten(1).isfinite().all(1)).all():

@@ -14,7 +14,7 @@ from sdpo.diffusion.timesteps import UNIFORM, TimestepSettings
 from sdpo.training.loggers import names as logger_names
 
 RUN = (
-    *("log_every", "drift_every", "sample_every", "sample_prompts"),
+    *("log_every", "drift_every", "sample_every", "sample_prompts", "sample_guidance"),
     *("checkpoint_every", "kept_checkpoints", "keep_state", "loggers", "export_at"),
     *("device", "threads", "gradient_checkpointing"),
 )
@@ -142,6 +142,11 @@ class TrainingSettings(Block):
         default=4,
         ge=1,
         description="Held-out prompts that sample images are drawn for: a sample, the same for every model.",
+    )
+    sample_guidance: float = Field(
+        default=7.5,
+        ge=1,
+        description="Guidance scale of sample images; 1 is none, for a denoiser that is told the guidance (FLUX dev).",
     )
     loggers: list[Annotated[str, known("logger", logger_names)]] = Field(
         default=[],

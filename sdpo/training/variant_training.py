@@ -114,8 +114,9 @@ class VariantTraining:
             own.wait()
             samples = None
             if self.settings.sample_every and (own.main or own.sharded):
-                prompts, folder = self.settings.sample_prompts, states / SAMPLES if own.main else None
-                samples = SampleImages(self.base, self.heldout, prompts, self.precision, folder)
+                prompts, guidance = self.settings.sample_prompts, self.settings.sample_guidance
+                folder = states / SAMPLES if own.main else None
+                samples = SampleImages(self.base, self.heldout, prompts, guidance, self.precision, folder)
             run = TrainingRun(
                 self.base,
                 self.objective,

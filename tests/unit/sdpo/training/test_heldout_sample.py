@@ -83,7 +83,7 @@ def test_all_are_measured_where_all_fit() -> None:
 
 def drawn(pairs: Pairs, count: int, tmp_path: Path) -> list[int]:
     base: Any = Base()
-    return [int(x) for x in SampleImages(base, pairs, count, Precision(), tmp_path).conditions["text"]]
+    return [int(x) for x in SampleImages(base, pairs, count, 7.5, Precision(), tmp_path).conditions["text"]]
 
 
 def test_prompts_that_are_drawn_are_a_sample_too(tmp_path: Path) -> None:

@@ -50,11 +50,30 @@ class Oracle:
 def test_sampler_finds_what_the_denoiser_knows(parametrisation: Parametrisation) -> None:
     oracle: Any = Oracle(parametrisation)
     noise = torch.randn(2, 1, 3, 3, generator=torch.Generator().manual_seed(1))
-    found = sample(oracle, torch.nn.Identity(), Precision(), noise, {}, {})
+    found = sample(oracle, torch.nn.Identity(), Precision(), noise, {}, {}, 7.5)
     torch.testing.assert_close(found, oracle.clean, rtol=1e-4, atol=1e-4)
-    # Twice a step, without and with the prompt, from the noisiest on.
+    # Twice a step, with and without the prompt, from the noisiest on.
     assert len(oracle.seen) == 2 * STEPS
     assert oracle.seen == sorted(oracle.seen, reverse=True)
+
+
+@pytest.mark.parametrize(("guidance", "scale", "asked"), [(3.0, 4.0, 2), (1.0, 2.0, 1)])
+def test_guidance_goes_past_the_prompt(guidance: float, scale: float, asked: int) -> None:
+    """A prompt whose clean latents are twice those of the empty one: u + g (2u - u) for guidance g."""
+
+    class Prompted(Oracle):
+        def predict(self, denoiser: Any, noisy: torch.Tensor, timesteps: torch.Tensor, conditions: Any) -> torch.Tensor:
+            kept, self.clean = self.clean, conditions["times"] * self.clean
+            found = super().predict(denoiser, noisy, timesteps, conditions)
+            self.clean = kept
+            return found
+
+    oracle: Any = Prompted("epsilon")
+    noise = torch.randn(2, 1, 3, 3, generator=torch.Generator().manual_seed(1))
+    empty = None if guidance == 1 else {"times": torch.tensor(1.0)}
+    found = sample(oracle, torch.nn.Identity(), Precision(), noise, {"times": torch.tensor(2.0)}, empty, guidance)
+    torch.testing.assert_close(found, scale * oracle.clean, rtol=1e-4, atol=1e-4)
+    assert len(oracle.seen) == asked * STEPS
 
 
 def test_clean_latents_from_each_kind_of_prediction() -> None:
@@ -109,4 +128,4 @@ def test_family_that_cannot_decode_is_refused(tiny_sd15_world: World) -> None:
     with pytest.raises(
         InputError, match=r"training.sample_every: this base family cannot .* set training.sample_every to 0"
     ):
-        SampleImages(base, pairs, 2, Precision(), Path("nowhere"))
+        SampleImages(base, pairs, 2, 7.5, Precision(), Path("nowhere"))

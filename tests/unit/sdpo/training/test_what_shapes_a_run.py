@@ -25,6 +25,7 @@ OTHER: dict[str, Any] = {
     "drift_every": 2,
     "sample_every": 2,
     "sample_prompts": 1,
+    "sample_guidance": 1.0,
     "checkpoint_every": 100,
     "kept_checkpoints": 5,
     "keep_state": True,
