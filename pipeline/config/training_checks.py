@@ -11,9 +11,6 @@ from pipeline.config.raw import Raw
 from pipeline.config.training import merged_as_read
 from sdpo.diffusion.timesteps import UNIFORM
 
-NO_FLOWS = ("sd15", "sdxl")
-"""Base families that are known to be no flows; of a plug-in nothing is known before it is opened."""
-
 
 def _warmup(data: Raw) -> Iterator[Problem]:
     """Warm-up that is longer than the training."""
@@ -62,9 +59,17 @@ def _timesteps(data: Raw) -> Iterator[Problem]:
                 yield Problem((*path, "timesteps", key), own[key], expected)
 
 
+def _no_flow(data: Raw) -> str | None:
+    """The base's family, if it says that its bases are no rectified flows."""
+    family = raw.block(data, "base").get("family")
+    if family not in registries.base_families() or getattr(registries.family(family), "FLOW", True):
+        return None
+    return str(family)
+
+
 def _shift(data: Raw) -> Iterator[Problem]:
     """A shift of a schedule that is none of a flow."""
-    if (family := raw.block(data, "base").get("family")) not in NO_FLOWS:
+    if (family := _no_flow(data)) is None:
         return
     for path, merged in _trainings_that_say(data, "timesteps"):
         shift = raw.block(merged, "timesteps").get("shift")
@@ -75,13 +80,13 @@ def _shift(data: Raw) -> Iterator[Problem]:
 
 def _objectives(data: Raw) -> Iterator[Problem]:
     """Objectives that ask for what the base or the training does not have."""
-    family = raw.block(data, "base").get("family")
+    family = _no_flow(data)
     for index, variant in raw.listed(data, "variants"):
         name = variant.get("objective")
         if not isinstance(name, str) or name not in registries.objectives():
             continue
         module = registries.objective(name)
-        if getattr(module, "NEEDS_TIME", False) and family in NO_FLOWS:
+        if getattr(module, "NEEDS_TIME", False) and family is not None:
             expected = (
                 f"it asks for the time of a pair, which base family '{family}' does not have; expected another, or "
             )

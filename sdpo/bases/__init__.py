@@ -5,6 +5,8 @@ A base family is one module with a function ``open_base(path, *, device) -> Base
 - ``WEIGHTS``: the file of a trained model's weights in its folder, by default :data:`WEIGHTS`;
 - a method ``encoder_digests()`` of its bases: a digest of each part that encodes images and prompts, by which a pair
   cache knows what made it (:func:`families.part_digest.part_digest`); without it only the widths are compared;
+- ``FLOW = False``: its bases are no rectified flows, so that a config which asks for what only those have (a shifted
+  schedule, the time of a pair) is refused before a base is opened;
 - ``PASSES_VARY = True``: the number of passes through the denoiser that a prediction takes depends on its prompts, so
   that processes which have other prompts cannot share the weights (:mod:`sdpo.training.sharding`);
 - ``train(specs)``: its own training of several variants at once, instead of one after another by

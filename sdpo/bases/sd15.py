@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from families.conditions import Conditions
     from sdpo.diffusion.noising import Parametrisation
 
+FLOW = False
 BATCH = 128
 """Prompts that are encoded at once."""
 

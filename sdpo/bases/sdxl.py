@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from families.conditions import Conditions
 
+FLOW = False
 TIME_IDS = 6
 """Original height and width, crop's top and left, target height and width, in pixels."""
 

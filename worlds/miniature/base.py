@@ -1,5 +1,5 @@
 """The miniature base: shaped like Stable Diffusion 1.5, so its family is that one."""
 
-from sdpo.bases.sd15 import open_base
+from sdpo.bases.sd15 import FLOW, open_base
 
-__all__ = ["open_base"]
+__all__ = ["FLOW", "open_base"]

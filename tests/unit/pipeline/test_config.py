@@ -135,7 +135,7 @@ CASES: dict[str, tuple[Callable[[Config], None], str]] = {
         "max_grad_norm, empty_prompt_share, timesteps, embedded_guidance, lora, ema_decay, device, precision, tf32, "
         "channels_last, compile, "
         "gradient_checkpointing, log_every, checkpoint_every, kept_checkpoints, keep_state, export_at, drift_every, "
-        "heldout_pairs, sample_every, sample_prompts, loggers, threads; did you mean 'learning_rate'?",
+        "heldout_pairs, sample_every, sample_prompts, sample_guidance, loggers, threads; did you mean 'learning_rate'?",
     ),
     "unknown key of a scorer": (
         _set("scorers", "oracle", "dtpye", to="float32"),

@@ -29,7 +29,7 @@ def lines(config: Config, family: str, first: dict[str, Any], **training: Any) -
 
 def test_a_schedule_that_is_none_of_a_flow_does_not_shift(config: Config) -> None:
     own = {"objective": "sft", "training": {"timesteps": {"shift": 3.0}}}
-    for family in ("sd15", "sdxl"):
+    for family in ("sd15", "sdxl", "miniature"):
         assert lines(config, family, own) == [
             "variants[0].training.timesteps.shift = 3.0 (variant 'first'): expected it left out: only a flow's "
             f"schedule shifts, and base family '{family}' is none"
