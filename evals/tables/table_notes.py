@@ -70,6 +70,7 @@ def notes(
             },
             prompts,
         ),
+        _trained_prompts_note(prompts, trained),
         _few_seeds_note(min(seeds.values(), default=0), comparison.statistics.confidence),
     ]
     alone = sorted({m.variant for m in comparison.models if m.trained and m.safeguard and m.baseline is None})
@@ -204,6 +205,19 @@ def _prompts(prompts: Mapping[str, int], against: Sequence[DifferenceRow]) -> st
         f"{name} {count}" + (f" ({texts[name]} different texts, each a unit)" if texts.get(name, count) < count else "")
         for name, count in prompts.items()
     )
+
+
+def _trained_prompts_note(prompts: Mapping[str, int], trained: Mapping[str, Mapping[str, Any]]) -> str:
+    """How many of the prompts the trainings saw too, by what they were trained on."""
+    counts = {found["pairs"]: found["trained_prompts"] for found in trained.values() if "trained_prompts" in found}
+    listed = [
+        ", ".join(f"{name} {seen} of {prompts[name]}" for name, seen in by_set.items() if seen) + f" ({pairs})"
+        for pairs, by_set in counts.items()
+        if any(by_set.values())
+    ]
+    if listed:
+        return f"Prompts that a training saw too, by its pairs: {'; '.join(listed)}."
+    return f"None of the prompts is among those that were trained on ({', '.join(counts)})." if counts else ""
 
 
 def _few_seeds_note(seeds: int, confidence: float) -> str:

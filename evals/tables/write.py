@@ -21,6 +21,7 @@ from evals.tables.rendering import Rows, read, read_by_people, table_of
 from evals.tables.rows import POOLED, TABLES, CostRow, DriftRow, read_rows, to_csv
 from evals.tables.table_notes import drawn_in_words
 from evals.tables.terminal import one_scorer
+from evals.tables.trained_prompts import with_trained_prompts
 from evals.tables.trainings import trainings
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def write_tables(
 
     _check(comparison)
     matrices = read_matrices(comparison)
-    trained = trainings(comparison)
+    trained = with_trained_prompts(trainings(comparison), comparison)
     tables = compared(comparison, matrices, generation, trained)
     texts = {
         **tables.texts,

@@ -711,6 +711,35 @@ def test_the_tables_say_what_they_were_made_with(world: World) -> None:
     assert "Labels turned round on purpose: 0.2 of the training pairs (dmpo+sdpo)." in printed
 
 
+@pytest.mark.parametrize(
+    ("trained_on", "stated"),
+    [
+        (
+            ["HELD-OUT-00001 ", "seen-00002", "another"],
+            "saw too, by its pairs: seen 1 of 6, held-out 1 of 4 (renders).",
+        ),
+        (["another"], "None of the prompts is among those that were trained on (renders)."),
+        (None, ""),
+    ],
+)
+def test_prompts_that_were_trained_on_are_counted(world: World, trained_on: list[str] | None, stated: str) -> None:
+    comparison = world.write(world.comparison(VARIANTS), noise(world))
+    for model in comparison.models:
+        if model.trained:
+            write_json(layout.model(world.root, model.name) / "provenance.json", {"spec": {}})
+    if trained_on is not None:
+        # What is held out or tied trains nothing.
+        index = pd.DataFrame({"prompt": [*trained_on, "seen-00000", "seen-00001"]})
+        index["split"] = ["train"] * len(trained_on) + ["heldout", "train"]
+        index["label"] = [1.0] * (len(index) - 1) + [0.5]
+        index = index.assign(pair_id=index.index, prompt_index=index.index + 1, winner_image=0, loser_image=1)
+        write_table(layout.pairs(world.root, "renders", "mini") / "index.parquet", index, "pairs_index")
+    write_tables(comparison)
+    text = (world.root / "tables" / "main.md").read_text()
+    assert stated in text
+    assert ("trained on" in text or "saw too" in text) is bool(stated)
+
+
 def test_notes_state_protocols_counts_method_and_generation(world: World) -> None:
     comparison = world.write(world.comparison(VARIANTS), noise(world))
     write_tables(comparison, {"protocol": "clean", "guidance": 7.5, "sampler": {"name": "ddim", "steps": 20}})
