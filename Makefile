@@ -18,7 +18,7 @@ export DO_NOT_TRACK := true
 
 .DEFAULT_GOAL := help
 .PHONY: help demo docs toy-surface toy-surface-quick toy-surface-base check test test-rounding test-browser test-database \
-	test-cluster audit mlflow miniature install-miniature lint generated lock clean distclean
+	test-eight-bit test-cluster audit mlflow miniature install-miniature lint generated lock clean distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-18s %s\n", $$1, $$2 }'
@@ -68,6 +68,11 @@ test-database: $(STAMP) ## import runs into a private PostgreSQL, which is insta
 	@if reason=$$(tests/debian.sh PostgreSQL postgresql initdb); then \
 		$(BIN)/python -m pytest tests/unit/evals/tracking/test_postgresql.py; else test -n "$$reason" && echo "skipped: $$reason"; fi
 
+test-eight-bit: $(STAMP) ## train with moments in 8 bits, by bitsandbytes, which is put into build/adamw-8bit
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target build/adamw-8bit \
+		-r requirements-adamw-8bit.lock
+	@PYTHONPATH=build/adamw-8bit $(PYTEST) tests/unit/sdpo/training/test_adamw_8bit.py
+
 test-cluster: $(STAMP) ## run the workflow on a private Slurm, as root, and let things go wrong; Slurm is installed if apt can
 	@if reason=$$(tests/cluster/install.sh); then $(BIN)/python -m pytest tests/cluster; \
 		else test -n "$$reason" && echo "skipped: $$reason"; fi
@@ -110,16 +115,22 @@ lock: $(UV) ## compile the lock files from pyproject.toml
 	@cat requirements.lock requirements-legacy.lock > $(VENV)/all.lock
 	@cp requirements.lock $(VENV)/main.lock
 	@$(COMPILE) --extra cluster --extra dev --output-file $(VENV)/main.lock > /dev/null
-	@$(COMPILE) --all-extras --override overrides.txt --constraint $(VENV)/main.lock --output-file $(VENV)/all.lock \
-		> /dev/null
+	@$(COMPILE) --extra cluster --extra dev --extra legacy --override overrides.txt \
+		--constraint $(VENV)/main.lock --output-file $(VENV)/all.lock > /dev/null
+	@cp requirements-adamw-8bit.lock $(VENV)/8bit.lock
+	@$(COMPILE) --extra cluster --extra dev --extra adamw-8bit --constraint $(VENV)/main.lock \
+		--output-file $(VENV)/8bit.lock > /dev/null
 	@{ sed -n '/^#/p' requirements.lock; grep -v -E "sys_platform == '(win32|emscripten)'$$" $(VENV)/main.lock; } \
 		> $(VENV)/new.lock
 	@{ sed -n '/^#/p' requirements-legacy.lock; grep -v -x -F -f $(VENV)/main.lock $(VENV)/all.lock; } \
 		> $(VENV)/new-legacy.lock
+	@{ sed -n '/^#/p' requirements-adamw-8bit.lock; grep -v -x -F -f $(VENV)/main.lock $(VENV)/8bit.lock; } \
+		> $(VENV)/new-8bit.lock
 	@mv $(VENV)/new.lock requirements.lock
 	@mv $(VENV)/new-legacy.lock requirements-legacy.lock
-	@rm $(VENV)/all.lock $(VENV)/main.lock
-	@git --no-pager diff --stat -- requirements.lock requirements-legacy.lock
+	@mv $(VENV)/new-8bit.lock requirements-adamw-8bit.lock
+	@rm $(VENV)/all.lock $(VENV)/main.lock $(VENV)/8bit.lock
+	@git --no-pager diff --stat -- requirements.lock requirements-legacy.lock requirements-adamw-8bit.lock
 
 clean: ## remove all results but what is tracked
 	@find results -mindepth 1 -maxdepth 1 ! -name README.md ! -name published -exec rm -rf {} + 2> /dev/null || true

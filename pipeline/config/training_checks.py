@@ -10,6 +10,7 @@ from pipeline.config import raw, registries
 from pipeline.config.raw import Raw
 from pipeline.config.training import merged_as_read
 from sdpo.diffusion.timesteps import UNIFORM
+from sdpo.training import optimizers
 
 
 def _warmup(data: Raw) -> Iterator[Problem]:
@@ -78,6 +79,14 @@ def _shift(data: Raw) -> Iterator[Problem]:
             yield Problem((*path, "timesteps", "shift"), shift, expected)
 
 
+def _optimizer(data: Raw) -> Iterator[Problem]:
+    """Settings that the optimizer does not allow."""
+    for path, merged in _trainings_that_say(data, "optimizer", "channels_last"):
+        if found := optimizers.expected_instead(merged):
+            key, expected = found
+            yield Problem((*path, key), merged[key], expected)
+
+
 def _objectives(data: Raw) -> Iterator[Problem]:
     """Objectives that ask for what the base or the training does not have."""
     family = _no_flow(data)
@@ -102,4 +111,4 @@ def _objectives(data: Raw) -> Iterator[Problem]:
             yield Problem(("variants", index, "training", "lora"), lora, expected)
 
 
-CHECKS = (_warmup, _exports, _timesteps, _shift, _objectives)
+CHECKS = (_warmup, _exports, _timesteps, _shift, _optimizer, _objectives)

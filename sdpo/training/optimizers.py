@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from artifacts.errors import InputError
 from sdpo.training.sharding import as_shared
 
 if TYPE_CHECKING:
@@ -14,16 +16,57 @@ if TYPE_CHECKING:
     from sdpo.training.settings import TrainingSettings
 
 
+EXTRAS: Mapping[str, str] = {"adamw_8bit": "bitsandbytes"}
+"""Packages of optimizers that are no part of what is always installed.
+
+diffusers and peft import bitsandbytes wherever it is: every job would wait for it, and have its warnings in the log.
+"""
+
+
+def expected_instead(training: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The first setting of a training that its optimizer does not allow, and what was expected of it."""
+    if training.get("optimizer") == "adamw_8bit" and training.get("channels_last"):
+        return "channels_last", "expected false: optimizer adamw_8bit lays the weights one after another"
+    return None
+
+
+def check(training: Mapping[str, Any]) -> None:
+    """Refuse what :func:`expected_instead` finds, and an optimizer whose package is not there.
+
+    Raises:
+        InputError: there is something.
+    """
+    if found := expected_instead(training):
+        name, expected = found
+        raise InputError(f"training.{name} is {training[name]!r}: {expected}")
+    name = training["optimizer"]
+    if package := EXTRAS.get(name):
+        try:
+            import_module(package)
+        except ImportError as error:
+            raise InputError(
+                f"training.optimizer is {name!r}: package '{package}' cannot be imported ({error}); "
+                "pip install --no-deps -r requirements-adamw-8bit.lock, or use adamw"
+            ) from error
+
+
 def create(
     name: str, parameters: Sequence[torch.nn.Parameter], *, learning_rate: float, weight_decay: float
 ) -> torch.optim.Optimizer:
-    """``adamw``, ``adam`` or ``adafactor``; Adam and AdamW in one fused kernel where the parameters are on a GPU.
+    """One of the settings' optimizers; Adam and AdamW in one fused kernel where the parameters are on a GPU.
 
     Adafactor is that of Shazeer and Stern (arXiv 1804.04235) with the learning rate given from outside and no scaling
-    by the size of the parameters, as the published SDXL runs have it.
+    by the size of the parameters, as the published SDXL runs have it. AdamW in 8 bits is that of Dettmers et al. (arXiv
+    2110.02861): a moment is kept as one of 256 values, times the largest of its block of 256; moments of tensors of
+    fewer than 4096 numbers stay in float32.
     """
     import torch
 
+    if name == "adamw_8bit":
+        from bitsandbytes.optim import AdamW8bit
+
+        eight_bit: torch.optim.Optimizer = AdamW8bit(parameters, lr=learning_rate, weight_decay=weight_decay)
+        return eight_bit
     if name == "adafactor":
         from transformers.optimization import Adafactor
 

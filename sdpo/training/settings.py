@@ -76,10 +76,12 @@ class TrainingSettings(Block):
         default="constant", description="Learning rate after warm-up: as it is, or down to 0 at the last step."
     )
     warmup_steps: int = Field(default=10, ge=0, description="Steps of linear warm-up, at most `steps`.")
-    optimizer: Literal["adafactor", "adam", "adamw"] = Field(
-        default="adamw", description="Optimizer. Published: `adamw` (SD 1.5), `adafactor` (SDXL)."
+    optimizer: Literal["adafactor", "adam", "adamw", "adamw_8bit"] = Field(
+        default="adamw",
+        description="Optimizer. Published: `adamw` (SD 1.5), `adafactor` (SDXL). `adamw_8bit` keeps AdamW's moments in "
+        "8 bits and needs the extra `adamw-8bit`.",
     )
-    weight_decay: float = Field(default=0.01, ge=0, description="Weight decay, decoupled for `adamw`.")
+    weight_decay: float = Field(default=0.01, ge=0, description="Weight decay, decoupled for all but `adam`.")
     max_grad_norm: float = Field(default=1.0, gt=0, description="L2 norm to which the gradient is clipped.")
     empty_prompt_share: float = Field(
         default=0.0, ge=0, le=1, description="Share of pairs trained with the empty prompt instead of their own."

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Sharding = Literal["replicated", "fsdp2"]
 _REFUSED: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "lora": ((None,), "nothing: all weights are trained"),
-    "optimizer": (("adamw", "adam"), "adamw or adam: Adafactor's moments are of other shapes than the weights"),
+    "optimizer": (("adamw", "adam"), "adamw or adam: moments of the others are of other shapes than the weights"),
     "compile": ((False,), "false"),
     "channels_last": ((False,), "false: shares of weights lie one after another"),
 }

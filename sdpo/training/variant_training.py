@@ -14,8 +14,8 @@ from artifacts.atomic import file_sha256, json_sha256, replaced_directory, write
 from artifacts.block import checked
 from artifacts.contracts import write_table
 from artifacts.device import device_name
-from artifacts.provenance import describe
-from sdpo.training import checkpoint, loggers, precision, processes, sharding
+from artifacts.provenance import describe, package_versions
+from sdpo.training import checkpoint, loggers, optimizers, precision, processes, sharding
 from sdpo.training.heldout_drift import HeldoutProbe
 from sdpo.training.run import TrainingRun
 from sdpo.training.run_log import TABLES, read_rows
@@ -50,6 +50,7 @@ class VariantTraining:
 
         self.job = job = checked(TrainSpec, spec, "sdpo train")
         self.settings, asked = job.training, job.objective
+        optimizers.check(dict(self.settings))
         self.processes = own = processes.join(self.settings.device, held)
         if own.sharded:
             sharding.check(dict(self.settings), job.base.family, bases.REGISTRY.load(job.base.family))
@@ -202,6 +203,8 @@ class VariantTraining:
             **cache.label_noise(Path(self.job.pairs)),
             **{RUN_DIGEST: self._digest(seed)},
         )
+        if package := optimizers.EXTRAS.get(self.settings.optimizer):
+            provenance["packages"] |= package_versions([package])
         with replaced_directory(layout.model(self.job.root, name)) as folder:
             run.policy.export(folder)
             if run.samples is not None:

@@ -61,3 +61,14 @@ def test_adapters_have_no_reference_that_follows(config: Config, where: str) -> 
     )
     assert lines(config, "sd15", {**own, "parameters": {"beta": 100.0, "reference_decay": 1.0}}, **shared) == []
     assert lines(config, "sd15", {**own, "objective": "diffusion_dpo"}, **shared) == []
+
+
+@pytest.mark.parametrize("first", ["optimizer", "channels_last"])
+def test_moments_in_eight_bits_lay_weights_one_after_another(config: Config, first: str) -> None:
+    """Whichever of the two the variant says itself."""
+    settings = {"optimizer": "adamw_8bit", "channels_last": True}
+    own = {"objective": "sft", "training": {first: settings.pop(first)}}
+    assert lines(config, "sd15", own, **settings) == [
+        "variants[0].training.channels_last = true (variant 'first'): expected false: optimizer adamw_8bit lays the "
+        "weights one after another"
+    ]

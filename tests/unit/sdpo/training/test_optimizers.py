@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 
+from artifacts.errors import InputError
 from sdpo.training import optimizers
 from sdpo.training.optimizers import learning_rate, peak
 from sdpo.training.settings import TrainingSettings
@@ -69,6 +72,25 @@ def test_first_step_of_each_optimizer_by_hand() -> None:
     expected["adam"] = 3.0 - 0.1
     for name, value in expected.items():
         torch.testing.assert_close(one_step(name, weight, grad, 0.5), torch.full((2, 2), value), msg=name)
+
+
+def test_optimizer_whose_package_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    optimizers.check(dict(SETTINGS))
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(
+        InputError,
+        match=r"^training.optimizer is 'adamw_8bit': package 'bitsandbytes' cannot be imported \(.*\); pip install "
+        r"--no-deps -r requirements-adamw-8bit.lock, or use adamw$",
+    ):
+        optimizers.check({**dict(SETTINGS), "optimizer": "adamw_8bit"})
+
+
+def test_eight_bits_lay_weights_one_after_another() -> None:
+    with pytest.raises(
+        InputError, match=r"^training\.channels_last is True: expected false: optimizer adamw_8bit lays"
+    ):
+        optimizers.check({**dict(SETTINGS), "optimizer": "adamw_8bit", "channels_last": True})
+    optimizers.check({**dict(SETTINGS), "channels_last": True})
 
 
 def test_adafactor_does_not_scale_by_the_size_of_the_weights() -> None:
