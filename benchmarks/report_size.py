@@ -1,7 +1,7 @@
-"""What tables and report of a large benchmark take: time, memory, size, and how long a browser needs to open the page.
+"""What tables, report and MLflow import of a large benchmark take, and how long a browser needs to open the page.
 
-Files of a finished benchmark are made up: random scores, one picture a model under many names. Then ``evals compare``
-and ``evals report`` run as commands, and the page opens in Chromium if there is one (``tests/browser/install.sh``).
+Files of a finished benchmark are made up: random scores, one picture a model under many names. Then ``evals compare``,
+``report`` and ``track`` run as commands, and the page opens in Chromium if there is one (``tests/browser/install.sh``).
 """
 
 from __future__ import annotations
@@ -150,6 +150,11 @@ def main() -> None:
         print(f"tables: {run('compare', spec)}", flush=True)
         grid = {"prompt_set": "hpdv2", "prompts": 8, "seed": 0}
         print(f"report: {run('report', {**spec, 'grid': grid})}", flush=True)
+        store = Path(folder) / "mlflow"
+        tracked = {"database": store / "mlflow.db", "artifacts": store / "artifacts", "marker": store / "imported.json"}
+        # Where the environment names a server, that one would be taken.
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        print(f"import of {len(comparison.models)} models: {run('track', spec | {k: str(v) for k, v in tracked.items()})}")
         page, browser = root / "report/index.html", root / BROWSER
         data = [file.stat().st_size for file in browser.iterdir()]
         print(f"page {page.stat().st_size / 1e6:.1f} MB, browser {sum(data) / 1e6:.1f} MB in {len(data)} files")

@@ -47,6 +47,8 @@ BERT_BASE: dict[str, Any] = {
     "initializer_range": 0.02,
     "pad_token_id": 0,
 }
+# Where captions begin and end. The library's are numbers of BERT's vocabulary, and a smaller one has none such.
+_NO_CAPTIONS: dict[str, Any] = {"bos_token_id": None, "sep_token_id": None}
 # In the published file and not used by the reward: a constant buffer and the two contrastive projections.
 IGNORED = (
     "blip.text_encoder.embeddings.position_ids",
@@ -90,9 +92,9 @@ class BlipReward(nn.Module):
         text = {key: med_config.get(key, default) for key, default in BERT_BASE.items()}
         self.visual_encoder = BlipVisionModel(BlipVisionConfig(**vision))
         # is_decoder creates the cross-attention; attention stays bidirectional because the call says otherwise.
+        width = self.visual_encoder.config.hidden_size
         self.text_encoder = BlipTextModel(
-            BlipTextConfig(**text, encoder_hidden_size=self.visual_encoder.config.hidden_size, is_decoder=True),
-            add_pooling_layer=False,
+            BlipTextConfig(**text, **_NO_CAPTIONS, encoder_hidden_size=width, is_decoder=True), add_pooling_layer=False
         )
         self.mlp = AffineHead(text["hidden_size"], head_hidden)
 
