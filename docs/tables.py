@@ -44,6 +44,17 @@ def baselines(run: str, *prompt_sets: str) -> Iterator[list[str]]:
         yield [a, b, *(difference(found[a, b, name]) for name in names)]
 
 
+def processors(run: str, heading: str, other: str, other_heading: str, *prompt_sets: str) -> Iterator[list[str]]:
+    """Difference to the base of each variant of two runs of one config, two columns a prompt set (``heading=set``)."""
+    found = [
+        {(r["a"], r["prompt_set"]): r for r in rows(name, "differences") if r["b"] == "base"} for name in (run, other)
+    ]
+    headings, names = zip(*(given.split("=") for given in prompt_sets), strict=True)
+    yield ["variant", *(f"{shown.replace('_', ' ')}, {on}" for shown in headings for on in (heading, other_heading))]
+    for variant in dict.fromkeys(variant for variant, _ in found[1]):
+        yield [variant, *(difference(one[variant, name]) for name in names for one in found)]
+
+
 def drift(run: str) -> Iterator[list[str]]:
     """Held-out drift of each variant at the end of training, with Student's interval over seeds."""
     found = rows(run, "drift")
@@ -71,7 +82,12 @@ def _signed(value: float, digits: int) -> str:
     return f"{value:+.{digits}f}".replace("-", "−")
 
 
-KINDS: dict[str, Callable[..., Iterator[list[str]]]] = {"scores": scores, "baselines": baselines, "drift": drift}
+KINDS: dict[str, Callable[..., Iterator[list[str]]]] = {
+    "scores": scores,
+    "baselines": baselines,
+    "processors": processors,
+    "drift": drift,
+}
 _PLACE = re.compile(r"(<!-- (\w+) ([^>]*?) -->\n).*?(<!-- end -->)", flags=re.S)
 
 
