@@ -19,8 +19,8 @@ from pydantic import Field
 
 from evals.report.grids import draw_sheet
 from evals.tables.comparison import ComparisonSpec
-from evals.tracking.runs import Content, contents
-from evals.tracking.store import KEY, store
+from evals.tracking.runs import Content, contents, first_view
+from evals.tracking.store import KEY, VIEW, store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,7 +33,7 @@ Item = TypeVar("Item")
 CONTENT = "bench.content_sha256"
 # MLflow's own limits: length of a parameter and of a tag; 1000 items a batch, of which 100 parameters.
 _PARAM_LENGTH, _TAG_LENGTH, _METRICS, _PARAMS = 6000, 8000, 900, 100
-_DIGEST_LENGTH = 36
+_DIGEST_LENGTH, _VIEW_LENGTH = 36, 5000
 _PARENT = "mlflow.parentRunId"
 
 
@@ -70,8 +70,9 @@ def track(comparison: Comparison, *, database: Path, artifacts: Path) -> str:
 
 def _write_all(contents: Sequence[Content], client: MlflowClient, benchmark: str, location: str | None) -> str:
     experiment = _experiment(client, benchmark, location)
-    # What it is shown as; which page opens, the address says (``sdpo-bench runs``).
+    # What it is shown as; which page and view open, the address says (``sdpo-bench runs``).
     client.set_experiment_tag(experiment, "mlflow.experimentKind", "custom_model_development")
+    client.set_experiment_tag(experiment, f"mlflow.sharedViewState.{VIEW}", _view(contents))
     digests = {content.key: content.sha256() for content in contents}
     kept: dict[str, Run] = {}
     for run in _runs(client, experiment):
@@ -94,6 +95,14 @@ def _write_all(contents: Sequence[Content], client: MlflowClient, benchmark: str
         if parent and run.data.tags.get(_PARENT) != parent[_PARENT]:
             client.set_tag(run.info.run_id, _PARENT, parent[_PARENT])
     return experiment
+
+
+def _view(contents: Sequence[Content]) -> str:
+    """The first view as MLflow keeps one; columns that would make it too long are left out."""
+    view = first_view(contents)
+    while len(text := json.dumps(view)) > _VIEW_LENGTH:
+        view["selectedColumns"].pop()
+    return text
 
 
 def _experiment(client: MlflowClient, name: str, location: str | None) -> str:

@@ -32,7 +32,7 @@ TABLES_RUN = "tables"
 _LISTED = ("scores.csv", "win_rates.csv", "differences.csv", "ranks.csv", "drift.csv")
 """Tables that can be looked at in the store itself."""
 # Raised when runs hold something else for the same files, so that they are imported anew.
-_VERSION = 3
+_VERSION = 4
 
 
 class DataSet(NamedTuple):
@@ -127,7 +127,9 @@ def _model_content(
     provenance = read_json(provenance_file(comparison, model))
     spec, inputs = provenance.pop("spec", {}), provenance.pop("inputs", {})
     times = {f"bench.{name}": str(provenance.pop(name, "")) for name in ("started", "wall_seconds")}
-    tags = _tags(model, kind="model") | {_name(f"bench.{name}"): value for name, value in flattened(provenance).items()}
+    tags = _tags(model, kind="model" if model.trained else "base") | {
+        _name(f"bench.{name}"): value for name, value in flattened(provenance).items()
+    }
     if commit := provenance.get("git_commit"):
         tags |= {"mlflow.source.name": OWN, "mlflow.source.type": "PROJECT", "mlflow.source.git.commit": str(commit)}
     pairs = {
@@ -177,6 +179,19 @@ def _tables_content(comparison: Comparison) -> Content:
         files={**files, page: "report"},
         tables=tables,
     )
+
+
+def first_view(contents: Sequence[Content]) -> dict[str, Any]:
+    """What MLflow's page shows of the runs at first: bases and variants by name, a column a mean score."""
+    means = dict.fromkeys(
+        name for content in contents for name, _, _ in content.metrics if "/" in name and name.endswith("/mean")
+    )
+    return {
+        "searchFilter": "tags.`bench.kind` != 'model'",
+        "orderByKey": "tags.`mlflow.runName`",
+        "orderByAsc": True,
+        "selectedColumns": [f"metrics.`{name}`" for name in means],
+    }
 
 
 def flattened(value: Any, prefix: str = "") -> dict[str, str]:

@@ -59,7 +59,7 @@ def test_the_address_of_each_benchmarks_runs(tmp_path: Path, capsys: pytest.Capt
         (tmp_path / f"imported/{name}.json").write_text(json.dumps({"database": "x", "experiment": name, **more}))
     assert pipeline.cli.main(["runs", "http://127.0.0.1:5000", "--store", str(tmp_path)]) == 0
     assert capsys.readouterr().out == (
-        "toy: http://127.0.0.1:5000/#/experiments/3/runs?workflowType=machine_learning\n"
+        "toy: http://127.0.0.1:5000/#/experiments/3/runs?workflowType=machine_learning&viewStateShareKey=scores\n"
     )
 
 

@@ -190,6 +190,13 @@ def test_runs_hang_from_their_variant_and_that_from_the_tables(reported: Compari
 def test_the_page_of_the_experiment_is_that_of_trainings_with_their_data(reported: Comparison, store: Store) -> None:
     runs = store.track(reported)
     assert store.experiment("toy").tags["mlflow.experimentKind"] == "custom_model_development"
+    view = json.loads(store.experiment("toy").tags["mlflow.sharedViewState.scores"])
+    assert view["selectedColumns"] == [
+        f"metrics.`{scorer}/{name}/mean`" for name in ("seen", "held-out") for scorer in ("pickscore", "oracle")
+    ]
+    # Its filter leaves the tables, the base and the variants.
+    shown = {key for key, run in runs.items() if run.data.tags["bench.kind"] != "model"}
+    assert shown == {"tables", "model/mini/base", "variant/dmpo", "variant/dmpo+sdpo"}
     found = {
         given.dataset.name: ({tag.key: tag.value for tag in given.tags}, given.dataset.digest)
         for given in runs["model/mini/dmpo/seed0"].inputs.dataset_inputs
