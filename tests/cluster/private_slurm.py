@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import shutil
 import socket
 import stat
 import subprocess
@@ -118,7 +119,8 @@ class PrivateSlurm:
         (folder / "munge.key").chmod(0o400)
         # Snakemake's executor inside of a job drops all variables of Slurm, this cluster's place among them.
         srun = folder / "bin/srun"
-        srun.write_text(f'#!/bin/sh\nPATH={os.environ["PATH"]} SLURM_CONF={config} exec srun "$@"\n')
+        # By its place, since PATH goes on to the job's steps.
+        srun.write_text(f'#!/bin/sh\nSLURM_CONF={config} exec {shutil.which("srun")} "$@"\n')
         srun.chmod(0o755)
 
     def start(self) -> None:
