@@ -14,6 +14,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from artifacts.device import denormals_as_zeros
 from artifacts.errors import InputError
 from artifacts.progress import progress
 from sdpo.safeguard import NotFiniteError
@@ -108,6 +109,7 @@ class TrainingRun:
         """Everything that :meth:`resume` needs."""
         return {**self.policy.state(), "optimizer": self.optimizer.state_dict(), "step": self.step}
 
+    @denormals_as_zeros()
     def go(
         self,
         state_folder: Path,

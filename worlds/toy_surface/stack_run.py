@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from artifacts.device import denormals_as_zeros
 from artifacts.errors import InputError
 from artifacts.progress import progress
 from sdpo.training import checkpoint
@@ -146,6 +147,7 @@ class StackRun:
             "drift": self.drift,
         }
 
+    @denormals_as_zeros()
     def go(self, state_folder: Path | None) -> None:
         """Train to the end, logging, measuring drift and saving state on the way."""
         settings = self.settings

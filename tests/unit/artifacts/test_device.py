@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from artifacts import device
-from artifacts.device import take_device, usable_cores
+from artifacts.device import denormals_as_zeros, take_device, usable_cores
 from artifacts.errors import InputError
 
 
@@ -109,3 +109,16 @@ def test_folder_of_locks_that_is_not_ones_own_is_refused(
         folder.chmod(0o777)
     with pytest.raises(InputError, match=rf"^{folder}: .*; set TMPDIR to a folder of your own$"):
         take_device()
+
+
+def test_denormals_are_zeros_for_as_long_as_that_is_asked() -> None:
+    import torch
+
+    def halved() -> float:
+        # Half of the least number that float32 holds in full.
+        return float(torch.tensor(torch.finfo(torch.float32).tiny) * 0.5)
+
+    with pytest.raises(InputError, match="within"), denormals_as_zeros():
+        assert halved() == 0.0
+        raise InputError("within")
+    assert halved() > 0.0

@@ -91,6 +91,15 @@ def test_all_of_the_policy_learns_and_nothing_of_the_reference(job: Job, tmp_pat
         assert all(p.grad is None and not p.requires_grad for p in reference.parameters())
 
 
+def test_denormals_are_zeros_in_a_step(job: Job, tmp_path: Path) -> None:
+    run = one_run(job(steps=1))
+    seen: list[float] = []
+    half = torch.tensor(torch.finfo(torch.float32).tiny)
+    run.optimizer.register_step_pre_hook(lambda *_: seen.append(float(half * 0.5)))
+    run.go(tmp_path)
+    assert seen == [0.0]
+
+
 @pytest.mark.parametrize("safeguard", [None, {"mu": 0.5}])
 def test_two_trainings_are_the_same_to_the_last_bit(job: Job, safeguard: dict[str, Any] | None) -> None:
     first, second = job(root="one", safeguard=safeguard), job(root="two", safeguard=safeguard)
