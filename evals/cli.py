@@ -91,11 +91,11 @@ def _report(spec: Mapping[str, Any]) -> None:
 
 def _track(spec: Mapping[str, Any]) -> None:
     from artifacts.atomic import write_json
-    from evals.tracking.mlflow import TrackSpec, track
+    from evals.tracking.mlflow import TrackSpec, page, track
 
     job = checked(TrackSpec, spec, "evals track")
     key = track(job.comparison, database=Path(job.database), artifacts=Path(job.artifacts))
-    write_json(job.marker, {"database": job.database, "experiment": job.benchmark, "experiment_id": key})
+    write_json(job.marker, {"database": job.database, "experiment": job.benchmark, "page": page(key)})
 
 
 WITH_MANIFEST = ("prompts", "generate", "collect", "score")

@@ -82,15 +82,12 @@ def _show(arguments: argparse.Namespace) -> None:
 
 def _runs(arguments: argparse.Namespace) -> None:
     from artifacts.json_files import read_object
-    from evals.tracking.store import VIEW
 
-    # By its own list MLflow opens an experiment as one of language models, and with no score in sight.
-    page = f"runs?workflowType=machine_learning&viewStateShareKey={VIEW}"
     for marker in sorted(Path(arguments.store).glob("imported/*.json")):
         remedy = "delete it and run snakemake to import again"
         found = read_object(marker, missing=remedy, damaged=remedy)
-        if key := found.get("experiment_id"):
-            print(f"{found['experiment']}: {arguments.address}/#/experiments/{key}/{page}")
+        if page := found.get("page"):
+            print(f"{found['experiment']}: {arguments.address}/{page}")
 
 
 def _list(arguments: argparse.Namespace) -> None:

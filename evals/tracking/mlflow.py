@@ -20,7 +20,7 @@ from pydantic import Field
 from evals.report.grids import draw_sheet
 from evals.tables.comparison import ComparisonSpec
 from evals.tracking.runs import Content, contents, first_view
-from evals.tracking.store import KEY, VIEW, store
+from evals.tracking.store import KEY, store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -35,6 +35,7 @@ CONTENT = "bench.content_sha256"
 _PARAM_LENGTH, _TAG_LENGTH, _METRICS, _PARAMS = 6000, 8000, 900, 100
 _DIGEST_LENGTH, _VIEW_LENGTH = 36, 5000
 _PARENT = "mlflow.parentRunId"
+_VIEW = "scores"
 
 
 class TrackSpec(ComparisonSpec):
@@ -68,11 +69,19 @@ def track(comparison: Comparison, *, database: Path, artifacts: Path) -> str:
         return _write_all(found, client, comparison.benchmark, location)
 
 
+def page(experiment: str) -> str:
+    """Where a server shows the runs of an experiment, bases and variants first.
+
+    By its own list MLflow opens an experiment as one of language models, with no score in sight.
+    """
+    return f"#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={_VIEW}"
+
+
 def _write_all(contents: Sequence[Content], client: MlflowClient, benchmark: str, location: str | None) -> str:
     experiment = _experiment(client, benchmark, location)
-    # What it is shown as; which page and view open, the address says (``sdpo-bench runs``).
+    # What it is shown as; which page and view open, its address says.
     client.set_experiment_tag(experiment, "mlflow.experimentKind", "custom_model_development")
-    client.set_experiment_tag(experiment, f"mlflow.sharedViewState.{VIEW}", _view(contents))
+    client.set_experiment_tag(experiment, f"mlflow.sharedViewState.{_VIEW}", _view(contents))
     digests = {content.key: content.sha256() for content in contents}
     kept: dict[str, Run] = {}
     for run in _runs(client, experiment):

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 URI = "MLFLOW_TRACKING_URI"
 KEY = "bench.key"
 """Tag by which a run is found."""
-VIEW = "scores"
-"""Name of the view of an experiment's runs that bases and variants stand in, with their scores."""
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _DOING = "imports into this store"
 _LOCK = "hashtext('sdpo-bench import')"

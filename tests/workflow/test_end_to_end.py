@@ -95,7 +95,8 @@ def test_report_loads_nothing_from_elsewhere(finished: Benchmark) -> None:
 
 def test_each_model_is_one_tracked_run(finished: Benchmark) -> None:
     marker = json.loads((finished.root.parent / "mlflow/imported/tiny.json").read_text())
-    assert (marker["experiment"], marker["experiment_id"]) == ("tiny", "1")
+    assert marker["experiment"] == "tiny"
+    assert marker["page"] == "#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=scores"
     runs = tracked_runs(finished.folder, "tiny")
     # One a model, one a variant that was trained, and the tables.
     assert len(runs) == 5 + 2 + 1

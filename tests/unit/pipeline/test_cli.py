@@ -55,12 +55,10 @@ def test_help_says_what_an_argument_is(
 
 def test_the_address_of_each_benchmarks_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "imported").mkdir()
-    for name, more in (("toy", {"experiment_id": "3"}), ("from-before", {})):
+    for name, more in (("toy", {"page": "#/experiments/3/runs"}), ("from-before", {})):
         (tmp_path / f"imported/{name}.json").write_text(json.dumps({"database": "x", "experiment": name, **more}))
     assert pipeline.cli.main(["runs", "http://127.0.0.1:5000", "--store", str(tmp_path)]) == 0
-    assert capsys.readouterr().out == (
-        "toy: http://127.0.0.1:5000/#/experiments/3/runs?workflowType=machine_learning&viewStateShareKey=scores\n"
-    )
+    assert capsys.readouterr().out == ("toy: http://127.0.0.1:5000/#/experiments/3/runs\n")
 
 
 def test_unlock_says_so_where_there_is_nothing_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
