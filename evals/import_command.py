@@ -17,18 +17,14 @@ _BENCHMARK, _FOLDER = ("benchmark", "model", "prompt_set"), ("images", "prompts"
 def run(arguments: argparse.Namespace) -> None:
     """Turn a judge's result file into scores of a benchmark's model, or of a folder of images."""
     from evals.judges.imported import Judge, import_for_folder, import_for_model
+    from evals.judges.result_files import read
 
     target = _target(arguments)
-    judge = Judge(arguments.judge, arguments.protocol, arguments.format, arguments.lower_is_better)
+    results = read(arguments.results, arguments.format, score_column=arguments.score_column)
+    told = arguments.judge, arguments.protocol, arguments.format
+    judge = Judge(*told, results.column, arguments.lower_is_better)
     if target == _BENCHMARK:
-        out = import_for_model(
-            judge,
-            arguments.results,
-            arguments.benchmark,
-            arguments.model,
-            arguments.prompt_set,
-            score_column=arguments.score_column,
-        )
+        out = import_for_model(judge, results, arguments.benchmark, arguments.model, arguments.prompt_set)
         print(f"{out}: written; `evals compare {arguments.benchmark}` shows it once every model has its own")
         return
     from artifacts.atomic import write_json
@@ -41,9 +37,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     out = output(arguments.out, ".parquet")
     matching = match(arguments.images, read_prompt_file(arguments.prompts), arguments.prompts)
-    table, record = import_for_folder(
-        judge, arguments.results, arguments.images, matching, score_column=arguments.score_column
-    )
+    table, record = import_for_folder(judge, results, arguments.images, matching)
     with writing(out):
         write_json(out.with_suffix(".scorers.json"), {judge.name: record})
         write_table(out, table, "folder_scores")
@@ -105,7 +99,7 @@ def add_import(add: Add) -> None:
     option("--judge", metavar="NAME", required=True, help="its name in the tables")
     option("--format", choices=FORMATS, default="table", help="of the file (default: table)")
     option("--protocol", metavar="TEXT", required=True, help="version, weights and settings of the judge")
-    option("--score-column", metavar="NAME", help="column of a table's scores (default: score, correct or value)")
+    option("--score-column", metavar="NAME", help="column of a table's scores (default: its score, correct or value)")
     option("--lower-is-better", action="store_true", help="low scores are good")
     of_model = parser.add_argument_group("images of a benchmark").add_argument
     of_model("--benchmark", metavar="DIR", help="results/<benchmark>")

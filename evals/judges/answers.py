@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from artifacts.errors import InputError
@@ -14,7 +14,7 @@ from artifacts.prompt_text import same
 from evals.images.several import place_of
 
 if TYPE_CHECKING:
-    from evals.judges.result_files import Answer
+    from evals.judges.result_files import Answer, Results
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class JudgedImage:
     item: str = ""
 
 
-def scores_of(images: Sequence[JudgedImage], answers: Sequence[Answer], source: Path, owner: str) -> list[float]:
+def scores_of(images: Sequence[JudgedImage], results: Results, owner: str) -> list[float]:
     """The score of each image, in their order.
 
     An answer names its image by the file, or by its place in GenEval's layout (``00007/samples/0001.png``); or its
@@ -44,15 +44,15 @@ def scores_of(images: Sequence[JudgedImage], answers: Sequence[Answer], source: 
     which, answers to one prompt are taken in the order of its images.
 
     Args:
-        source: the result file, for messages.
+        results: of the judge.
         owner: whose images they are, for messages.
 
     Raises:
         InputError: an answer is about none of the images, or about another prompt; an image has none, or two.
     """
-    match = _Index(images)
+    match, source = _Index(images), results.path
     found: dict[int, Answer] = {}
-    for answer in answers:
+    for answer in results.answers:
         where = f"{source}: {answer.where}"
         at = match.place(answer, found)
         called = answer.file or answer.item or (answer.prompt or "")[:60]
@@ -108,11 +108,11 @@ class _Index:
     def _by_file(self, file: str) -> int | None:
         # A judge may be told a whole path: what stands behind the folder of images counts.
         parts = PurePosixPath(file).parts
-        for start in range(len(parts) - 1):
+        for start in range(max(1, len(parts) - 1)):
             if (at := self.files.get("/".join(parts[start:]))) is not None:
                 return at
-        # Before the name alone, which is the same below every prompt there.
-        if (place := place_of("/".join(parts[-3:]))) is not None:
+        # Before the name alone, which is the same below every prompt there. A number alone is a name, and no place.
+        if len(parts) > 1 and (place := place_of("/".join(parts[-3:]))) is not None:
             return self.places.get(place)
         named = self.names.get(parts[-1] if parts else "", [])
         return named[0] if len(named) == 1 else None

@@ -117,7 +117,7 @@ def diversity(root: str | Path, model: str, prompt_set: str, tower: Tower) -> Pa
             ]
             found[prompt_id] = vendi(tower.embed([decode(content).image for content in contents]))
             bar.update(len(rows))
-    judge = Judge(NAME, f"clip image embeddings, weights {tower.sha256[:12]}", "vendi", judges=False)
+    judge = Judge(NAME, f"clip image embeddings, weights {tower.sha256[:12]}", "vendi", NAME, judges=False)
     table = manifest[["prompt_id", "image"]].assign(score=manifest["prompt_id"].map(found), truncated=False)
     table = table.assign(image_sha256=manifest["sha256"], fingerprint=judge.fingerprint, protocol=judge.protocol)
     check_shared(root, judge)

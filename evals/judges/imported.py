@@ -21,13 +21,13 @@ from artifacts.json_files import read_object
 from artifacts.validation import NAME_PATTERN
 from evals.images.folder import read_manifest
 from evals.judges.answers import JudgedImage, scores_of
-from evals.judges.result_files import read
 from evals.scorers import names
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from evals.images.matching import Matching
+    from evals.judges.result_files import Results
 
 JUDGE = "judge.json"
 VERSION = 1
@@ -41,6 +41,7 @@ class Judge:
         name: in the tables.
         protocol: version, weights and settings of the judge, as whoever ran it says.
         format: of its result files (:data:`evals.judges.result_files.FORMATS`).
+        column: of the scores in them.
         lower_is_better: whether low scores are good.
         judges: whether scores say how good an image is; others describe it.
     """
@@ -48,6 +49,7 @@ class Judge:
     name: str
     protocol: str
     format: str
+    column: str
     lower_is_better: bool = False
     judges: bool = True
 
@@ -65,15 +67,12 @@ class Judge:
         return json_sha256({"imported": asdict(self), "version": VERSION})
 
 
-def import_for_model(
-    judge: Judge, results: str | Path, root: str | Path, model: str, prompt_set: str, *, score_column: str | None = None
-) -> Path:
+def import_for_model(judge: Judge, results: Results, root: str | Path, model: str, prompt_set: str) -> Path:
     """Write the scores of a benchmark's model on a prompt set.
 
     Args:
-        results: file of the judge.
+        results: of the judge.
         root: ``results/<benchmark>``.
-        score_column: as of :func:`evals.judges.result_files.read`.
 
     Returns:
         The score file.
@@ -84,7 +83,7 @@ def import_for_model(
     """
     import pandas as pd
 
-    source, root = Path(results), Path(root)
+    root = Path(root)
     folder = layout.images(root, model, prompt_set)
     prompts, manifest = read_table(layout.prompts(root, prompt_set), "prompts"), read_manifest(folder)
     rows = manifest.merge(prompts.reset_index(names="row"), on="prompt_id", how="left", validate="many_to_one")
@@ -94,38 +93,38 @@ def import_for_model(
         checked_image(folder / file, digest)
     columns = (rows[name].tolist() for name in ("file", "prompt", "row", "image", "item"))
     images = [JudgedImage(*row) for row in zip(*columns, strict=True)]
-    scores = scores_of(images, read(source, judge.format, score_column=score_column), source, str(folder))
+    scores = scores_of(images, results, str(folder))
     table = pd.DataFrame({"prompt_id": rows["prompt_id"], "image": rows["image"], "score": scores, "truncated": False})
     table = table.assign(image_sha256=rows["sha256"], fingerprint=judge.fingerprint, protocol=judge.protocol)
     out = layout.scores(root, judge.name, model, prompt_set)
     check_shared(root, judge)
-    write_json(out.with_suffix(".import.json"), {**record(judge), **_origin(source)})
+    write_json(out.with_suffix(".import.json"), {**record(judge), **_origin(results)})
     write_table(out, table, "scores")
     return out
 
 
 def import_for_folder(
-    judge: Judge, results: str | Path, folder: str | Path, matching: Matching, *, score_column: str | None = None
+    judge: Judge, results: Results, folder: str | Path, matching: Matching
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Scores of a folder's images, contract ``folder_scores``, and the record of where they are from.
 
     Args:
         matching: the images with their prompts, those of a prompt one after another.
-        results, score_column: as of :func:`import_for_model`.
+        results: of the judge.
 
     Raises:
         InputError: the answers do not fit the images.
     """
     import pandas as pd
 
-    source, folder = Path(results), Path(folder)
+    folder = Path(folder)
     images: list[JudgedImage] = []
     row, seen = -1, ""
     for found in matching.images:
         again = found.prompt == seen and row >= 0
         row, seen = (row if again else row + 1), found.prompt
         images.append(JudgedImage(found.file, found.prompt, row, images[-1].image + 1 if again else 0))
-    scores = scores_of(images, read(source, judge.format, score_column=score_column), source, str(folder))
+    scores = scores_of(images, results, str(folder))
     table = pd.DataFrame(
         {
             "file": [image.file for image in images],
@@ -141,7 +140,7 @@ def import_for_folder(
             "judges": True,
         }
     )
-    return table, {**record(judge), **_origin(source)}
+    return table, {**record(judge), **_origin(results)}
 
 
 def checked_image(path: Path, sha256: str) -> bytes:
@@ -162,13 +161,15 @@ def check_shared(root: Path, judge: Judge) -> None:
     Raises:
         InputError: it has scores here by another protocol.
     """
-    shared = root / "scores" / judge.name / JUDGE
-    if shared.is_file() and (known := judge_of(shared)) != judge:
-        raise InputError(
-            f"{shared}: '{judge.name}' has scores by protocol '{known.protocol}', format {known.format}; give the "
-            "same, or another --judge"
-        )
-    write_json(shared, asdict(judge))
+    shared, ours = root / "scores" / judge.name / JUDGE, asdict(judge)
+    if shared.is_file():
+        for key, known in asdict(judge_of(shared)).items():
+            if known != ours[key]:
+                raise InputError(
+                    f"{shared}: '{judge.name}' has scores of {key} '{known}', not '{ours[key]}'; give the same, or "
+                    "another --judge"
+                )
+    write_json(shared, ours)
 
 
 def judges_of(root: str | Path) -> Sequence[Judge]:
@@ -195,5 +196,5 @@ def record(judge: Judge) -> dict[str, Any]:
     return {**asdict(judge), "fingerprint": judge.fingerprint}
 
 
-def _origin(source: Path) -> dict[str, Any]:
-    return {"results": source.name, "sha256": file_sha256(source)}
+def _origin(results: Results) -> dict[str, Any]:
+    return {"results": results.path.name, "sha256": file_sha256(results.path)}

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -22,8 +22,10 @@ from artifacts.plugins import nearest
 from evals.prompts.prompt_file import FILE_COLUMNS, PROMPT_COLUMN
 
 SCORE_COLUMNS = ("score", "correct", "value")
-"""The first that is there holds the scores of a table, unless another is named."""
+"""The one that is there holds the scores of a table, unless one is named."""
 IMAGE_COLUMN = "image_number"
+_Row = tuple[str, Mapping[str, Any]]
+"""Where a row is, and its cells."""
 _SUMMARY = "Model: "
 # The file rounds nothing: the mean is that of the same numbers.
 _SLACK = 1e-9
@@ -49,23 +51,46 @@ class Answer:
     prompt: str | None = None
 
 
-def read(path: str | Path, form: str, *, score_column: str | None = None) -> list[Answer]:
-    """Answers in the order of the file.
+@dataclass(frozen=True)
+class Results:
+    """What a result file says.
+
+    Attributes:
+        path: the file.
+        column: of its scores; two columns of one judge are two scales.
+        answers: in the order of the file.
+    """
+
+    path: Path
+    column: str
+    answers: list[Answer]
+
+
+def read(path: str | Path, form: str, *, score_column: str | None = None) -> Results:
+    """What a judge has written.
 
     Args:
         form: one of :data:`FORMATS`.
         score_column: of a ``table``; left out, the one of :data:`SCORE_COLUMNS` that is there.
 
     Raises:
-        InputError: the file cannot be read, is of another format, or holds no finite number where a score must be.
+        InputError: the file cannot be read, is of another format, may hold scores in two columns, or holds no finite
+            number where a score must be.
     """
     path = Path(path)
     if score_column is not None and form != "table":
         raise InputError(f"--score-column {score_column}: goes with --format table; {form} has its own")
-    answers = list(_table(path, score_column)) if form == "table" else list(_READERS[form](path))
+    if form == "table":
+        rows = _rows(path)
+        columns = list(dict.fromkeys(column for _, row in rows for column in row))
+        column = _score_column(path, columns, score_column)
+        answers = list(_table(path, rows, columns, column))
+    else:
+        reader, column = _READERS[form]
+        answers = list(reader(path))
     if not answers:
         raise InputError(f"{path}: holds no results; expected those of format {form}")
-    return answers
+    return Results(path, column, answers)
 
 
 def _geneval(path: Path) -> Iterator[Answer]:
@@ -103,8 +128,8 @@ def _dpg(path: Path) -> Iterator[Answer]:
             yield Answer(where, score, item=PurePosixPath(found[1].replace("\\", "/")).name.split(".")[0], image=image)
 
 
-def _table(path: Path, score_column: str | None) -> Iterator[Answer]:
-    rows: list[tuple[str, Mapping[str, Any]]] = []
+def _rows(path: Path) -> list[_Row]:
+    rows: list[_Row] = []
     if path.suffix.lower() == ".jsonl":
         for number, row in text_lines.json_lines(path):
             if not isinstance(row, dict):
@@ -115,14 +140,26 @@ def _table(path: Path, score_column: str | None) -> Iterator[Answer]:
         rows += [(f"row {number}", row) for number, row in text_lines.table(path, delimiter)]
     else:
         raise InputError(f"{path}: unknown suffix '{path.suffix}': expected one of .csv, .tsv, .jsonl")
-    columns = list(dict.fromkeys(column for _, row in rows for column in row))
-    wanted = score_column or next((name for name in SCORE_COLUMNS if name in columns), SCORE_COLUMNS[0])
-    file = next((name for name in FILE_COLUMNS if name in columns), None)
+    return rows
+
+
+def _score_column(path: Path, columns: list[str], named: str | None) -> str:
+    found = [name for name in SCORE_COLUMNS if name in columns]
+    if named is None and len(found) > 1:
+        raise InputError(
+            f"{path}: has the columns {', '.join(found)}, expected one of scores; name it with --score-column"
+        )
+    wanted = named or next(iter(found), SCORE_COLUMNS[0])
     if wanted not in columns:
         raise InputError(
             f"{path}: no column '{wanted}' (found {', '.join(columns) or 'none'}){nearest(wanted, columns)}; name that "
             "of the scores with --score-column"
         )
+    return wanted
+
+
+def _table(path: Path, rows: Sequence[_Row], columns: Sequence[str], wanted: str) -> Iterator[Answer]:
+    file = next((name for name in FILE_COLUMNS if name in columns), None)
     if file is None and PROMPT_COLUMN not in columns:
         raise InputError(
             f"{path}: no column of the image ({', '.join(FILE_COLUMNS)}) and none of the prompt ({PROMPT_COLUMN}); "
@@ -155,6 +192,6 @@ def _number(value: Any) -> float:
         return math.nan
 
 
-_READERS = {"geneval": _geneval, "dpg": _dpg}
+_READERS = {"geneval": (_geneval, "correct"), "dpg": (_dpg, "score")}
 FORMATS = (*_READERS, "table")
 """Formats of result files."""

@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from artifacts.errors import InputError
 from evals import cli
 from evals.images.folder import read_manifest
 from evals.judges.answers import JudgedImage, scores_of
-from evals.judges.result_files import Answer, read
+from evals.judges.result_files import Answer, Results, read
 from evals.scorers import create
 from evals.tables import write_tables
 from evals.tables.comparison import Comparison
@@ -170,7 +170,7 @@ def test_another_protocol_is_another_judge(
     assert cli.main(first) == 0
     second = [text.replace("af4902f", "newer") for text in import_args(file, benchmark.root, "mini/dmpo/seed0")]
     assert cli.main(second) == 2
-    assert "'geneval' has scores by protocol 'af4902f', format geneval; give the same, or another" in (
+    assert "'geneval' has scores of protocol 'af4902f', not 'newer'; give the same, or another --judge" in (
         capsys.readouterr().err
     )
 
@@ -200,7 +200,7 @@ def test_tables_name_the_image_or_the_prompt(tmp_path: Path) -> None:
 
     def scores(text: str, **options: str) -> list[float]:
         file.write_text(text)
-        return scores_of(images, read(file, "table", **options), file, "mine")
+        return scores_of(images, read(file, "table", **options), "mine")
 
     assert scores(
         "file,votes\n00001_1.png,4\n00000.png,1\n00001.png,2\n/a/b/00000_1.png,3\n", score_column="votes"
@@ -226,7 +226,72 @@ def test_the_name_alone_says_nothing_below_folders(tmp_path: Path) -> None:
     """GenEval numbers the images of every prompt from 00000.png, which is our first prompt's, too."""
     images = [JudgedImage(f"{row:05d}.png", f"p{row}", row, 0) for row in range(3)]
     answers = [Answer(f"line {n}", float(n), file=f"x/{n:05d}/samples/00000.png") for n in (2, 0, 1)]
-    assert scores_of(images, answers, tmp_path / "r.jsonl", "mine") == [0, 1, 2]
+    assert scores_of(images, Results(tmp_path / "r.jsonl", "correct", answers), "mine") == [0, 1, 2]
+
+
+def numbered_folder(folder: Path, numbers: Sequence[int], prompts: Sequence[str], answers: str) -> list[str]:
+    """Images of such names, listed with their prompts and rated in this order; the import of them."""
+    (folder / "mine").mkdir(parents=True)
+    for number in numbers:
+        Image.new("RGB", (4, 4), (number, 0, 0)).save(folder / "mine" / f"{number}.png")
+    listed = "".join(f"{number}.png,{text}\n" for number, text in zip(numbers, prompts, strict=True))
+    (folder / "prompts.csv").write_text(f"file,prompt\n{listed}")
+    (folder / "votes.csv").write_text(answers)
+    target = ["--images", str(folder / "mine"), "--prompts", str(folder / "prompts.csv")]
+    judge = ["import", str(folder / "votes.csv"), "--judge", "people", "--protocol", "p"]
+    return [*judge, *target, "--out", str(folder / "mine.parquet")]
+
+
+@pytest.mark.parametrize("numbers", [sorted(range(12), key=str), [1, 2, 3, 4]])
+@pytest.mark.parametrize("alike", [1, 2])
+def test_an_image_has_the_score_of_its_own_name(tmp_path: Path, numbers: list[int], alike: int) -> None:
+    """Whatever the order of the prompts, the first number, and how many neighbours have one prompt."""
+    votes = "".join(f"{number}.png,{number}\n" for number in reversed(numbers))
+    prompts = [f"p{row // alike}" for row in range(len(numbers))]
+    assert cli.main(numbered_folder(tmp_path, numbers, prompts, f"file,score\n{votes}")) == 0
+    table = read_table(tmp_path / "mine.parquet", "folder_scores")
+    assert table["score"].tolist() == numbers
+    assert table["file"].tolist() == [f"{number}.png" for number in numbers]
+
+
+def test_a_number_alone_is_no_place(tmp_path: Path) -> None:
+    """An answer about 2.jpg is not one about the third image, which is 10.png here."""
+    images = [JudgedImage(f"{number}.png", f"p{row}", row, 0) for row, number in enumerate((0, 1, 10, 2))]
+    answers = [Answer(f"row {n}", float(n), file=f"{n}.jpg") for n in (0, 1, 2, 10)]
+    with pytest.raises(InputError, match=r"row 0: '0\.jpg' is none of the 4 images of mine"):
+        scores_of(images, Results(tmp_path / "votes.csv", "score", answers), "mine")
+
+
+def test_scores_of_two_columns_are_on_two_scales(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    contents = {"a": "file,correct\n0.png,1\n1.png,0\n", "b": "file,score,correct\n0.png,7,1\n1.png,9,0\n"}
+    one, two = (numbered_folder(tmp_path / name, [0, 1], PROMPTS[:2], text) for name, text in contents.items())
+    assert cli.main(one) == 0
+    assert cli.main(two) == 2
+    assert "votes.csv: has the columns score, correct, expected one of scores; name it with --score-column" in (
+        capsys.readouterr().err
+    )
+    assert not Path(two[-1]).exists()
+    assert cli.main([*two, "--score-column", "score"]) == 0
+    records = [json.loads(Path(args[-1]).with_suffix(".scorers.json").read_text())["people"] for args in (one, two)]
+    assert [record["column"] for record in records] == ["correct", "score"]
+    capsys.readouterr()
+    assert cli.main(["compare", one[-1], two[-1]]) == 2
+    assert "scorer 'people' has fingerprint" in capsys.readouterr().err
+    assert cli.main([*two, "--score-column", "correct"]) == 0
+    assert cli.main(["compare", one[-1], two[-1]]) == 0
+
+
+def test_models_of_a_benchmark_are_judged_by_one_column(
+    benchmark: Comparison, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for column, model, status in (("correct", "mini/base", 0), ("score", "mini/dmpo/seed0", 2)):
+        rows = "".join(f"{row:05d}{image}.png,1\n" for row in range(3) for image in ("", "_1"))
+        (tmp_path / "votes.csv").write_text(f"file,{column}\n{rows}")
+        args = import_args(tmp_path / "votes.csv", benchmark.root, model, "table", "people")
+        assert cli.main(args) == status
+    assert "'people' has scores of column 'correct', not 'score'; give the same, or another --judge" in (
+        capsys.readouterr().err
+    )
 
 
 def test_a_folder_in_genevals_layout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
