@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -109,6 +110,12 @@ def _common_sets(sources: Sequence[Source]) -> tuple[Columns, list[str]]:
         found = [_columns(source, name, wanted, first) for source in sources]
         if without := [source.path for source, at in zip(sources, found, strict=True) if at is None]:
             notes.append(f"Prompt set {name} is left out: {', '.join(without)} does not have it, or drew it otherwise.")
+        elif surplus := [(s.path, text) for s in sources if s.is_folder for text in _surplus(s, wanted)]:
+            path, text = surplus[0]
+            notes.append(
+                f"Prompt set {name} is left out: {path} has more images of '{text[:60]}' than {first.path}, and a "
+                "folder's files do not say which prompt of the set each is of."
+            )
         else:
             columns[name] = [at for at in found if at is not None]
     for source in sources:
@@ -117,8 +124,8 @@ def _common_sets(sources: Sequence[Source]) -> tuple[Columns, list[str]]:
             notes.append(f"Prompt set {', '.join(more)} is left out: {first.path} does not have it.")
     if not columns:
         raise InputError(
-            f"{', '.join(source.path for source in sources)}: have no prompt set in common; "
-            "draw and score the same prompts"
+            f"{', '.join(source.path for source in sources)}: have no prompt set in common; draw and score the same "
+            f"prompts. {notes[0]}"
         )
     return columns, notes
 
@@ -147,6 +154,12 @@ def _columns(source: Source, name: str, wanted: Sequence[tuple[str, int]], first
                 "draw and score the same prompts"
             )
     return np.array([at[key] for key in wanted])
+
+
+def _surplus(folder: Source, wanted: Sequence[tuple[str, int]]) -> list[str]:
+    """Texts of a set, once for each image of them that a folder has beyond those of the set."""
+    counts = Counter(text for text, _ in wanted)
+    return [text for text, number in numbered(folder.images[FOLDER]) if 0 < counts[text] <= number]
 
 
 def own_set(source: Source, name: str) -> str:

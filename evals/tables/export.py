@@ -167,7 +167,8 @@ def _score(comparison: Comparison, row: ScoreRow) -> dict[str, Any]:
 
 def _method(comparison: Comparison, variant: str) -> str:
     seeds = len(comparison.of_variant(variant))
-    return f"{'variance components' if seeds > 1 else 'percentile bootstrap'}, {over(seeds)}"
+    how = "variance components" if seeds > 1 else "Student's t"
+    return f"{how}, {over(seeds)}"
 
 
 def _interval(comparison: Comparison, row: ScoreRow) -> str:

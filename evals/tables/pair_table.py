@@ -42,7 +42,9 @@ def pair_markdown(
             lines += [f"### {markdown.escape(name)}", ""]
         lines += [markdown.table(header, body, "ll" + "r" * (len(header) - 2)), ""]
         seeds = f", {rows[0].n_seeds} seeds" if rows[0].n_seeds > 1 else ""
-        lines += [f"- {rows[0].n_prompts} images of {rows[0].n_texts} prompts{seeds}.", ""]
+        # As wins do; `n_prompts` counts a prompt's several images once.
+        images = rows[0].n_prompts * comparison.images_of(name)
+        lines += [f"- {images} images of {rows[0].n_texts} prompts{seeds}.", ""]
     first = differences[0]
     notes = [
         f"a = {markdown.escape(first.a)}, b = {markdown.escape(first.b)}. Ties count half.",

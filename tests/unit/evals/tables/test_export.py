@@ -31,6 +31,7 @@ def test_every_eval_ever_takes_the_files(
     assert [file.parent.relative_to(out).as_posix() for file in files] == [
         f"data/toy/my-lab/{variant}" for variant in tiny_benchmark.variants
     ]
+    methods = ("Student's t, over prompts, which", "variance components, over prompts and seeds")
     for file, variant in zip(files, tiny_benchmark.variants, strict=True):
         content = json.loads(file.read_text(encoding="utf-8"))
         jsonschema.Draft7Validator(SCHEMA).validate(content)
@@ -44,6 +45,7 @@ def test_every_eval_ever_takes_the_files(
             interval = details["uncertainty"]["confidence_interval"]
             assert (details["score"], interval["lower"], interval["upper"]) == (row.mean, row.ci_low, row.ci_high)
             assert (interval["confidence_level"], details["uncertainty"]["num_samples"]) == (0.95, row.n)
+            assert interval["method"].startswith(methods[len(tiny_benchmark.of_variant(variant)) > 1])
             assert result["metric_config"]["lower_is_better"] is False
     # A wrong type is found: the schema does say something.
     content["evaluation_results"][0]["score_details"]["score"] = "high"

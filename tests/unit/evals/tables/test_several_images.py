@@ -12,6 +12,7 @@ import pytest
 from artifacts import layout
 from artifacts.contracts import read_table, write_table
 from artifacts.errors import InputError
+from evals import cli
 from evals.tables import made_with, write_tables
 from evals.tables.comparison import ComparedModel, Comparison, Statistics
 from evals.tables.matrices import read_matrices
@@ -127,3 +128,43 @@ def test_benchmarks_with_several_images_are_compared_image_by_image(tmp_path: Pa
     write_tables(benchmark(tmp_path / "fewer", 2, accuracies(2)))
     with pytest.raises(InputError, match=r"fewer: has 2 images a prompt of 'tags', .*one has 4; draw as many"):
         merge([read(tmp_path / "one"), read(tmp_path / "fewer")], Statistics())
+
+
+def folder_of(path: Path, images: dict[str, int], benchmark: Path) -> Path:
+    """Scores of a folder with so many images of each text, as comparable to the benchmark's."""
+    names = [(f"{text}_{image}.png", text) for text, count in images.items() for image in range(count)]
+    table = pd.DataFrame(names, columns=["file", "prompt"]).assign(
+        scorer="pickscore", protocol="sdpo", score=np.arange(len(names), dtype=float), truncated=False
+    )
+    fingerprint = read(benchmark).matrices.fingerprints["pickscore"]
+    table = table.assign(image_sha256="0", fingerprint=fingerprint, problem=None, lower_is_better=False, judges=True)
+    write_table(path, table, "folder_scores")
+    return path
+
+
+def test_a_folder_with_more_images_of_a_prompt_is_not_cut_to_the_first(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    write_tables(benchmark(own, 1, accuracies(1)))
+    prompts = {name: [f"{name}-{i:05d}" for i in range(len(rows))] for name, rows in CATEGORIES.items()}
+    more = {**dict.fromkeys(prompts["tags"], 1), "tags-00002": 4, **dict.fromkeys(prompts["plain"], 1)}
+    # A text that the benchmark lacks may have as many images as it likes.
+    folder = folder_of(tmp_path / "folder.parquet", {**more, "elsewhere": 3}, own)
+    for paths in ((own, folder), (folder, own)):
+        merged = merge([read(path) for path in paths], Statistics())
+        assert merged.comparison.prompt_sets == ("plain",)
+        (note,) = merged.notes
+        assert note == (
+            f"Prompt set tags is left out: {folder} has more images of 'tags-00002' than {own}, and a folder's files "
+            "do not say which prompt of the set each is of."
+        )
+    folder_of(folder, dict.fromkeys([*prompts["tags"], *prompts["plain"]], 4), own)
+    with pytest.raises(InputError, match=r"no prompt set in common.*tags is left out: .*has more images of 'tags-0"):
+        merge([read(own), read(folder)], Statistics())
+
+
+def test_a_pair_counts_images_where_wins_are_of_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_tables(benchmark(tmp_path, 4, accuracies()))
+    assert cli.main(["compare", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "- 16 images of 4 prompts.\n" in printed
+    assert "- 2 images of 2 prompts.\n" in printed
