@@ -26,7 +26,8 @@ class JudgedImage:
         prompt: of the image.
         row: of its prompt in the set, from 0.
         image: which of the prompt's images, from 0.
-        item: what the set's publisher calls the prompt; empty if nothing.
+        item: what the set's publisher calls the prompt, or the number of it that a folder's file is named by; empty if
+            there is neither.
     """
 
     file: str

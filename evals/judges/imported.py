@@ -20,6 +20,7 @@ from artifacts.errors import InputError
 from artifacts.json_files import read_object
 from artifacts.validation import NAME_PATTERN
 from evals.images.folder import read_manifest
+from evals.images.several import place_of
 from evals.judges.answers import JudgedImage, scores_of
 from evals.scorers import names
 
@@ -123,7 +124,9 @@ def import_for_folder(
     for found in matching.images:
         again = found.prompt == seen and row >= 0
         row, seen = (row if again else row + 1), found.prompt
-        images.append(JudgedImage(found.file, found.prompt, row, images[-1].image + 1 if again else 0))
+        # A number in the names is the prompt's, in whatever order prompts are listed.
+        item = "" if (place := place_of(found.file)) is None else str(place[0])
+        images.append(JudgedImage(found.file, found.prompt, row, images[-1].image + 1 if again else 0, item))
     scores = scores_of(images, results, str(folder))
     table = pd.DataFrame(
         {

@@ -254,6 +254,16 @@ def test_an_image_has_the_score_of_its_own_name(tmp_path: Path, numbers: list[in
     assert table["file"].tolist() == [f"{number}.png" for number in numbers]
 
 
+@pytest.mark.parametrize("numbers", [sorted(range(12), key=str), [1, 2, 3, 4]])
+def test_dpg_names_a_folders_images_by_their_number(tmp_path: Path, numbers: list[int]) -> None:
+    """DPG-Bench rates one image a prompt where it lies."""
+    prompts = [f"p{row}" for row in range(len(numbers))]
+    lines = "".join(f"mine/{number}.png, {number / 16}, {number / 16}\n" for number in reversed(numbers))
+    assert cli.main([*numbered_folder(tmp_path, numbers, prompts, lines), "--format", "dpg"]) == 0
+    table = read_table(tmp_path / "mine.parquet", "folder_scores")
+    assert (16 * table["score"]).tolist() == numbers
+
+
 def test_a_number_alone_is_no_place(tmp_path: Path) -> None:
     """An answer about 2.jpg is not one about the third image, which is 10.png here."""
     images = [JudgedImage(f"{number}.png", f"p{row}", row, 0) for row, number in enumerate((0, 1, 10, 2))]
