@@ -12,6 +12,7 @@ from evals.tables.formats import to_html, to_latex, to_markdown
 from evals.tables.main_table import main_table
 from evals.tables.rows import (
     POOLED,
+    TABLES,
     CategoryRow,
     DifferenceRow,
     RankRow,
@@ -40,23 +41,15 @@ class Rows:
 
     def as_written(self) -> Rows:
         """Numbers as a CSV file keeps them, so that whatever is printed follows from the files."""
-        return Rows(
-            [_as_written(row) for row in self.scores],
-            [_as_written(row) for row in self.win_rates],
-            [_as_written(row) for row in self.differences],
-            [_as_written(row) for row in self.categories],
-            [_as_written(row) for row in self.ranks],
-        )
+        changed: dict[str, Any] = {name: [_as_written(row) for row in getattr(self, name)] for name in _NAMES}
+        return Rows(**changed)
 
     def csv_texts(self) -> dict[str, str]:
         """The CSV files, by name."""
-        return {
-            "scores.csv": to_csv(ScoreRow, self.scores),
-            "win_rates.csv": to_csv(WinRateRow, self.win_rates),
-            "differences.csv": to_csv(DifferenceRow, self.differences),
-            "categories.csv": to_csv(CategoryRow, self.categories),
-            "ranks.csv": to_csv(RankRow, self.ranks),
-        }
+        return {f"{name}.csv": to_csv(TABLES[name], getattr(self, name)) for name in _NAMES}
+
+
+_NAMES = tuple(field.name for field in fields(Rows))
 
 
 def read(folder: Path, comparison: Comparison) -> Rows:
@@ -65,13 +58,8 @@ def read(folder: Path, comparison: Comparison) -> Rows:
     Raises:
         InputError: a file is missing, malformed, or of another comparison.
     """
-    rows = Rows(
-        read_rows(folder / "scores.csv", ScoreRow),
-        read_rows(folder / "win_rates.csv", WinRateRow),
-        read_rows(folder / "differences.csv", DifferenceRow),
-        read_rows(folder / "categories.csv", CategoryRow),
-        read_rows(folder / "ranks.csv", RankRow),
-    )
+    found: dict[str, Any] = {name: read_rows(folder / f"{name}.csv", TABLES[name]) for name in _NAMES}
+    rows = Rows(**found)
     present = {(row.variant, row.prompt_set, row.scorer) for row in rows.scores if row.seed == POOLED}
     for variant in comparison.variants:
         for prompt_set in comparison.prompt_sets:
