@@ -62,7 +62,7 @@ def _compare(spec: Mapping[str, Any]) -> None:
 
     job = checked(CompareSpec, spec, "evals compare")
     published = None if job.published is None else user_path(job.published.file)
-    write_tables(job.comparison, spec.get("generation"), published=published)
+    write_tables(job.comparison, spec.get("generation"), published=published, config=job.config)
 
 
 def _table(spec: Mapping[str, Any]) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from artifacts import layout
 from artifacts.block import checked
 from evals.tables.comparison import CompareSpec, Comparison
 from pipeline.jobs import Plan
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def changed(plan: Plan, made: Made) -> list[str]:
-    """Keys of the config that differ, as far as tables and prompt files show it; empty if none does."""
+    """Keys of the config that differ, of all on which a number of the tables depends; empty if none does."""
     was, now = made.comparison, checked(CompareSpec, plan.compare_spec(), "evals compare").comparison
     keys: list[str] = []
     for key, before, after in (
@@ -31,10 +30,21 @@ def changed(plan: Plan, made: Made) -> list[str]:
         ("models", _elsewhere(was), _elsewhere(now)),
     ):
         keys += _differing(key, before, after)
-    trained = {row: _settings(plan, name, step) for row, (name, step) in plan.compared_variants.items()}
-    # What was trained before these were recorded is not known.
-    keys += [key for key in _differing("variants", made.trained, trained) if made.trained]
-    return [*keys, *_limits(plan)]
+    stated = {row: _settings(plan, name, step) for row, (name, step) in plan.compared_variants.items()}
+    # Tables say of a training what was measured, too; what was trained before these were recorded is not known.
+    told = {row: {k: v for k, v in found.items() if k in stated.get(row, found)} for row, found in made.trained.items()}
+    keys += [key for key in _differing("variants", told, stated) if told]
+    digests = plan.config_digests() if made.config else {}
+    return [*keys, *_blocks(keys, made.config, digests)]
+
+
+def _blocks(keys: Sequence[str], before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[str]:
+    """Blocks of the config that differ and of which no key says so: what is above it, or below."""
+    for name in dict.fromkeys((*before, *after)):
+        if before.get(name) != after.get(name) and not any(
+            f"{key}.".startswith(f"{name}.") or f"{name}.".startswith(f"{key}.") for key in keys
+        ):
+            yield name
 
 
 def _differing(key: str, before: Any, after: Any) -> Iterator[str]:
@@ -82,14 +92,3 @@ def _settings(plan: Plan, variant: str, step: int | None) -> dict[str, Any]:
         **{name: training[name] for name in SETTINGS},
         **({} if step is None else {"steps": step}),
     }
-
-
-def _limits(plan: Plan) -> Iterator[str]:
-    """Prompt sets of which another number is asked for than the files hold."""
-    import pyarrow.parquet as pq
-
-    for name in plan.benchmark.prompt_sets:
-        _, block = plan.benchmark.prompts_of(name)
-        file = layout.prompts(plan.root, name)
-        if block.limit is not None and file.is_file() and pq.read_metadata(file).num_rows != block.limit:
-            yield f"prompt_sets.{name}.limit"

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from artifacts import layout
+from artifacts.atomic import json_sha256
 from evals.tables.comparison import ComparedModel
 from pipeline.chunks import Chunks
 from pipeline.config import registries
 from pipeline.stages import VERSIONS
+from sdpo.training.settings import without_run_settings
 
 Spec = dict[str, Any]
 
@@ -134,7 +136,21 @@ class Specs(Chunks):
         """Spec of ``evals compare`` and ``evals table``."""
         block = self.benchmark.published
         published = {} if block is None else {"published": block.model_dump()}
-        return self._spec("compare", **self._comparison(), **published)
+        return self._spec("compare", **self._comparison(), **published, config=self.config_digests())
+
+    def config_digests(self) -> dict[str, str]:
+        """Digest of each block of the config on which a number of the tables depends, by its key."""
+        names = self.benchmark.prompt_sets
+        blocks: dict[str, Spec] = {f"prompt_sets.{name}": self.prompts_spec(name) for name in names}
+        for variant in dict.fromkeys(name for name, _ in self.compared_variants.values()):
+            pairs = self.variants[variant].pairs
+            blocks[f"pairs.{pairs}"] = self.pairs_spec(pairs)
+            spec = self.train_spec(variant, [])
+            blocks[f"variants.{variant}"] = {**spec, "training": without_run_settings(spec["training"])}
+        # The base has a key of its own; who judges a prompt set changes nothing of it.
+        others = ("stage_version", "base", "judged_by")
+        own = {key: {n: v for n, v in block.items() if n not in others} for key, block in blocks.items()}
+        return {key: json_sha256(block) for key, block in {"base": self._base, **own}.items()}
 
     def report_spec(self) -> Spec:
         """Spec of ``evals report``."""

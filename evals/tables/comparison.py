@@ -240,3 +240,4 @@ class CompareSpec(ComparisonSpec):
     """The job description of ``evals compare``, and of ``evals table``."""
 
     published: PublishedFigures | None = Field(default=None, description="Published figures to set beside ours.")
+    config: dict[str, str] = Field(default={}, description="Digests of the config's blocks behind the tables, by key.")

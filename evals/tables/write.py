@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,11 @@ def tables_folder(comparison: Comparison) -> Path:
 
 
 def write_tables(
-    comparison: Comparison, generation: Mapping[str, Any] | None = None, *, published: Path | None = None
+    comparison: Comparison,
+    generation: Mapping[str, Any] | None = None,
+    *,
+    published: Path | None = None,
+    config: Mapping[str, str] | None = None,
 ) -> None:
     """Write the CSV files of :data:`evals.tables.rows.TABLES`, ``main.{md,tex,html}`` and ``categories.md``.
 
@@ -50,6 +54,7 @@ def write_tables(
         comparison: what is compared with what.
         generation: protocol and settings of the generation, stated in the notes of the main table.
         published: CSV file of published figures, for which ``published.{csv,md}`` are written too.
+        config: digests of the config's blocks, by which it is seen later where the config has changed.
 
     Raises:
         InputError: an input is missing, malformed, or does not match the others (see ``read_matrices``).
@@ -67,7 +72,7 @@ def write_tables(
         **tables.texts,
         "costs.csv": to_csv(CostRow, cost_rows(comparison)),
         "drift.csv": to_csv(DriftRow, drift_rows(comparison)),
-        MADE_WITH: _made_with(comparison, generation, trained),
+        MADE_WITH: _made_with(comparison, generation, trained, config),
     }
     if published is not None:
         figures = published_rows(comparison, matrices, read_figures(published))
@@ -145,11 +150,12 @@ def write_again(root: Path, out: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class Made:
-    """What tables were made with: comparison, settings of the images, and how variants were trained."""
+    """What tables were made with: comparison, settings of the images, how variants were trained, and the config."""
 
     comparison: Comparison
     generation: dict[str, Any]
     trained: dict[str, dict[str, Any]]
+    config: dict[str, str] = field(default_factory=dict)
 
 
 def made_with(root: str | Path) -> Made:
@@ -163,10 +169,11 @@ def made_with(root: str | Path) -> Made:
     content = read_object(path, missing="run snakemake to make it", damaged=remedy)
     try:
         generation, trained = dict(content.pop("generation")), dict(content.pop("training"))
+        config = dict(content.pop("config", {}))
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not a comparison ({error!r}); {remedy}") from error
     spec = parse(ComparisonSpec, {**content, "root": str(root)}, f"{path}: not a comparison", remedy=remedy)
-    return Made(spec.comparison, generation, trained)
+    return Made(spec.comparison, generation, trained, config)
 
 
 def print_table(
@@ -197,10 +204,14 @@ def print_table(
 
 
 def _made_with(
-    comparison: Comparison, generation: Mapping[str, Any] | None, trained: Mapping[str, Mapping[str, Any]]
+    comparison: Comparison,
+    generation: Mapping[str, Any] | None,
+    trained: Mapping[str, Mapping[str, Any]],
+    config: Mapping[str, str] | None,
 ) -> str:
     # Keys keep their order: that of scorers is the tables'.
     content = {**comparison.to_spec(), "generation": dict(generation or {}), "training": trained}
+    content |= {"config": dict(config)} if config else {}
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 

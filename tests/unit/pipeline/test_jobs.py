@@ -369,7 +369,7 @@ def test_label_noise_makes_other_pairs_and_none_leaves_the_jobs_as_they_were(con
     assert changed(before, specs(config)) == set()
     config["pairs"]["renders"]["flipped"] = 0.2
     after = specs(config)
-    assert changed(before, after) == {("pairs", "renders")}
+    assert changed(before, after) == {("pairs", "renders"), ("compare", "tables")}
     spec = json.loads(after["pairs", "renders"])
     assert (spec["flipped"], spec["flip_seed"]) == (0.2, 5)
 
@@ -378,7 +378,7 @@ def test_pair_jobs_say_how_images_are_encoded(config: Config) -> None:
     before = specs(config)
     config["pairs"]["renders"]["encoding"] = {"resolution": 512, "flips": True}
     after = specs(config)
-    assert changed(before, after) == {("pairs", "renders")}
+    assert changed(before, after) == {("pairs", "renders"), ("compare", "tables")}
     spec = json.loads(after["pairs", "renders"])
     assert (spec["encoding"]["resolution"], spec["encoding"]["flips"], spec["encoding"]["store"]) == (
         512,

@@ -7,12 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 import yaml
 
-from artifacts import layout
-from artifacts.contracts import write_table
 from evals.tables.comparison import CompareSpec, Comparison
 from evals.tables.write import Made
 from pipeline.changed import _settings, changed
@@ -27,7 +24,10 @@ def made(config: Config) -> Made:
     """The tables of a config as they are made."""
     plan = Plan(validate(config, check_files=False))
     trained = {row: _settings(plan, name, step) for row, (name, step) in plan.compared_variants.items()}
-    return Made(CompareSpec(**plan.compare_spec()).comparison, plan.benchmark.generation.model_dump(), trained)
+    # What a table says besides of its trainings was measured, and no key of the config.
+    trained = {row: {**found, "flipped": 0.2, "trained_prompts": {"seen": 1}} for row, found in trained.items()}
+    spec = CompareSpec(**plan.compare_spec())
+    return Made(spec.comparison, plan.benchmark.generation.model_dump(), trained, spec.config)
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,11 @@ def made(config: Config) -> Made:
         (lambda c: c["prompt_sets"].pop("own"), ["prompt_sets"]),
         (lambda c: c.update(comparisons=[["sft", "dmpo"]]), ["comparisons"]),
         (lambda c: c.update(execution={"threads": 3, "seeds_per_job": 1}), []),
+        (lambda c: c["training"].update(log_every=1, export_at=[]), []),
+        (lambda c: c["training"].update(ema_decay=0.5), [f"variants.{v}" for v in ("sft", "dmpo", "dmpo+sdpo")]),
+        (lambda c: c["base"].update(path="elsewhere"), ["base"]),
+        (lambda c: c["pairs"]["renders"]["options"].update(pairs=64), ["pairs.renders"]),
+        (lambda c: c["prompt_sets"]["seen"].update(limit=30), ["prompt_sets.seen"]),
     ],
 )
 def test_what_differs_is_named_by_its_key(config: Config, change: Callable[[Config], Any], keys: list[str]) -> None:
@@ -58,16 +63,6 @@ def test_what_differs_is_named_by_its_key(config: Config, change: Callable[[Conf
     change(config)
     found = changed(Plan(validate(config, check_files=False)), before)
     assert [key[: len(expected)] for key, expected in zip(found, keys, strict=True)] == keys
-
-
-def test_another_limit_is_seen_by_the_prompt_file(config: Config, tmp_path: Path) -> None:
-    plan = Plan(validate(config, check_files=False), results=tmp_path)
-    texts = {"prompt_id": [f"seen-{i:05d}" for i in range(4)], "prompt": "a cat", "category": "", "source": "x"}
-    write_table(layout.prompts(plan.root, "seen"), pd.DataFrame(texts), "prompts")
-    before = made(config)
-    assert changed(plan, before) == []
-    config["prompt_sets"]["seen"]["limit"] = 30
-    assert changed(Plan(validate(config, check_files=False), results=tmp_path), before) == ["prompt_sets.seen.limit"]
 
 
 def test_show_prints_the_tables_as_they_were_made(
