@@ -27,7 +27,11 @@ class SamplingSettings(Block):
         default="ddim", description="Sampler."
     )
     steps: int = Field(default=20, ge=1, description="Denoising steps.")
-    guidance_scale: float = Field(default=5.0, ge=0, description="Classifier-free guidance; 1 is none.")
+    guidance_scale: float = Field(
+        default=5.0,
+        ge=0,
+        description="Classifier-free guidance; 1 is none. Under `protocol: sdpo` one more than it says, and 0 is none.",
+    )
     batch_size: int = Field(default=64, ge=1, description="Images drawn at once; never changes the start noise.")
     seed: Seed = Field(default=0, description="Seed from which the seed of each prompt is derived.")
     size: int | None = Field(
@@ -52,7 +56,9 @@ class SamplingSettings(Block):
 class DrawnApart(Block):
     """Settings that are others for one prompt set; each means what it does in :class:`SamplingSettings`."""
 
-    guidance_scale: float | None = Field(default=None, ge=0, description="Classifier-free guidance; 1 is none.")
+    guidance_scale: float | None = Field(
+        default=None, ge=0, description="Classifier-free guidance; 1 is none, and 0 under `protocol: sdpo`."
+    )
     steps: int | None = Field(default=None, ge=1, description="Denoising steps.")
     scheduler: Annotated[str, known("scheduler", lambda: list(SCHEDULERS))] | None = Field(
         default=None, description="Sampler."

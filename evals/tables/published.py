@@ -198,13 +198,17 @@ def to_markdown(rows: Sequence[PublishedRow], confidence: str, digits: Mapping[s
     for prompt_set, scorer in dict.fromkeys((row.prompt_set, row.scorer) for row in rows):
         chosen = [row for row in rows if (row.prompt_set, row.scorer) == (prompt_set, scorer)]
         alike = [row for row in chosen if not row.protocol]
-        inside = [sum(bool(getattr(r, k)) for r in alike) for k in ("inside_interval", "inside_seed_interval")]
+        # One model has no interval over seeds, in which a figure could lie or not.
+        several = [row for row in alike if row.inside_interval is not None]
+        inside = [sum(bool(getattr(r, k)) for r in several) for k in ("inside_interval", "inside_seed_interval")]
+        single = f" Ours of {len(alike) - len(several)} more is of one model, without such intervals."
         title = scorer if prompt_set == POOLED else f"{scorer}, {prompt_set}"
         lines += [
             f"## {markdown.escape(title)}",
             "",
-            f"Of {len(alike)} published figures that were measured as here, {inside[0]} lie in the {confidence} "
-            f"interval of our mean over seeds and {inside[1]} in that of one more seed.",
+            f"Of {len(several)} published figures that were measured as here, {inside[0]} lie in the {confidence} "
+            f"interval of our mean over seeds and {inside[1]} in that of one more seed."
+            f"{single if len(several) < len(alike) else ''}",
             "",
         ]
         body = []

@@ -84,7 +84,8 @@ def notes(
         if generation.get("protocol") == "sdpo":
             listed.append(
                 "Generation protocol sdpo draws every prompt from one start noise: the prompts are no independent "
-                "draws, and no interval says what another start noise would have given."
+                "draws, and no interval says what another start noise would have given. Its guidance is one more than "
+                "each guidance_scale says."
             )
         listed.append("Generation: " + ", ".join(_settings(generation)) + ".")
     return tuple(note for note in listed if note)

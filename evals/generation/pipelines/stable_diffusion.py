@@ -94,20 +94,31 @@ class StableDiffusion(Pipeline):
     def scheduler(self) -> Any:
         """The base's own scheduler: noise schedule and prediction type.
 
-        ``StableDiffusionPipeline`` sets two values itself, whatever the configuration says; that of SDXL does not.
+        ``StableDiffusionPipeline`` sets two values itself, whatever the configuration says; that of SDXL does not. No
+        latents are clipped because a configuration is silent: DDIM's own default is for pixels.
         """
         scheduler = self._part("scheduler")
-        if not self.two_encoders:
-            own = {"steps_offset": 1, "clip_sample": False}
-            # Values that a configuration leaves out would be the defaults of the sampler made from it.
-            defaults = [key for key in scheduler.config.get("_use_default_values", ()) if key not in own]
-            scheduler.register_to_config(**own, _use_default_values=defaults)
+        left_out = scheduler.config.get("_use_default_values", ())
+        clips = self.two_encoders and "clip_sample" not in left_out and scheduler.config.get("clip_sample", False)
+        own = {"clip_sample": clips, **({} if self.two_encoders else {"steps_offset": 1})}
+        # Values that a configuration leaves out would be the defaults of the sampler made from it.
+        scheduler.register_to_config(**own, _use_default_values=[key for key in left_out if key not in own])
         return scheduler
 
     def sampler(self, settings: SamplingSettings) -> Any:
-        """The scheduler of this name, with the base's own noise schedule."""
+        """The scheduler of this name, with the base's own noise schedule.
+
+        Raises:
+            InputError: it would draw noise of its own at each step.
+        """
         import diffusers
 
+        kind = self.scheduler.config.get("algorithm_type", "")
+        if settings.scheduler == "dpm_solver" and kind.startswith("sde"):
+            raise InputError(
+                f"{self.path / 'scheduler' / 'scheduler_config.json'}: algorithm_type is {kind!r}, which draws noise "
+                "of its own at each step; expected dpmsolver++ there, or generation.scheduler: ddim or euler"
+            )
         made = getattr(diffusers, SCHEDULERS[settings.scheduler]).from_config(self.scheduler.config)
         made.set_timesteps(settings.steps, device=self.device)
         return made

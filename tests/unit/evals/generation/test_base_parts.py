@@ -253,6 +253,27 @@ def test_samplers_get_what_the_pipeline_sets_itself(base: Path, scheduler: str, 
     torch.testing.assert_close(ours.timesteps, theirs.timesteps)
 
 
+@pytest.mark.parametrize(
+    ("said", "clips"), [({}, False), ({"clip_sample": True}, True), ({"clip_sample": False}, False)]
+)
+@pytest.mark.parametrize("name", ["DDIMScheduler", "EulerDiscreteScheduler"])
+def test_latents_of_two_encoders_are_clipped_only_where_the_file_says_so(
+    save_tiny_base: Callable[..., Path], tmp_path: Path, name: str, said: dict[str, Any], clips: bool
+) -> None:
+    base = save_tiny_base(tmp_path / "base", "sdxl")
+    edit(base / "scheduler/scheduler_config.json", **{"clip_sample": None, "_class_name": name, **said})
+    edit(base / "model_index.json", scheduler=["diffusers", name])
+    assert open_pipeline(base).sampler(SamplingSettings(scheduler="ddim", steps=5)).config.clip_sample is clips
+
+
+def test_a_sampler_that_draws_noise_of_its_own_is_refused(base: Path) -> None:
+    """It would come from no prompt's seed."""
+    edit(base / "scheduler/scheduler_config.json", algorithm_type="sde-dpmsolver++")
+    assert open_pipeline(base).sampler(SamplingSettings(scheduler="ddim", steps=5))
+    with pytest.raises(InputError, match=r"scheduler_config\.json: algorithm_type is 'sde-dpmsolver\+\+', which draws"):
+        open_pipeline(base).sampler(SamplingSettings(scheduler="dpm_solver", steps=5))
+
+
 class Failing(torch.nn.Module):
     """A denoiser whose prediction for one image is not finite from one call on."""
 

@@ -108,6 +108,11 @@ def test_what_was_measured_otherwise_agrees_with_nothing(tmp_path: Path) -> None
     assert (near.difference, near.inside_interval) == (None, None)
     printed = to_markdown([other, alike, near], "95%")
     assert "Of 1 published figures that were measured as here, 1 lie in" in printed
+    assert "without such intervals" not in printed
+    # One model has no interval over seeds, so that a figure beside it is no miss.
+    printed_single = to_markdown([alike, compared(figures[2], [0.3], 0.95)], "95%")
+    assert "Of 1 published figures that were measured as here, 1 lie in" in printed_single
+    assert "Ours of 1 more is of one model, without such intervals." in printed_single
     assert printed.count("| measured otherwise |") == 2 and printed.count("yes") == 2
     assert "- A (paper; measured otherwise: times 100)\n" in printed and "- C (paper)\n" in printed
     path.write_text(head + "dpo,,pickscore,21.0,A,paper,x\n" * 2, encoding="utf-8")
