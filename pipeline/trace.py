@@ -78,17 +78,23 @@ def trace(
         InputError: no such table, or nothing of that name in it; a file that should say where it comes from is gone.
     """
     from evals.tables import made_with
+    from evals.tables.write import scores_sha256
 
     root = next((folder for folder in table.parents if (folder / "tables" / "comparison.json").is_file()), None)
     if root is None or not table.is_file():
         raise InputError(f"{table}: not a file below results/<benchmark>/ with tables; run it where snakemake was run")
-    comparison = made_with(root).comparison
+    made = made_with(root)
+    comparison = made.comparison
     chosen = [_chosen("model", model, [found.name for found in comparison.models])]
     chosen += [_chosen("prompt set", prompt_set, comparison.prompt_sets)]
     chosen += [_chosen("scorer", scorer, list(comparison.scorers))]
     links = list(_Chain(root, comparison).links(*chosen))
-    head = f"{table}\nsha256 {file_sha256(table)}, made by `evals compare`, from"
-    faults = list(dict.fromkeys(fault for link in links for fault in link.faults))
+    sha256 = file_sha256(table)
+    head = f"{table}\nsha256 {sha256}, made by `evals compare`, from"
+    faults = [] if made.scores == scores_sha256(comparison) else [f"{table}: made from other scores than are there"]
+    if table.parent.name == "tables" and made.tables.get(table.name, sha256) != sha256:
+        faults.append(f"{table}: changed since it was made")
+    faults += list(dict.fromkeys(fault for link in links for fault in link.faults))
     shown = _summary(links) if (model, prompt_set, scorer) == (None, None, None) else _in_full(links)
     end = "\n".join(faults) or "Every file is what its job has written, and was made from the files above."
     return f"{head}\n\n{shown}\n\n{end}", not faults

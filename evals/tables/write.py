@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from artifacts.atomic import write_text
+from artifacts import layout
+from artifacts.atomic import file_sha256, json_sha256, write_text
 from artifacts.errors import InputError
 from artifacts.json_files import read_object
 from artifacts.validation import parse
@@ -72,15 +74,22 @@ def write_tables(
         **tables.texts,
         "costs.csv": to_csv(CostRow, cost_rows(comparison)),
         "drift.csv": to_csv(DriftRow, drift_rows(comparison)),
-        MADE_WITH: _made_with(comparison, generation, trained, config),
     }
     if published is not None:
         figures = published_rows(comparison, matrices, read_figures(published))
         texts["published.csv"] = to_csv(PublishedRow, figures)
         digits = column_decimals(comparison.scorers, tables.rows.scores, tables.rows.differences)
         texts["published.md"] = published_markdown(figures, percent(comparison.statistics.confidence), digits)
+    texts[MADE_WITH] = _made_with(comparison, generation, trained, config, texts)
     for name, text in texts.items():
         write_text(tables_folder(comparison) / name, text)
+
+
+def scores_sha256(comparison: Comparison) -> str:
+    """Digest of the contents of all score files that tables are made from."""
+    cells = [(scorer, model.name, name) for scorer in comparison.scorers for model in comparison.models
+             for name in comparison.sets_of(scorer)]  # fmt: skip
+    return json_sha256({"/".join(cell): file_sha256(layout.scores(comparison.root, *cell)) for cell in cells})
 
 
 @dataclass(frozen=True)
@@ -150,12 +159,23 @@ def write_again(root: Path, out: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class Made:
-    """What tables were made with: comparison, settings of the images, how variants were trained, and the config."""
+    """What tables were made with.
+
+    Attributes:
+        comparison: what was compared.
+        generation: settings of the images.
+        trained: how variants were trained.
+        config: digests of the config's blocks, by key.
+        scores: digest of the score files.
+        tables: digests of the tables, by name; of ``costs.csv``, whose times are others each time, none.
+    """
 
     comparison: Comparison
     generation: dict[str, Any]
     trained: dict[str, dict[str, Any]]
     config: dict[str, str] = field(default_factory=dict)
+    scores: str = ""
+    tables: dict[str, str] = field(default_factory=dict)
 
 
 def made_with(root: str | Path) -> Made:
@@ -169,11 +189,12 @@ def made_with(root: str | Path) -> Made:
     content = read_object(path, missing="run snakemake to make it", damaged=remedy)
     try:
         generation, trained = dict(content.pop("generation")), dict(content.pop("training"))
-        config = dict(content.pop("config", {}))
+        config, tables = dict(content.pop("config", {})), dict(content.pop("tables", {}))
+        scores = str(content.pop("scores", ""))
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not a comparison ({error!r}); {remedy}") from error
     spec = parse(ComparisonSpec, {**content, "root": str(root)}, f"{path}: not a comparison", remedy=remedy)
-    return Made(spec.comparison, generation, trained, config)
+    return Made(spec.comparison, generation, trained, config, scores, tables)
 
 
 def print_table(
@@ -208,10 +229,15 @@ def _made_with(
     generation: Mapping[str, Any] | None,
     trained: Mapping[str, Mapping[str, Any]],
     config: Mapping[str, str] | None,
+    tables: Mapping[str, str],
 ) -> str:
     # Keys keep their order: that of scorers is the tables'.
     content = {**comparison.to_spec(), "generation": dict(generation or {}), "training": trained}
     content |= {"config": dict(config)} if config else {}
+    content["scores"] = scores_sha256(comparison)
+    # Those that are equal for equal inputs, as this file is.
+    lasting = {name: text for name, text in tables.items() if name != "costs.csv"}
+    content["tables"] = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in lasting.items()}
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 

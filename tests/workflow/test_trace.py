@@ -66,6 +66,17 @@ def test_scores_of_another_models_images_are_found(changed: Path) -> None:
     assert not intact
     assert f"{scores}/seed0/seen.parquet: of other images than are there" in text
     assert f"{scores}/seed0/seen.parquet: changed" in text
+    assert f"{changed}: made from other scores than are there" in text
+
+
+def test_a_table_that_was_edited_is_found(changed: Path) -> None:
+    assert trace(changed)[1]
+    table = changed.with_name("differences.csv")
+    table.write_text(table.read_text().replace("dpo+sdpo", "dpo+sdp0", 1))
+    text, intact = trace(table)
+    assert not intact
+    assert text.endswith(f"{table}: changed since it was made")
+    assert trace(changed)[1]
 
 
 def test_images_of_other_weights_are_found(changed: Path) -> None:
