@@ -141,7 +141,7 @@ def load(path: Path, pipeline: Pipeline) -> Any:
     else:
         state = _in_diffusers_names(state)
         _check(path, state, pipeline)
-        _check_prediction(path, pipeline)
+        _check_scheduler(path, pipeline)
         config = _own_config(path, pipeline) if path.is_dir() else pipeline.denoiser_config
         try:
             denoiser = _empty(pipeline.denoiser_class, config)
@@ -153,17 +153,33 @@ def load(path: Path, pipeline: Pipeline) -> Any:
     return denoiser.to(pipeline.device, pipeline.dtype).eval().requires_grad_(False)
 
 
-def _check_prediction(path: Path, pipeline: Pipeline) -> None:
-    """The scheduler of the pipeline around a denoiser's folder says what it predicts; its weights do not."""
-    if path.is_dir() and (path.parent / SCHEDULER).is_file():
-        flow = str(read_json(path.parent / SCHEDULER).get("_class_name")).startswith("FlowMatch")
-        own = "flow" if flow else DiffusersFolder(path.parent, ()).prediction_type
-        base = pipeline.prediction_type
-        if own != base:
-            raise InputError(
-                f"{path.parent / SCHEDULER}: prediction_type is {own}, the base {pipeline.path} has {base}; give the "
-                "base that it was trained from"
-            )
+def _check_scheduler(path: Path, pipeline: Pipeline) -> None:
+    """What a denoiser predicts, and of which noise: the pipeline around its folder says so; its weights do not."""
+    import torch
+
+    if not (path.is_dir() and (path.parent / SCHEDULER).is_file()):
+        return
+    config, remedy = read_json(path.parent / SCHEDULER), "give the base that it was trained from"
+    flow = str(config.get("_class_name")).startswith("FlowMatch")
+    own = "flow" if flow else DiffusersFolder(path.parent, ()).prediction_type
+    base = pipeline.prediction_type
+    if own != base:
+        raise InputError(
+            f"{path.parent / SCHEDULER}: prediction_type is {own}, the base {pipeline.path} has {base}; {remedy}"
+        )
+    if not flow and not torch.allclose(_signal(config), _signal(read_json(pipeline.path / SCHEDULER)), 1e-3, 1e-6):
+        raise InputError(
+            f"{path.parent / SCHEDULER}: its noise schedule is not that of the base {pipeline.path}, by which it would "
+            f"be drawn; {remedy}"
+        )
+
+
+def _signal(config: Mapping[str, Any]) -> torch.Tensor:
+    """ᾱ by timestep, from the configuration of a scheduler of any class."""
+    from diffusers import DDPMScheduler
+
+    alphas: torch.Tensor = DDPMScheduler.from_config(dict(config)).alphas_cumprod
+    return alphas
 
 
 def _own_config(folder: Path, pipeline: Pipeline) -> dict[str, Any]:

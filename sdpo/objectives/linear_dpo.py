@@ -7,9 +7,9 @@ policy. The paper and its toy experiment clip at 1 above, the published code at 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,7 +42,7 @@ class Parameters(BaseModel):
         default=None,
         gt=0,
         allow_inf_nan=False,
-        description="Largest weight of a pair; left out, 1 − η as in the published code. The paper has 1.",
+        description="Largest weight of a pair, above η; left out, 1 − η as in the published code. The paper has 1.",
     )
     reference_decay: float = Field(
         default=0.99,
@@ -52,6 +52,12 @@ class Parameters(BaseModel):
         description="Decay in [0, 1] of the reference's moving average, applied after each optimizer step; 1 keeps the "
         "reference fixed. Published: 0.95, 0.99, 0.995.",
     )
+
+    @model_validator(mode="after")
+    def _weights_differ(self) -> Self:
+        if self.largest_weight is not None and self.largest_weight <= self.eta:
+            raise ValueError(f"largest_weight is {self.largest_weight}, expected more than eta, which is {self.eta}")
+        return self
 
 
 def loss(errors: PairErrors, parameters: Parameters) -> Tensor:

@@ -189,10 +189,12 @@ def test_own_configuration_of_a_folder_counts_but_for_the_size(
     [
         ({"prediction_type": "v_prediction"}, r"prediction_type is v_prediction, the base .* has epsilon"),
         ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, r"prediction_type is flow, the base .* has epsilon"),
+        ({"rescale_betas_zero_snr": True}, "its noise schedule is not that of the base"),
+        ({"beta_end": 0.02}, "its noise schedule is not that of the base"),
     ],
 )
 def test_pipeline_around_a_folder_says_what_its_denoiser_predicts(
-    base: Path, tmp_path: Path, values: dict[str, str], message: str
+    base: Path, tmp_path: Path, values: dict[str, Any], message: str
 ) -> None:
     """Its weights have the base's names and shapes, and would draw noise."""
     for part in ("unet", "scheduler"):

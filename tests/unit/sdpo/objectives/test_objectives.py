@@ -597,6 +597,11 @@ def test_other_losses_by_hand() -> None:
     assert float(create("linear_dpo", beta=500.0, largest_weight=1.0)(wrong).loss) == pytest.approx(0.2, rel=1e-4)
 
 
+def test_a_largest_weight_that_is_none_is_refused() -> None:
+    with pytest.raises(InputError, match=r"largest_weight is 0\.1, expected more than eta, which is 0\.2"):
+        create("linear_dpo", beta=500.0, eta=0.2, largest_weight=0.1)
+
+
 def test_reference_point_of_kto_is_the_mean_reward_where_positive() -> None:
     pair = two_errors(0.30, 0.40, 0.34, 0.42)  # rewards 0.04 and 0.02, mean 0.03
     expected = 0.5 * (1 - 1 / (1 + math.exp(-10 * 0.01)) + 1 - 1 / (1 + math.exp(-10 * 0.01)))
