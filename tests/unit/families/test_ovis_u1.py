@@ -142,6 +142,7 @@ def test_the_schedule_shifts_with_the_tokens(
     assert model.scheduler(4, 16, 16).sigmas.tolist() == pytest.approx([*expected, 0.0], abs=2e-6)
 
 
+@pytest.mark.slow
 def test_texts_of_several_lengths_are_each_as_if_alone(pipeline: Pipeline) -> None:
     told = pipeline.encode_prompts(PROMPTS)
     alone = [pipeline.encode_prompts([prompt]) for prompt in PROMPTS]
@@ -166,6 +167,7 @@ def test_texts_of_several_lengths_are_each_as_if_alone(pipeline: Pipeline) -> No
 WORDS = "the color, shape, size, texture, quantity, text, and spatial relationships of the objects"
 
 
+@pytest.mark.slow
 def test_images_do_not_hang_on_their_batch(pipeline: Pipeline) -> None:
     told, empty = pipeline.encode_prompts(PROMPTS), pipeline.empty_prompt(zeros=True)
 
@@ -394,6 +396,7 @@ def test_a_checkpoint_of_another_commit(folder: Path, language: dict[str, Any], 
     assert open_flow(snapshot, language={**language, "revision": "b" * 40}).content("language") == "b" * 40
 
 
+@pytest.mark.slow
 def test_a_language_part_that_fails(pipeline: Pipeline, folder: Path, language: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"the language part of .* fails in .*: ValueError: a prompt that cannot be"):
         pipeline.encode_prompts(["fail"])

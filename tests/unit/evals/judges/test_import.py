@@ -361,6 +361,7 @@ class HPSv3RewardInferencer:
 """
 
 
+@pytest.mark.slow
 def test_the_program_of_the_example_rates_by_a_stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It talks to its standard output while it loads and rates, and sees no more than eight images at once."""
     package = tmp_path / "packages"

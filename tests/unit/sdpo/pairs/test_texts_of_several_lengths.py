@@ -15,6 +15,7 @@ from sdpo.bases import open_described
 from sdpo.pairs import cache
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("store", ["latents", "images"])
 def test_prompts_come_back_as_they_were_encoded(
     store: str, tiny_flows: dict[str, Path], tiny_pipelines: Any, build_tiny_cache: Callable[..., None], tmp_path: Path

@@ -120,6 +120,7 @@ def test_unknown_logger_is_refused_before_the_training(tiny_sd15_world: World, t
     assert TrainingSettings().loggers == []
 
 
+@pytest.mark.slow
 def test_mlflow_run_is_continued(run: LoggedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mlflow import MlflowClient
 
