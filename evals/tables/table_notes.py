@@ -105,9 +105,11 @@ def limits_note(comparison: Comparison) -> str:
 def images_note(comparison: Comparison) -> str:
     """Which prompt sets have several images a prompt, and what becomes of them; empty if none has."""
     listed = ", ".join(f"{name} {count}" for name, count in comparison.images_per_prompt.items())
+    # Of images from elsewhere nobody knows what they started from.
+    pairs = "in their order" if comparison.reference else "from the same start noise"
     return (
         f"Images a prompt: {listed}. A prompt is one unit: its score is the mean of its images, its outcome in a win "
-        "rate the mean over pairs of images from the same start noise."
+        f"rate the mean over pairs of images {pairs}."
         if listed
         else ""
     )

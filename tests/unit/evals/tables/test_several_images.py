@@ -19,6 +19,7 @@ from evals.tables.matrices import read_matrices
 from evals.tables.merging import merge
 from evals.tables.rows import CategoryRow, DifferenceRow, ScoreRow, WinRateRow, read_rows
 from evals.tables.sources import read
+from evals.tables.table_notes import images_note
 
 CATEGORIES = {"tags": ["one", "one", "two", "two"], "plain": ["", ""]}
 
@@ -124,6 +125,9 @@ def test_benchmarks_with_several_images_are_compared_image_by_image(tmp_path: Pa
         write_tables(benchmark(tmp_path / name, 4, accuracies()))
     merged = merge([read(tmp_path / "one"), read(tmp_path / "other")], Statistics())
     assert merged.comparison.images_per_prompt == {"tags": 4}
+    # Nobody knows what the images of another benchmark started from.
+    assert images_note(merged.comparison).endswith("pairs of images in their order.")
+    assert images_note(read(tmp_path / "one").comparison).endswith("pairs of images from the same start noise.")
     assert {found.shape for found in merged.matrices.images.values()} == {(1, 4, 4)}
     write_tables(benchmark(tmp_path / "fewer", 2, accuracies(2)))
     with pytest.raises(InputError, match=r"fewer: has 2 images a prompt of 'tags', .*one has 4; draw as many"):
