@@ -113,7 +113,7 @@ class StableDiffusion(Pipeline):
         """
         import diffusers
 
-        kind = self.scheduler.config.get("algorithm_type", "")
+        kind = str(self.scheduler.config.get("algorithm_type"))
         if settings.scheduler == "dpm_solver" and kind.startswith("sde"):
             raise InputError(
                 f"{self.path / 'scheduler' / 'scheduler_config.json'}: algorithm_type is {kind!r}, which draws noise "
