@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from artifacts.errors import InputError
 from artifacts.finite_weights import check_finite
+
+if TYPE_CHECKING:
+    import torch
 
 # Models saved by older releases carry this constant buffer.
 _IGNORED = ".position_ids"
@@ -50,6 +53,18 @@ def load_part(kind: Any, folder: Path, **options: Any) -> Any:
             )
     check_finite(model.state_dict(), folder)
     return model
+
+
+def signal_shares(folder: Path) -> torch.Tensor:
+    """ᾱ of each timestep, (T,) float32, by the configuration of a scheduler of any class.
+
+    Raises:
+        InputError: the folder is missing or damaged, or its β make no noise schedule.
+    """
+    from diffusers import DDPMScheduler
+
+    shares: torch.Tensor = load_part(DDPMScheduler, folder).alphas_cumprod
+    return shares
 
 
 def _check_schedule(part: Any, folder: Path) -> None:

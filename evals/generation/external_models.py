@@ -20,6 +20,7 @@ from evals.generation import lora_files, lora_scale
 from evals.generation.settings import ExternalModel
 from evals.networks.weights import read_json
 from families.diffusers_folder import DENOISERS, DiffusersFolder, denoiser_folder
+from families.parts import signal_shares
 
 if TYPE_CHECKING:
     import torch
@@ -159,27 +160,22 @@ def _check_scheduler(path: Path, pipeline: Pipeline) -> None:
 
     if not (path.is_dir() and (path.parent / SCHEDULER).is_file()):
         return
-    config, remedy = read_json(path.parent / SCHEDULER), "give the base that it was trained from"
-    flow = str(config.get("_class_name")).startswith("FlowMatch")
+    remedy = "give the base that it was trained from"
+    flow = str(read_json(path.parent / SCHEDULER).get("_class_name")).startswith("FlowMatch")
     own = "flow" if flow else DiffusersFolder(path.parent, ()).prediction_type
     base = pipeline.prediction_type
     if own != base:
         raise InputError(
             f"{path.parent / SCHEDULER}: prediction_type is {own}, the base {pipeline.path} has {base}; {remedy}"
         )
-    if not flow and not torch.allclose(_signal(config), _signal(read_json(pipeline.path / SCHEDULER)), 1e-3, 1e-6):
+    if flow:
+        return
+    shares, ours = (signal_shares((folder / SCHEDULER).parent) for folder in (path.parent, pipeline.path))
+    if len(shares) != len(ours) or not torch.allclose(shares, ours, 1e-3, 1e-6):
         raise InputError(
             f"{path.parent / SCHEDULER}: its noise schedule is not that of the base {pipeline.path}, by which it would "
             f"be drawn; {remedy}"
         )
-
-
-def _signal(config: Mapping[str, Any]) -> torch.Tensor:
-    """ᾱ by timestep, from the configuration of a scheduler of any class."""
-    from diffusers import DDPMScheduler
-
-    alphas: torch.Tensor = DDPMScheduler.from_config(dict(config)).alphas_cumprod
-    return alphas
 
 
 def _own_config(folder: Path, pipeline: Pipeline) -> dict[str, Any]:

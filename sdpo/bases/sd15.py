@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from families.autoencoder import Autoencoder, autoencoder_folder
 from families.diffusers_folder import DiffusersFolder
 from families.part_digest import part_digest
-from families.parts import load_part
+from families.parts import load_part, signal_shares
 from families.prompt_tokens import check_tokenizer, token_ids
 from sdpo.diffusion.latents import Latents
 
@@ -74,11 +74,7 @@ class StableDiffusion:
     @cached_property
     def alphas_cumprod(self) -> torch.Tensor:
         """Signal share ᾱ_t of each timestep, (T,) float32."""
-        from diffusers import DDPMScheduler
-
-        scheduler = load_part(DDPMScheduler, self.path / "scheduler")
-        alphas: torch.Tensor = scheduler.alphas_cumprod
-        return alphas.to(self.device)
+        return signal_shares(self.path / "scheduler").to(self.device)
 
     def draw_timesteps(self, count: int, generator: torch.Generator) -> torch.Tensor:
         """Integers (count,), uniform over the schedule."""

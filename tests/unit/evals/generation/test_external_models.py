@@ -191,6 +191,7 @@ def test_own_configuration_of_a_folder_counts_but_for_the_size(
         ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, r"prediction_type is flow, the base .* has epsilon"),
         ({"rescale_betas_zero_snr": True}, "its noise schedule is not that of the base"),
         ({"beta_end": 0.02}, "its noise schedule is not that of the base"),
+        ({"num_train_timesteps": 500}, "its noise schedule is not that of the base"),
     ],
 )
 def test_pipeline_around_a_folder_says_what_its_denoiser_predicts(
