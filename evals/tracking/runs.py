@@ -183,9 +183,7 @@ def _tables_content(comparison: Comparison) -> Content:
 
 def first_view(contents: Sequence[Content]) -> dict[str, Any]:
     """What MLflow's page shows of the runs at first: bases and variants by name, a column a mean score."""
-    means = dict.fromkeys(
-        name for content in contents for name, _, _ in content.metrics if "/" in name and name.endswith("/mean")
-    )
+    means = dict.fromkeys(name for content in contents for name, _, _ in content.metrics if name.endswith("/mean"))
     return {
         "searchFilter": "tags.`bench.kind` != 'model'",
         "orderByKey": "tags.`mlflow.runName`",

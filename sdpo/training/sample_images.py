@@ -96,8 +96,7 @@ class SampleImages:
         everywhere = torch.ones(len(rows), dtype=torch.bool)
         device = precision.device
         self.conditions = moved({**pairs.prompts(rows), **sizes}, device)
-        empty = None if guidance == 1 else {**pairs.prompts(rows, everywhere), **sizes}
-        self.unconditional = None if empty is None else moved(empty, device)
+        self.unconditional = None if guidance == 1 else moved({**pairs.prompts(rows, everywhere), **sizes}, device)
         self.noise = torch.randn((len(rows), *pairs.latent_shape), generator=stream(SAMPLE, 0)).to(device)
 
     def draw(self, denoiser: torch.nn.Module, step: int) -> None:
