@@ -7,6 +7,7 @@ untrained base, or ``<base>/<name>`` for one from elsewhere, and is used as a pa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 PAIR_FILES = ("cache.json", "index.parquet")
@@ -65,7 +66,7 @@ def images(root: str | Path, name: str, prompt_set: str) -> Path:
     return Path(root) / "images" / name / prompt_set
 
 
-def image_shard(root: str | Path, name: str, prompt_set: str, shard: tuple[int, int]) -> Path:
+def image_shard(root: str | Path, name: str, prompt_set: str, shard: Sequence[int]) -> Path:
     """Folder of one job's share of the images, job ``shard[0]``, from 0, of ``shard[1]``; as :func:`images`."""
     return Path(root) / "image_shards" / name / prompt_set / f"{shard[0]}-of-{shard[1]}"
 
@@ -88,3 +89,10 @@ def scorer_record(root: str | Path, scorer: str, fingerprint: str, environment: 
 def scores(root: str | Path, scorer: str, name: str, prompt_set: str) -> Path:
     """Scores of one scorer: contract ``scores``."""
     return Path(root) / "scores" / scorer / name / f"{prompt_set}.parquet"
+
+
+def score_shard(root: str | Path, scorer: str, name: str, prompt_set: str, shard: Sequence[int]) -> Path:
+    """One job's share of these scores, as in :func:`image_shard`; job 0 of 1 has all of them."""
+    if shard[1] == 1:
+        return scores(root, scorer, name, prompt_set)
+    return Path(root) / "score_shards" / scorer / name / prompt_set / f"{shard[0]}-of-{shard[1]}.parquet"

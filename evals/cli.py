@@ -56,6 +56,12 @@ def _score(spec: Mapping[str, Any]) -> None:
     score(spec)
 
 
+def _gather(spec: Mapping[str, Any]) -> None:
+    from evals.scoring.gathering import gather
+
+    gather(spec)
+
+
 def _compare(spec: Mapping[str, Any]) -> None:
     from evals.tables import write_tables
     from evals.tables.comparison import CompareSpec
@@ -98,7 +104,7 @@ def _track(spec: Mapping[str, Any]) -> None:
     write_json(job.marker, {"database": job.database, "experiment": job.benchmark, "page": page(key)})
 
 
-WITH_MANIFEST = ("prompts", "generate", "collect", "score")
+WITH_MANIFEST = ("prompts", "generate", "collect", "score", "gather")
 """Stages of several jobs, which say what they have written."""
 
 THREADED = ("generate", "score")
@@ -109,6 +115,7 @@ STAGES: dict[str, tuple[str, Callable[[Mapping[str, Any]], None]]] = {
     "generate": ("generate the images of models on prompt sets", _generate),
     "collect": ("put together the images that several jobs have drawn", _collect),
     "score": ("score generated images, or a folder of images", _score),
+    "gather": ("put together the scores that several jobs have given", _gather),
     "compare": ("write the tables of a benchmark, or compare score files and benchmarks", _compare),
     "table": ("print the main table of a benchmark", _table),
     "report": ("write the report page of a benchmark", _report),
@@ -125,7 +132,11 @@ def written(stage: str, spec: Mapping[str, Any]) -> list[Path]:
         from evals.scoring.settings import ScoreSpec
 
         job = checked(ScoreSpec, spec, "evals score")
-        return [layout.scores(root, scorer, model, name) for model, name in drawn for scorer in job.raters(name)]
+        return [layout.score_shard(root, x, model, name, job.shard) for model, name in drawn for x in job.raters(name)]
+    if stage == "gather":
+        return [
+            layout.scores(root, x, m, s) for x, names in spec["rated"].items() for m in spec["models"] for s in names
+        ]
     if "shard" in spec:
         return [layout.image_shard(root, model, name, spec["shard"]) for model, name in drawn]
     return [layout.images(root, model, name) for model, name in drawn]

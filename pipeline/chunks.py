@@ -11,6 +11,8 @@ from artifacts import layout
 from pipeline.variant_settings import VariantSettings
 
 T = TypeVar("T")
+Shard = tuple[int, int]
+"""One of several shares: its number, from 0, and how many there are; (0, 1) is the whole."""
 
 
 def chunks(items: Sequence[T], size: int) -> list[tuple[T, ...]]:
@@ -88,15 +90,15 @@ class Chunks(VariantSettings):
         return {scorer: names for scorer, names in rated.items() if len(names) < len(prompt_sets)}
 
     @property
-    def sharded(self) -> bool:
-        """Whether the images of a model on a prompt set are drawn by several jobs."""
-        return self.benchmark.execution.generation_shards > 1
+    def shards(self) -> dict[str, list[Shard]]:
+        """Shares of the images of a model on a prompt set, by the stage whose jobs have one each."""
+        execution = self.benchmark.execution
+        counts = {"generate": execution.generation_shards, "score": execution.scoring_shards}
+        return {stage: [(index, count) for index in range(count)] for stage, count in counts.items()}
 
-    @property
-    def shards(self) -> list[tuple[int, int]]:
-        """Shares of the images of a model on a prompt set: (0, 1) alone is all of them."""
-        count = self.benchmark.execution.generation_shards
-        return [(index, count) for index in range(count)]
+    def is_shared(self, stage: str) -> bool:
+        """Whether several jobs of a stage share the images of a model on a prompt set."""
+        return len(self.shards[stage]) > 1
 
     @cached_property
     def drawn(self) -> list[DrawnModels]:
@@ -132,6 +134,6 @@ def _span(items: Sequence[object]) -> str:
     return str(items[0]) if len(items) == 1 else f"{items[0]}{between}{items[-1]}"
 
 
-def shard_label(name: str, shard: tuple[int, int]) -> str:
+def shard_label(name: str, shard: Shard) -> str:
     """Name of one share of a piece of work."""
     return name if shard[1] == 1 else f"{name}.{shard[0]}"

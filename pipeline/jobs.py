@@ -19,10 +19,17 @@ from pipeline.files import option_paths
 from pipeline.specs import Spec, Specs, encode
 from sdpo.training.settings import without_run_settings
 
-CUT_STAGES = ("prompts", "pairs", "train", "generate", "collect", "score")
+CUT_STAGES = ("prompts", "pairs", "train", "generate", "collect", "score", "gather")
 """Stages whose work is cut into jobs, each with a manifest of what it has written."""
 
-UNSHAPING: Mapping[str, Sequence[str]] = {"prompts": ("judged_by",), "score": ("rated",)}
+PUTTING_TOGETHER = ("collect", "gather")
+"""Stages that put together what jobs of the one before them have made, and remove their shares."""
+
+UNSHAPING: Mapping[str, Sequence[str]] = {
+    "prompts": ("judged_by",),
+    "score": ("rated",),
+    "gather": ("rated",),
+}
 """Keys of a spec, by stage, that say what is to be looked at, and change nothing of what is written."""
 
 
@@ -165,7 +172,7 @@ class Plan(Specs):
         trained = [] if drawn.trained_by is None else [self.manifest("train", drawn.trained_by)]
         sources = [*self.base_paths(models[0].partition("/")[0]), *self.source_paths(models)]
         shares: list[str] = []
-        for shard in self.shards:
+        for shard in self.shards["generate"]:
             spec = self.generate_spec(models, sets, shard)
             job = self._cut(
                 "generate",
@@ -178,31 +185,34 @@ class Plan(Specs):
             )
             shares += job.outputs
             yield job
-        if self.sharded:
+        if self.is_shared("generate"):
             yield self._cut("collect", name, self.collect_spec(models, sets), [*shares, *prompts])
         for scorers in self.scorers_of(sets):
-            yield self._cut(
-                "score",
-                label(name, scorers),
-                self.score_spec(models, sets, scorers),
-                [self._images(name), *prompts],
-                sources=self.scorer_paths(scorers),
-                code=self._code(scorers=scorers),
-                options=threads,
-                wanted=[
-                    layout.scores(self.root, scorer, model, prompt_set).as_posix()
-                    for scorer in scorers
-                    for model in models
-                    for prompt_set in sets
-                    if prompt_set in self.rated_by(scorer)
-                ],
-            )
+            rated = [(x, model, name) for x in scorers for model in models for name in sets if name in self.rated_by(x)]
+            shares = []
+            for shard in self.shards["score"]:
+                job = self._cut(
+                    "score",
+                    shard_label(label(name, scorers), shard),
+                    self.score_spec(models, sets, scorers, shard),
+                    [self._images(name), *prompts],
+                    sources=self.scorer_paths(scorers),
+                    code=self._code(scorers=scorers),
+                    options=threads,
+                    wanted=[layout.score_shard(self.root, *one, shard).as_posix() for one in rated],
+                )
+                shares += job.outputs
+                yield job
+            if self.is_shared("score"):
+                spec = self.gather_spec(models, sets, scorers)
+                wanted = [layout.scores(self.root, *one).as_posix() for one in rated]
+                yield self._cut("gather", label(name, scorers), spec, [*shares, *prompts], wanted=wanted)
 
     def _jobs_from_tables_on(self) -> Iterator[Job]:
         sets = list(self.benchmark.prompt_sets)
         drawn = [label(models.name, chunk) for models in self.drawn for chunk in self.prompt_set_chunks]
         scores = [
-            self.manifest("score", label(models.name, chunk, scorers))
+            self._scores(label(models.name, chunk, scorers))
             for models in self.drawn
             for chunk in self.prompt_set_chunks
             for scorers in self.scorers_of(chunk)
@@ -276,4 +286,8 @@ class Plan(Specs):
 
     def _images(self, name: str) -> str:
         """Manifest of the job that completes the images of some models."""
-        return self.manifest("collect" if self.sharded else "generate", name)
+        return self.manifest("collect" if self.is_shared("generate") else "generate", name)
+
+    def _scores(self, name: str) -> str:
+        """Manifest of the job that completes the scores of some models by some scorers."""
+        return self.manifest("gather" if self.is_shared("score") else "score", name)

@@ -13,7 +13,7 @@ from artifacts.contents import Contents
 from artifacts.file_names import user_path
 from artifacts.job_manifest import missing_from
 from pipeline.job_resources import on_each_machine
-from pipeline.jobs import Job, Plan
+from pipeline.jobs import PUTTING_TOGETHER, Job, Plan
 from pipeline.specs import encode
 
 
@@ -94,8 +94,8 @@ class RuleFunctions:
         return self.plan.job(stage, getattr(wildcards, "chunk", name))
 
     def _is_stale(self, job: Job) -> bool:
-        # Shares of images are removed when they have been put together.
-        if job.stage != "collect" and not all(map(os.path.exists, job.inputs)):
+        # Shares are removed when they have been put together.
+        if job.stage not in PUTTING_TOGETHER and not all(map(os.path.exists, job.inputs)):
             return True
         if job.manifest is None:
             return False

@@ -14,7 +14,7 @@ from typing import Any
 from artifacts import layout
 from artifacts.atomic import json_sha256
 from evals.tables.comparison import ComparedModel
-from pipeline.chunks import Chunks
+from pipeline.chunks import Chunks, Shard
 from pipeline.config import registries
 from pipeline.stages import VERSIONS
 from sdpo.training.settings import without_run_settings
@@ -76,7 +76,7 @@ class Specs(Chunks):
             seeds=list(seeds),
         )
 
-    def generate_spec(self, models: Sequence[str], prompt_sets: Sequence[str], shard: tuple[int, int] = (0, 1)) -> Spec:
+    def generate_spec(self, models: Sequence[str], prompt_sets: Sequence[str], shard: Shard = (0, 1)) -> Spec:
         """Spec of ``evals generate``, for models of one base."""
         base = self.bases[models[0].partition("/")[0]]
         blocks = {name: model for name in models if (model := self.external_models.get(name)) is not None}
@@ -116,21 +116,40 @@ class Specs(Chunks):
             **self._several(prompt_sets),
         )
 
-    def score_spec(self, models: Sequence[str], prompt_sets: Sequence[str], scorers: Sequence[str]) -> Spec:
+    def score_spec(
+        self, models: Sequence[str], prompt_sets: Sequence[str], scorers: Sequence[str], shard: Shard = (0, 1)
+    ) -> Spec:
         """Spec of ``evals score``."""
         blocks = {name: self.benchmark.scorers[name].model_dump(exclude={"prompt_sets"}) for name in scorers}
-        rated = self.limits(scorers, prompt_sets)
         return self._spec(
             "score",
             root=self.root.as_posix(),
             models=list(models),
             prompt_sets=list(prompt_sets),
             scorers={name: block | {"protocol": self.protocol(name)} for name, block in blocks.items()},
-            **({"rated": rated} if rated else {}),
+            **self._rated(prompt_sets, scorers),
+            **({"shard": list(shard)} if shard[1] > 1 else {}),
             batch_size=self.benchmark.execution.score_batch_size,
             **({"cache": cache} if (cache := self.benchmark.execution.score_cache) else {}),
             **self._several(prompt_sets),
         )
+
+    def gather_spec(self, models: Sequence[str], prompt_sets: Sequence[str], scorers: Sequence[str]) -> Spec:
+        """Spec of ``evals gather``, which puts together the scores that several jobs have given."""
+        return self._spec(
+            "gather",
+            root=self.root.as_posix(),
+            models=list(models),
+            prompt_sets=list(prompt_sets),
+            rated={scorer: [name for name in prompt_sets if name in self.rated_by(scorer)] for scorer in scorers},
+            shards=self.benchmark.execution.scoring_shards,
+            **self._several(prompt_sets),
+        )
+
+    def _rated(self, prompt_sets: Sequence[str], scorers: Sequence[str]) -> Spec:
+        """Key of the scorers that do not rate all of the prompt sets; no key without any."""
+        rated = self.limits(scorers, prompt_sets)
+        return {"rated": rated} if rated else {}
 
     def compare_spec(self) -> Spec:
         """Spec of ``evals compare`` and ``evals table``."""
@@ -264,10 +283,9 @@ class Specs(Chunks):
     def _comparison(self) -> Spec:
         lower = [name for name in self.benchmark.scorers if getattr(registries.scorer(name), "LOWER_IS_BETTER", False)]
         describing = [name for name in self.benchmark.scorers if not getattr(registries.scorer(name), "JUDGES", True)]
-        rated = self.limits(self.benchmark.scorers, list(self.benchmark.prompt_sets))
         apart = {name: own.model_dump(exclude_none=True) for name, own in self.apart.items()}
         return {
-            **({"rated": rated} if rated else {}),
+            **self._rated(list(self.benchmark.prompt_sets), list(self.benchmark.scorers)),
             **({"lower_is_better": lower} if lower else {}),
             **({"no_judges": describing} if describing else {}),
             **({"comparisons": asked} if (asked := self.benchmark.comparisons) else {}),

@@ -17,6 +17,7 @@ VERSIONS: Final = {
     "generate": 4,
     "collect": 1,
     "score": 4,
+    "gather": 1,
     "compare": 3,
     "report": 5,
     "track": 2,

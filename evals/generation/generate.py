@@ -83,7 +83,7 @@ class _Job:
 
         torch.set_num_threads(spec.threads)
         self.spec, self.root, self.base, self.settings = spec, Path(spec.root), spec.base, spec.generation
-        self.shard = spec.shard[0], spec.shard[1]
+        self.shard = spec.shard
         self.device = take_device()
         self.vae = local_folder(self.base.vae) if self.base.vae else None
         self.pipeline = open_pipeline(

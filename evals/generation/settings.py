@@ -91,7 +91,16 @@ class DrawnSpec(JobSpec):
     )
 
 
-class GenerateSpec(DrawnSpec):
+class ShareSpec(DrawnSpec):
+    """A job about all of these images, or about its share of them."""
+
+    shard: Annotated[list[int], Field(min_length=2, max_length=2)] = Field(
+        default=[0, 1], description="Number of this job, from 0, and of the jobs that share the images."
+    )
+    threads: int = Field(default=1, ge=1, description="CPU threads.")
+
+
+class GenerateSpec(ShareSpec):
     """The job description of ``evals generate``."""
 
     base: BaseBlock = Field(description="The base of all models.")
@@ -100,10 +109,6 @@ class GenerateSpec(DrawnSpec):
     apart: dict[str, SamplingSettings] = Field(
         default={}, description="How the images of a prompt set are drawn that has other settings."
     )
-    shard: Annotated[list[int], Field(min_length=2, max_length=2)] = Field(
-        default=[0, 1], description="Number of this job, from 0, and of the jobs that share the images."
-    )
-    threads: int = Field(default=1, ge=1, description="CPU threads.")
 
 
 class CollectSpec(DrawnSpec):

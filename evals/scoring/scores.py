@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,10 +65,11 @@ def score(spec: Mapping[str, Any]) -> None:
     tasks = [(model, prompt_set) for model in job.models for prompt_set, names in of_set.items() if names]
     several = {name: job.images_per_prompt.get(name, 1) for name in job.prompt_sets}
     sizes = {name: len(read_table(layout.prompts(root, name), "prompts")) * several[name] for name in job.prompt_sets}
+    own = {name: share(size, batch_size, job.shard) for name, size in sizes.items()}
     tables: dict[Path, pd.DataFrame] = {}
     with (
         ScoreCache(job.cache) if job.cache else nullcontext() as cache,
-        progress(total=sum(sizes[s] for _, s in tasks), label=f"score by {', '.join(scorers)}", unit="image") as bar,
+        progress(total=sum(len(own[s]) for _, s in tasks), label=f"score by {', '.join(scorers)}", unit="image") as bar,
     ):
         for model, prompt_set in tasks:
             images, prompts = layout.images(root, model, prompt_set), layout.prompts(root, prompt_set)
@@ -78,18 +79,33 @@ def score(spec: Mapping[str, Any]) -> None:
                 images,
                 prompts,
                 several[prompt_set],
+                part=own[prompt_set],
                 batch_size=batch_size,
                 workers=job.threads,
                 cache=cache,
                 scored=bar.update,
             ).items():
                 protocol = job.scorers[name].protocol or DEFAULT_PROTOCOL
-                tables[layout.scores(root, name, model, prompt_set)] = table.assign(protocol=protocol)
+                tables[layout.score_shard(root, name, model, prompt_set, job.shard)] = table.assign(protocol=protocol)
     for name, scorer in scorers.items():
         record = scorer_record(scorer, device=device, batch_size=batch_size)
         write_json(layout.scorer_record(root, name, scorer.fingerprint, json_sha256(record)), record)
     for path, table in tables.items():
         write_table(path, table, "scores")
+
+
+def share(total: int, batch_size: int, shard: Sequence[int]) -> range:
+    """Places of the images that one of several jobs scores: whole batches, so that the same images meet in each.
+
+    Args:
+        total: images of a model on a prompt set.
+        batch_size: images scored at once.
+        shard: the job's number, from 0, and the number of jobs.
+    """
+    index, count = shard
+    batches = -(-total // batch_size)
+    first, end = (min(total, batches * edge // count * batch_size) for edge in (index, index + 1))
+    return range(first, end)
 
 
 def score_images(
@@ -98,6 +114,7 @@ def score_images(
     prompts_file: str | Path,
     images_per_prompt: int = 1,
     *,
+    part: range | None = None,
     batch_size: int = BATCH,
     workers: int = 1,
     cache: ScoreCache | None = None,
@@ -111,6 +128,7 @@ def score_images(
         images_dir: folder with ``manifest.parquet`` and the PNG files it lists.
         prompts_file: the prompt set; its prompt ids must be the manifest's.
         images_per_prompt: how many images the manifest must have of each.
+        part: places of the images that are wanted, in that order; all by default.
         batch_size, workers, cache, scored: as of :func:`evals.scoring.items.score_items`.
 
     Raises:
@@ -125,6 +143,8 @@ def score_images(
     wanted = pd.concat([prompts.assign(image=image) for image in range(images_per_prompt)], ignore_index=True)
     _check_match(manifest, folder / MANIFEST, wanted, Path(prompts_file))
     rows = wanted.merge(manifest, on=["prompt_id", "image"], how="left", validate="one_to_one")
+    if part is not None:
+        rows = rows.iloc[part.start : part.stop].reset_index(drop=True)
     columns = (rows[name].tolist() for name in ("file", "prompt", "prompt_id", "sha256", "image"))
     items = [PromptedImage(*row) for row in zip(*columns, strict=True)]
     try:

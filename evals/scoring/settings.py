@@ -1,4 +1,4 @@
-"""What the stage ``score`` is told."""
+"""What the stages ``score`` and ``gather`` are told."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from artifacts.block import Block, Dtype
-from evals.generation.settings import DrawnSpec
+from evals.generation.settings import DrawnSpec, ShareSpec
 
 
 class ScorerSettings(Block):
@@ -31,7 +31,7 @@ class ScorerSettings(Block):
     )
 
 
-class ScoreSpec(DrawnSpec):
+class ScoreSpec(ShareSpec):
     """The job description of ``evals score``."""
 
     scorers: dict[str, ScorerSettings] = Field(description="Scorers by name.")
@@ -41,8 +41,14 @@ class ScoreSpec(DrawnSpec):
     batch_size: int = Field(ge=1, description="Images a scorer rates at once.")
     cache: str | None = Field(default=None, description="Folder of a score cache; left out, none.")
     device: str | None = Field(default=None, description="What models run on; left out, a free GPU if there is one.")
-    threads: int = Field(default=1, ge=1, description="CPU threads.")
 
     def raters(self, prompt_set: str) -> list[str]:
         """Scorers that rate a prompt set."""
         return [name for name in self.scorers if prompt_set in self.rated.get(name, (prompt_set,))]
+
+
+class GatherSpec(DrawnSpec):
+    """The job description of ``evals gather``."""
+
+    rated: dict[str, list[str]] = Field(description="Prompt sets that each scorer has rated, by scorer.")
+    shards: int = Field(ge=1, description="Number of jobs that have scored the images.")

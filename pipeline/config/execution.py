@@ -47,6 +47,11 @@ class Execution(Block):
         ge=1,
         description="Jobs among which the images of a model on a prompt set are shared out, for as many GPUs.",
     )
+    scoring_shards: int = Field(
+        default=1,
+        ge=1,
+        description="Jobs among which the scoring of a model's images on a prompt set is shared out, in whole batches.",
+    )
     prompt_sets_per_job: int = Field(default=2, ge=1, description="Prompt sets that one job draws or scores.")
     scorers_per_job: int = Field(default=4, ge=1, description="Scorers that share one job and its preprocessing.")
     score_cache: str | None = Field(

@@ -42,7 +42,11 @@ def outputs(stage: str, spec: dict) -> list[Path]:
     if stage == "score":
         rated = spec.get("rated", {})
         rating = [(x, s) for x in spec["scorers"] for s in sets if s in rated.get(x, sets)]
-        return [layout.scores(root, x, m, s) for x, s in rating for m in spec["models"]]
+        return [layout.score_shard(root, x, m, s, spec.get("shard", (0, 1))) for x, s in rating for m in spec["models"]]
+    if stage == "gather":
+        return [
+            layout.scores(root, x, m, s) for x, names in spec["rated"].items() for s in names for m in spec["models"]
+        ]
     if stage == "track":
         return [Path(spec["marker"])]
     return [root / {"compare": "tables", "report": "."}[stage] / name for name in names[stage]]
@@ -64,6 +68,11 @@ def main() -> None:
         for model in spec["models"]:
             for name in spec["prompt_sets"]:
                 shutil.rmtree(layout.image_shard(spec["root"], model, name, (0, spec["shards"])).parent)
+    if stage == "gather":
+        for scorer, names in spec["rated"].items():
+            for model in spec["models"]:
+                for name in names:
+                    shutil.rmtree(layout.score_shard(spec["root"], scorer, model, name, (0, spec["shards"])).parent)
     if "--manifest" in sys.argv:
         folders = stage in ("generate", "collect")
         whole = sorted({file.parent for file in written}) if folders else written

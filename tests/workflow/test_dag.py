@@ -105,6 +105,26 @@ def test_models_from_elsewhere_and_shared_images(workflow: Workflow) -> None:
     assert workflow.planned() == {"generate": 2, "collect": 1, "score": 1, **TABLES}
 
 
+def test_shared_scores(workflow: Workflow) -> None:
+    workflow.config["execution"]["scoring_shards"] = 3
+    assert workflow.planned() == {**WHOLE, "score": 3 * WHOLE["score"], "gather": WHOLE["score"]}
+    workflow.run()
+    results = workflow.folder / "results/tiny"
+    assert (results / "scores/oracle/miniature/base/seen.parquet").exists()
+    assert not any((results / "score_shards").rglob("*.parquet"))
+    assert "Nothing to be done" in workflow.run()
+
+    # A file that is gone is put together anew, from shares that are scored anew; others stay.
+    (results / "scores/oracle/miniature/base/seen.parquet").unlink()
+    assert workflow.planned() == {"score": 3, "gather": 1, **TABLES}
+    workflow.run()
+    assert "Nothing to be done" in workflow.run()
+
+    # Other weights of a scorer: all that it has scored is scored again.
+    (workflow.folder / "resources/miniature/pickscore/provenance.json").write_text('{"wall_seconds": 3}')
+    assert workflow.planned() == {"score": 3 * WHOLE["score"], "gather": WHOLE["score"], **TABLES}
+
+
 def test_nothing_needs_to_be_trained(workflow: Workflow) -> None:
     for key in ("pairs", "variants", "seeds"):
         del workflow.config[key]

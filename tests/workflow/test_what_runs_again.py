@@ -258,7 +258,7 @@ def test_what_a_failed_job_left_undone_is_done_by_the_next_run(
     assert {"train", "compare"} <= set(workflow.planned())
 
 
-@pytest.mark.parametrize("execution", [{}, {"seeds_per_job": 1, "generation_shards": 2}])
+@pytest.mark.parametrize("execution", [{}, {"seeds_per_job": 1, "generation_shards": 2, "scoring_shards": 2}])
 def test_stages_are_rules(workflow: Workflow, execution: dict[str, int]) -> None:
     workflow.config["execution"] |= execution
     whole = workflow.planned()

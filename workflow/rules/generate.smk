@@ -10,7 +10,7 @@ rule generate:
     output:
         (
             temp(f"{PLAN.root}/jobs/generate/{{chunk}}.json")
-            if PLAN.sharded
+            if PLAN.is_shared("generate")
             else f"{PLAN.root}/jobs/generate/{{chunk}}.json"
         ),
     log:

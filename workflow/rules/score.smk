@@ -1,9 +1,17 @@
-# A chunk is models of one base, prompt sets and scorers.
+localrules:
+    gather,
+
+
+# A chunk is models of one base, prompt sets and scorers, and of these all images or a share, as in generate.smk.
 rule score:
     input:
         RULES.inputs("score"),
     output:
-        f"{PLAN.root}/jobs/score/{{chunk}}.json",
+        (
+            temp(f"{PLAN.root}/jobs/score/{{chunk}}.json")
+            if PLAN.is_shared("score")
+            else f"{PLAN.root}/jobs/score/{{chunk}}.json"
+        ),
     log:
         f"{PLAN.root}/logs/score/{{chunk}}.log",
     benchmark:
@@ -21,3 +29,26 @@ rule score:
         "Score images: {wildcards.chunk}"
     shell:
         "evals score --threads {threads} --spec {params.spec:q} --manifest {output:q} 2>&1 | tee {log:q}"
+
+
+rule gather:
+    input:
+        RULES.inputs("gather"),
+    output:
+        f"{PLAN.root}/jobs/gather/{{chunk}}.json",
+    log:
+        f"{PLAN.root}/logs/gather/{{chunk}}.log",
+    benchmark:
+        f"{PLAN.root}/benchmarks/gather/{{chunk}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        **job_resources(EXECUTION),
+    params:
+        spec=RULES.whole_spec("gather"),
+        shape=RULES.shape("gather"),
+    message:
+        "Put scores together: {wildcards.chunk}"
+    shell:
+        "evals gather --spec {params.spec:q} --manifest {output:q} 2>&1 | tee {log:q}"

@@ -54,6 +54,7 @@ def test_one_job_for_each_chunk(config: Config) -> None:
         "train": 6,
         "generate": 14,
         "collect": 0,
+        "gather": 0,
         "score": 28,
         "compare": 1,
         "report": 1,
@@ -352,7 +353,7 @@ def test_an_unknown_job_is_named_with_the_nearest(config: Config) -> None:
 def test_every_input_is_an_output_of_another_job(config: Config) -> None:
     config["models"] = [{"name": "released", "source": "owner/released@0123abc"}]
     for shards in (1, 3):
-        config["execution"] |= {"generation_shards": shards}
+        config["execution"] |= {"generation_shards": shards, "scoring_shards": shards}
         jobs = list(plan(config).jobs())
         made = [file for job in jobs for file in job.outputs]
         assert len(set(made)) == len(made)

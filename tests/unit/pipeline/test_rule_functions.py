@@ -51,7 +51,7 @@ def sources(config: Config) -> dict[tuple[str, str], Any]:
     return {
         (job.stage, job.name): rules.sources(job.stage, job.name)(SimpleNamespace())
         for job in rules.plan.jobs()
-        if job.stage not in ("collect", "track")
+        if job.stage not in ("collect", "gather", "track")
     }
 
 

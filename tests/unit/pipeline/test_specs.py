@@ -15,7 +15,7 @@ from artifacts.errors import InputError
 from evals.generation.settings import CollectSpec, GenerateSpec
 from evals.prompts import PromptsSpec
 from evals.report.settings import ReportSpec
-from evals.scoring.settings import ScoreSpec
+from evals.scoring.settings import GatherSpec, ScoreSpec
 from evals.tables.comparison import CompareSpec
 from evals.tracking.mlflow import TrackSpec
 from pipeline.config import load, validate
@@ -33,6 +33,7 @@ MODELS: dict[str, type[JobSpec]] = {
     "generate": GenerateSpec,
     "collect": CollectSpec,
     "score": ScoreSpec,
+    "gather": GatherSpec,
     "compare": CompareSpec,
     "report": ReportSpec,
     "track": TrackSpec,
@@ -46,7 +47,7 @@ def model_of(job: Job) -> type[JobSpec]:
 
 def specs(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """A spec of each stage."""
-    plan = Plan(validate({**config, "execution": {"generation_shards": 2}}, check_files=False))
+    plan = Plan(validate({**config, "execution": {"generation_shards": 2, "scoring_shards": 2}}, check_files=False))
     audit = plan.audit_job()
     assert audit is not None
     return {job.stage: json.loads(encode(job.spec)) for job in (*plan.jobs(), audit)}
