@@ -18,7 +18,7 @@ export DO_NOT_TRACK := true
 
 .DEFAULT_GOAL := help
 .PHONY: help demo docs toy-surface toy-surface-quick toy-surface-base check test test-rounding test-browser test-database \
-	test-eight-bit test-cluster audit mlflow miniature install-miniature lint generated lock clean distclean
+	test-eight-bit test-cluster audit mlflow miniature install-miniature lint fast-tests all-tests generated lock clean distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-18s %s\n", $$1, $$2 }'
@@ -43,10 +43,19 @@ toy-surface-base: $(STAMP) ## pretrain the toy surface's base from a seed, in pl
 # A process that runs out of tests takes over half of what the other still has to do.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
-check: lint ## check the code and run the fast tests
+check: $(STAMP) ## check the code and run the fast tests
+	@$(BESIDE) lint fast-tests
+
+test: $(STAMP) ## check the code and run all tests
+	@$(BESIDE) lint all-tests
+
+# The checks keep one core busy, and the tests two: beside each other they take no longer than both need.
+BESIDE = $(MAKE) --no-print-directory --jobs=2
+
+fast-tests: $(STAMP)
 	@$(PYTEST) --quiet -m "not slow" tests/unit
 
-test: lint ## check the code and run all tests
+all-tests: $(STAMP)
 	@$(PYTEST)
 
 # Losses, λ, noising, bases, samplers and scorers: what is computed, without what trains, draws or starts processes.

@@ -1,8 +1,9 @@
-"""Pipelines with random weights in the layout of Stable Diffusion 1.5 and XL, and pairs of JPEG files to train them on.
+"""Pipelines with random weights in the layout of Stable Diffusion 1.5, XL and 3, and pairs of JPEG files to train them on.
 
 What a step costs does not depend on what weights are, so the shapes ``sd15`` and ``sdxl`` stand for the published
 bases. ``narrow`` is Stable Diffusion 1.5 with every width a fifth and images half as wide, for machines without a GPU:
-depths, heads, strides and the 77 tokens stay.
+depths, heads, strides and the 77 tokens stay. ``narrow-sd3`` is Stable Diffusion 3 medium likewise, with fewer heads of
+its width and without T5.
 """
 
 from __future__ import annotations
@@ -18,18 +19,20 @@ class Shape:
     """Widths of a pipeline.
 
     Attributes:
-        family: ``sd15`` or ``sdxl``.
+        family: ``sd15``, ``sdxl`` or ``sd3``.
         resolution: of its images, pixels; latents are an eighth as wide.
         autoencoder: channels of its four levels.
         text: of each text encoder: width, layers, heads.
-        unet: options of ``UNet2DConditionModel`` that are not its defaults.
+        denoiser: options of ``UNet2DConditionModel`` or ``SD3Transformer2DModel`` that are not its defaults.
+        latents: channels of its latents.
     """
 
     family: str
     resolution: int
     autoencoder: tuple[int, int, int, int]
     text: tuple[tuple[int, int, int], ...]
-    unet: dict[str, Any]
+    denoiser: dict[str, Any]
+    latents: int = 4
 
 
 _CLIP_L, _CLIP_BIG_G = (768, 12, 12), (1280, 32, 20)
@@ -40,6 +43,22 @@ SHAPES = {
         (24, 48, 96, 96),
         ((156, 12, 12),),
         {"block_out_channels": (64, 128, 256, 256), "cross_attention_dim": 156, "attention_head_dim": 8},
+    ),
+    "narrow-sd3": Shape(
+        "sd3",
+        256,
+        (24, 48, 96, 96),
+        ((156, 12, 12), (260, 32, 20)),
+        {
+            "num_layers": 24,
+            "num_attention_heads": 5,
+            "attention_head_dim": 64,
+            "joint_attention_dim": 820,
+            "caption_projection_dim": 320,
+            "pooled_projection_dim": 416,
+            "pos_embed_max_size": 192,
+        },
+        latents=16,
     ),
     "sd15": Shape("sd15", 512, (128, 256, 512, 512), (_CLIP_L,), {"cross_attention_dim": 768, "attention_head_dim": 8}),
     "sdxl": Shape(
@@ -85,6 +104,15 @@ def save(folder: Path, shape: Shape) -> Path:
             tokenizer_2=_tokenizer(),
             **networks,
         )
+    elif shape.family == "sd3":
+        pipeline = diffusers.StableDiffusion3Pipeline(
+            scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
+            tokenizer=_tokenizer(),
+            tokenizer_2=_tokenizer(),
+            text_encoder_3=None,
+            tokenizer_3=None,
+            **networks,
+        )
     else:
         pipeline = diffusers.StableDiffusionPipeline(
             scheduler=diffusers.PNDMScheduler(skip_prk_steps=True, **schedule),
@@ -109,16 +137,23 @@ def _networks(shape: Shape) -> dict[str, Any]:
             down_block_types=("DownEncoderBlock2D",) * 4,
             up_block_types=("UpDecoderBlock2D",) * 4,
             layers_per_block=2,
-            latent_channels=4,
+            latent_channels=shape.latents,
             norm_num_groups=min(32, shape.autoencoder[0] // 3),
             sample_size=shape.resolution,
-            scaling_factor=0.18215 if shape.family == "sd15" else 0.13025,
+            scaling_factor={"sd15": 0.18215, "sdxl": 0.13025, "sd3": 1.5305}[shape.family],
+            shift_factor=0.0609 if shape.family == "sd3" else None,
         ),
-        "unet": diffusers.UNet2DConditionModel(sample_size=shape.resolution // 8, **shape.unet),
-        "text_encoder": CLIPTextModel(_text_config(tokenizer, *shape.text[0])),
     }
+    size, texts = shape.resolution // 8, [_text_config(tokenizer, *text) for text in shape.text]
+    if shape.family == "sd3":
+        channels = {"in_channels": shape.latents, "out_channels": shape.latents}
+        transformer = diffusers.SD3Transformer2DModel(sample_size=size, **channels, **shape.denoiser)
+        encoders = [CLIPTextModelWithProjection(config) for config in texts]
+        return {**networks, "transformer": transformer, "text_encoder": encoders[0], "text_encoder_2": encoders[1]}
+    networks["unet"] = diffusers.UNet2DConditionModel(sample_size=size, **shape.denoiser)
+    networks["text_encoder"] = CLIPTextModel(texts[0])
     if shape.family == "sdxl":
-        networks["text_encoder_2"] = CLIPTextModelWithProjection(_text_config(tokenizer, *shape.text[1]))
+        networks["text_encoder_2"] = CLIPTextModelWithProjection(texts[1])
     return networks
 
 

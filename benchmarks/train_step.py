@@ -1,4 +1,4 @@
-"""What a training step costs beside the U-Net, with the cache and without, and how much memory it takes.
+"""What a training step costs beside the denoiser, with the cache and without, and how much memory it takes.
 
     python benchmarks/train_step.py [--shape narrow] [--steps 6] [--batch-size 16] [--micro-batch-size 4]
                                     [--ways full lora …] [--set KEY=VALUE …]
@@ -88,7 +88,7 @@ class JpegFiles:
 
 @dataclass
 class Watch:
-    """Seconds spent in the U-Nets' forward and backward passes, and in other parts of a step."""
+    """Seconds spent in the denoisers' forward and backward passes, and in other parts of a step."""
 
     device: str
     seconds: dict[str, float] = field(default_factory=dict)
@@ -129,7 +129,7 @@ class Watch:
         def timed(tensor: torch.Tensor, *arguments: Any, **options: Any) -> None:
             started.clear()
             backward(tensor, *arguments, **options)  # type: ignore[no-untyped-call]
-            self.add("unet", self.now() - started[0])
+            self.add("denoiser", self.now() - started[0])
 
         handle = denoiser.register_forward_hook(hook)
         torch.Tensor.backward = timed  # type: ignore[method-assign, assignment]
@@ -186,7 +186,7 @@ def measured_steps(work: Path, chosen: argparse.Namespace) -> dict[str, Any]:
     anew = JpegFiles(files, run.base, prompts, SHAPES[chosen.shape].resolution, watch)
     sources = {"cached": run.pairs, "uncached": replace(run.pairs, source=anew)}
     _same_latents(sources, run, 1e-3 if chosen.encoder_dtype == "float32" else 0.1)
-    watch.wrap(run.gradients.precision.__class__, "predict", "unet")
+    watch.wrap(run.gradients.precision.__class__, "predict", "denoiser")
     watch.wrap(run.optimizer, "step", "optimizer")
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in sources}
     with watch.backward_passes(run.policy.denoiser):
@@ -204,9 +204,9 @@ def measured_steps(work: Path, chosen: argparse.Namespace) -> dict[str, Any]:
     for name, found in rows.items():
         # The first step of each allocates.
         parts = {key: 1e3 * statistics.median(row[key] for row in found[1:]) for key in found[0]}
-        parts["rest"] = parts["step"] - sum(parts[key] for key in ("unet", "optimizer", "data"))
+        parts["rest"] = parts["step"] - sum(parts[key] for key in ("denoiser", "optimizer", "data"))
         result[name] = {f"{key}_ms": value for key, value in parts.items()} | {
-            "share_outside_unet": statistics.median(1 - row["unet"] / row["step"] for row in found[1:]),
+            "share_outside_denoiser": statistics.median(1 - row["denoiser"] / row["step"] for row in found[1:]),
             "data_share": statistics.median(row["data"] / row["step"] for row in found[1:]),
             "pairs_per_second": 1e3 * chosen.batch_size / parts["step"],
         }
@@ -214,7 +214,7 @@ def measured_steps(work: Path, chosen: argparse.Namespace) -> dict[str, Any]:
     size = sum(p.numel() for p in run.policy.denoiser.parameters())
     return {
         "device": device_name(device),
-        "unet_parameters": size,
+        "denoiser_parameters": size,
         **result,
         "uncached_over_cached": statistics.median(b["step"] / a["step"] for a, b in both),
         "uncached_without_decoding_over_cached": statistics.median(
