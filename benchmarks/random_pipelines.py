@@ -1,4 +1,4 @@
-"""Pipelines with random weights in the layout of Stable Diffusion 1.5, XL and 3, and pairs of JPEG files to train them on.
+"""Pipelines with random weights in the layout of Stable Diffusion 1.5, XL and 3, and JPEG pairs to train them on.
 
 What a step costs does not depend on what weights are, so the shapes ``sd15`` and ``sdxl`` stand for the published
 bases. ``narrow`` is Stable Diffusion 1.5 with every width a fifth and images half as wide, for machines without a GPU:
