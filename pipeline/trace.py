@@ -88,15 +88,20 @@ def trace(
     chosen = [_chosen("model", model, [found.name for found in comparison.models])]
     chosen += [_chosen("prompt set", prompt_set, comparison.prompt_sets)]
     chosen += [_chosen("scorer", scorer, list(comparison.scorers))]
-    links = list(_Chain(root, comparison).links(*chosen))
+    contents = Contents(root / "jobs" / "digests.json")
+    links = list(_Chain(root, comparison, contents).links(*chosen))
     sha256 = file_sha256(table)
     head = f"{table}\nsha256 {sha256}, made by `evals compare`, from"
-    faults = [] if made.scores == scores_sha256(comparison) else [f"{table}: made from other scores than are there"]
-    if table.parent.name == "tables" and made.tables.get(table.name, sha256) != sha256:
+    now = scores_sha256(comparison, contents.file)
+    faults = [] if made.scores == now else [f"{table}: made from other scores than are there"]
+    noted = made.tables.get(table.name) if table.parent.name == "tables" else None
+    if noted not in (None, sha256):
         faults.append(f"{table}: changed since it was made")
     faults += list(dict.fromkeys(fault for link in links for fault in link.faults))
     shown = _summary(links) if (model, prompt_set, scorer) == (None, None, None) else _in_full(links)
     end = "\n".join(faults) or "Every file is what its job has written, and was made from the files above."
+    if noted is None:
+        end += f"\nNo digest of {table} itself was noted, so a change to it would not be seen."
     return f"{head}\n\n{shown}\n\n{end}", not faults
 
 
@@ -111,10 +116,9 @@ def _chosen(kind: str, name: str | None, known: Sequence[str]) -> list[str]:
 class _Chain:
     """What the files of a benchmark say of one another."""
 
-    def __init__(self, root: Path, comparison: Comparison) -> None:
-        self.root, self.comparison = root, comparison
+    def __init__(self, root: Path, comparison: Comparison, contents: Contents) -> None:
+        self.root, self.comparison, self._contents = root, comparison, contents
         self.models: dict[str, ComparedModel] = {model.name: model for model in comparison.models}
-        self._contents = Contents(root / "jobs" / "digests.json")
         self._jobs: dict[str, Path] = {}
         for manifest in sorted((root / "jobs").glob("*/**/*.json")):
             written = read_object(manifest, **_GONE)
@@ -181,7 +185,7 @@ class _Chain:
             stage, *parts = manifest.relative_to(self.root / "jobs").with_suffix("").parts
             job = "/".join(parts)
             faults = [*faults, *missing_from(manifest, self._contents)]
-        return Link(stage, path, file_sha256(path), job, noted, inputs, faults)
+        return Link(stage, path, self._contents.file(path), job, noted, inputs, faults)
 
 
 def _columns(path: Path, *names: str) -> dict[str, list[Any]]:

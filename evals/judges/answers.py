@@ -40,9 +40,10 @@ class JudgedImage:
 def scores_of(images: Sequence[JudgedImage], results: Results, owner: str) -> list[float]:
     """The score of each image, in their order.
 
-    An answer names its image by the file, or by its place in GenEval's layout (``00007/samples/0001.png``); or its
-    prompt, by the publisher's name, its row or its text, and which of that prompt's images. Where the file does not say
-    which, answers to one prompt are taken in the order of its images.
+    An answer names its image by the file, or by its place in GenEval's layout (``00007/samples/0001.png``) and its
+    prompt, since a judge may have numbered prompts in another order; or its prompt, by the publisher's name, its row or
+    its text, and which of that prompt's images. Where the file does not say which, answers to one prompt are taken in
+    the order of its images.
 
     Args:
         results: of the judge.
@@ -58,7 +59,9 @@ def scores_of(images: Sequence[JudgedImage], results: Results, owner: str) -> li
         at = match.place(answer, found)
         called = answer.file or answer.item or (answer.prompt or "")[:60]
         if at is None:
-            raise InputError(f"{where}: '{called}' is none of the {len(images)} images of {owner}")
+            numbered = answer.file is not None and answer.prompt is None and place_in_geneval(answer.file) is not None
+            remedy = "; a prompt's number counts only beside the prompt: add a column prompt" if numbered else ""
+            raise InputError(f"{where}: '{called}' is none of the {len(images)} images of {owner}{remedy}")
         image = images[at]
         if answer.prompt is not None and same(answer.prompt) != same(image.prompt):
             raise InputError(
@@ -74,6 +77,12 @@ def scores_of(images: Sequence[JudgedImage], results: Results, owner: str) -> li
             f"{len(images)} images are without one"
         )
     return [found[at].score for at in range(len(images))]
+
+
+def place_in_geneval(file: str) -> tuple[int, int] | None:
+    """Number of the prompt, and which of its images, where a path ends in GenEval's layout."""
+    parts = PurePosixPath(file.replace("\\", "/")).parts
+    return place_of("/".join(parts[-3:])) if len(parts) > 1 else None
 
 
 class _Index:
@@ -95,7 +104,7 @@ class _Index:
     def place(self, answer: Answer, taken: dict[int, Answer]) -> int | None:
         """Place of the image that an answer is about."""
         if answer.file is not None:
-            return self._by_file(normal(answer.file.replace("\\", "/")))
+            return self._by_file(normal(answer.file.replace("\\", "/")), told=answer.prompt is not None)
         if answer.item is not None:
             number = answer.item.lstrip("0") or "0"
             several = self.items.get(answer.item) or (self.items.get(number, []) if answer.item.isdecimal() else [])
@@ -106,14 +115,14 @@ class _Index:
         # Where all are taken, the last is named as one that is answered twice.
         return next((at for at in several if at not in taken), several[-1] if several else None)
 
-    def _by_file(self, file: str) -> int | None:
+    def _by_file(self, file: str, *, told: bool) -> int | None:
         # A judge may be told a whole path: what stands behind the folder of images counts.
         parts = PurePosixPath(file).parts
         for start in range(max(1, len(parts) - 1)):
             if (at := self.files.get("/".join(parts[start:]))) is not None:
                 return at
         # Before the name alone, which is the same below every prompt there. A number alone is a name, and no place.
-        if len(parts) > 1 and (place := place_of("/".join(parts[-3:]))) is not None:
-            return self.places.get(place)
+        if (place := place_in_geneval(file)) is not None:
+            return self.places.get(place) if told else None
         named = self.names.get(parts[-1] if parts else "", [])
         return named[0] if len(named) == 1 else None

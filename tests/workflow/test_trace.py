@@ -79,6 +79,15 @@ def test_a_table_that_was_edited_is_found(changed: Path) -> None:
     assert trace(changed)[1]
 
 
+def test_a_table_that_nothing_holds_is_named(there: Path) -> None:
+    for name in ("costs.csv", "comparison.json"):
+        text, _ = trace(there.with_name(name))
+        assert text.endswith(
+            f"No digest of {there.with_name(name)} itself was noted, so a change to it would not be seen."
+        )
+    assert "No digest" not in trace(there)[0]
+
+
 def test_images_of_other_weights_are_found(changed: Path) -> None:
     models = changed.parents[1] / "models/miniature/dpo"
     shutil.copyfile(models / "seed1/provenance.json", models / "seed0/provenance.json")

@@ -225,8 +225,21 @@ def test_tables_name_the_image_or_the_prompt(tmp_path: Path) -> None:
 def test_the_name_alone_says_nothing_below_folders(tmp_path: Path) -> None:
     """GenEval numbers the images of every prompt from 00000.png, which is our first prompt's, too."""
     images = [JudgedImage(f"{row:05d}.png", f"p{row}", row, 0) for row in range(3)]
-    answers = [Answer(f"line {n}", float(n), file=f"x/{n:05d}/samples/00000.png") for n in (2, 0, 1)]
+    answers = [Answer(f"line {n}", n, file=f"x/{n:05d}/samples/00000.png", prompt=f"p{n}") for n in (2, 0, 1)]
     assert scores_of(images, Results(tmp_path / "r.jsonl", "correct", answers), "mine") == [0, 1, 2]
+
+
+def test_a_prompts_number_is_no_proof_of_the_prompt(tmp_path: Path) -> None:
+    """A judge that sorted the prompts numbers others than we do, and nothing else in such a table says so."""
+    images = [JudgedImage(f"{row:05d}.png", f"p{row}", row, 0) for row in range(3)]
+    answers = [Answer(f"row {n}", n, file=f"{n:05d}/samples/00000.png") for n in (2, 0, 1)]
+    with pytest.raises(
+        InputError, match=r"row 2: '00002/samples/00000\.png' is none of the 3 images of mine; a prompt's"
+    ):
+        scores_of(images, Results(tmp_path / "r.csv", "correct", answers), "mine")
+    # Where images are called so themselves, it is a name.
+    own = [JudgedImage(f"{row:05d}/samples/00000.png", f"p{row}", row, 0) for row in range(3)]
+    assert scores_of(own, Results(tmp_path / "r.csv", "correct", answers), "mine") == [0, 1, 2]
 
 
 def numbered_folder(folder: Path, numbers: Sequence[int], prompts: Sequence[str], answers: str) -> list[str]:
