@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from artifacts import locks
+from artifacts.errors import InputError
 
 PARTIAL = ".partial"
 """Suffix of what is being written, whose name is a dot, the name of what it becomes, a dot, eight characters, and this.
@@ -21,6 +22,25 @@ PARTIAL = ".partial"
 It is locked while it is written (a directory by a file in it), so one that is not locked was left by a killed process.
 """
 _LOCK = "lock"
+
+
+@contextmanager
+def writing(what: str, give: str = "a file in a folder") -> Iterator[None]:
+    """What the file system says of a place that somebody named becomes one line.
+
+    Args:
+        what: the place, with the option that named it.
+        give: what to name, other than this.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{what}: cannot be written ({error.strerror or error}); give {give} that can be written"
+        ) from error
 
 
 @contextmanager

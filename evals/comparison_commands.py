@@ -16,7 +16,7 @@ Add = Callable[[str, str, Run], argparse.ArgumentParser]
 
 def compare(arguments: argparse.Namespace) -> None:
     """Compare score files of folders and benchmarks; prints a table, and writes all of them if asked."""
-    from artifacts.atomic import write_json, write_text
+    from artifacts.atomic import write_json, write_text, writing
     from evals.tables.comparison import Statistics
     from evals.tables.formats import to_text
     from evals.tables.merging import merge
@@ -40,14 +40,10 @@ def compare(arguments: argparse.Namespace) -> None:
     comparison = merged.comparison
     tables = compared(comparison, merged.matrices, merged.generation, merged.trained, merged.notes)
     if out is not None:
-        try:
+        with writing(f"--out {out}", "a folder"):
             for name, text in tables.texts.items():
                 write_text(out / name, text)
             write_json(out / "sources.json", {"sources": given, "comparison": comparison.to_spec()})
-        except OSError as error:
-            raise InputError(
-                f"--out {out}: cannot be written ({error.strerror or error}); give a folder that can be written"
-            ) from error
     if len(comparison.variants) == 2:
         print(pair_markdown(comparison, tables.rows.win_rates, tables.rows.differences, merged.notes), end="")
     else:
@@ -59,7 +55,7 @@ def export(arguments: argparse.Namespace) -> None:
     import re
     import time
 
-    from artifacts.atomic import write_text
+    from artifacts.atomic import write_text, writing
     from evals.tables.export import chosen, every_eval_ever, hub
     from evals.tables.rows import ScoreRow, read_rows
     from evals.tables.write import made_with, tables_folder
@@ -82,7 +78,8 @@ def export(arguments: argparse.Namespace) -> None:
         files = every_eval_ever(comparison, scores, variants, made.generation, made.trained, organisation=value, at=at)
     for name, text in files.items():
         path = Path(arguments.to) / name
-        write_text(path, text)
+        with writing(f"--to {arguments.to}", "a folder"):
+            write_text(path, text)
         print(path)
 
 

@@ -6,10 +6,9 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+from artifacts.atomic import writing
 from artifacts.errors import InputError
 
 
@@ -97,7 +96,7 @@ def score(arguments: argparse.Namespace) -> None:
         | scorer_record(scorer, device=device, batch_size=arguments.batch_size)
         for name, scorer in scorers.items()
     }
-    with writing(out):
+    with writing(f"--out {out}"):
         write_json(out.with_suffix(".scorers.json"), records)
         write_table(out, result.table, "folder_scores")
     rate = len(matching.images) / seconds
@@ -134,20 +133,9 @@ def output(path: str, suffix: str) -> Path:
         raise InputError(f"--out {out}: is a folder; give the name of a file")
     # The folder is made when there is something to write; the nearest that is there must take files.
     there = next(folder for folder in out.absolute().parents if folder.exists())
-    with writing(out), tempfile.TemporaryFile(dir=there):
+    with writing(f"--out {out}"), tempfile.TemporaryFile(dir=there):
         pass
     return out
-
-
-@contextmanager
-def writing(out: Path) -> Iterator[None]:
-    """What the file system says of a file becomes one line."""
-    try:
-        yield
-    except OSError as error:
-        raise InputError(
-            f"--out {out}: cannot be written ({error.strerror or error}); give a file in a folder that can be written"
-        ) from error
 
 
 def _short(text: str, length: int = 60) -> str:

@@ -27,9 +27,9 @@ def run(arguments: argparse.Namespace) -> None:
         out = import_for_model(judge, results, arguments.benchmark, arguments.model, arguments.prompt_set)
         print(f"{out}: written; `evals compare {arguments.benchmark}` shows it once every model has its own")
         return
-    from artifacts.atomic import write_json
+    from artifacts.atomic import write_json, writing
     from artifacts.contracts import write_table
-    from evals.folder_commands import output, writing
+    from evals.folder_commands import output
     from evals.images.matching import match
     from evals.prompts.prompt_file import read_prompt_file
     from evals.tables.comparison import Statistics
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
     out = output(arguments.out, ".parquet")
     matching = match(arguments.images, read_prompt_file(arguments.prompts), arguments.prompts)
     table, record = import_for_folder(judge, results, arguments.images, matching)
-    with writing(out):
+    with writing(f"--out {out}"):
         write_json(out.with_suffix(".scorers.json"), {judge.name: record})
         write_table(out, table, "folder_scores")
     print(summary_markdown(table, Statistics(), {}), end="")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
-from artifacts.atomic import file_sha256, write_text
+from artifacts.atomic import file_sha256, write_text, writing
 from artifacts.errors import InputError
 from artifacts.file_names import check_distinct, normal
 from artifacts.progress import progress
@@ -25,7 +25,7 @@ def write_manifest(folder: Path, out: Path) -> int:
     Hidden files and folders are left out, and the manifest itself.
 
     Raises:
-        InputError: no such folder, no file in it, or a name that a line cannot hold.
+        InputError: no such folder, no file in it, a name that a line cannot hold, or ``out`` cannot be written.
     """
     names = [name for name in _names(folder) if (folder / name).resolve() != out.resolve()]
     if not names:
@@ -34,7 +34,8 @@ def write_manifest(folder: Path, out: Path) -> int:
         f"{file_sha256(folder / name)}  {name}\n"
         for name in progress(names, label=f"checksums of {folder}", unit="file")
     ]
-    write_text(out, "".join(listed))
+    with writing(f"--out {out}"):
+        write_text(out, "".join(listed))
     return len(names)
 
 

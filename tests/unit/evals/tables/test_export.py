@@ -68,6 +68,25 @@ def test_the_hubs_library_reads_its_files(tiny_benchmark: Comparison, tmp_path: 
 
 
 @pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        (["export", "SOURCE", "--format", "hub", "--dataset", "a/b", "--to"], "--to"),
+        (["compare", "SOURCE", "--out"], "--out"),
+        (["tables", "--from", "SOURCE", "--out"], "--out"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_is_one_line(
+    tiny_benchmark: Comparison, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str], option: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    place = str(tmp_path / "file/below")
+    given = [str(tiny_benchmark.root) if word == "SOURCE" else word for word in command]
+    assert cli.main([*given, place]) == 2
+    said = f"error: {option} {place}: cannot be written (Not a directory); give a folder that can be written\n"
+    assert capsys.readouterr().err.endswith(said)
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--format", "hub"], "--dataset is None, expected the id of a data set on the hub, owner/name"),
