@@ -69,13 +69,12 @@ def _report(spec: Mapping[str, Any]) -> None:
 
     job = checked(ReportSpec, spec, "evals report")
     agreement = user_path(job.scorer_agreement) if job.scorer_agreement else None
-    guidance_scale = None if job.generation is None else job.generation.guidance_scale
     write_report(
         job.comparison,
         grid=job.grid,
         beside=job.beside,
         scorer_agreement=agreement,
-        guidance_scale=guidance_scale,
+        generation=job.generation,
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -51,6 +52,22 @@ class SamplingSettings(Block):
     def working_dtype(self) -> str:
         """Precision of text encoders, latents and guidance."""
         return self.dtype if self.protocol == "sdpo" else "float32"
+
+
+def with_effect(settings: Mapping[str, Any], protocol: str | None) -> dict[str, Any]:
+    """Some of the settings for a reader: behind a guidance that is not what it says, the one in effect.
+
+    Args:
+        settings: by key.
+        protocol: under which they are meant; ``None`` if it is not known.
+    """
+    shown: dict[str, Any] = {}
+    for key, value in settings.items():
+        shown[key] = value
+        if key == "guidance_scale" and value is not None and protocol is not None:
+            effective = SamplingSettings(protocol=protocol, guidance_scale=value).effective_guidance
+            shown |= {"effective_guidance": effective} if effective != value else {}
+    return shown
 
 
 class DrawnApart(Block):

@@ -115,7 +115,7 @@ def noise(groups: Sequence[Group], palette: Palette) -> Spec:
 
 
 def guidance(panels: Sequence[Panel], palette: Palette) -> Spec:
-    """Mean score by guidance scale, a panel a prompt set and scorer; lines and bands as those of :func:`drift`."""
+    """Mean score by guidance in effect, a panel a prompt set and scorer; lines and bands as those of :func:`drift`."""
     rows: list[Spec] = []
     units = []
     present: dict[str, object] = {line.variant: None for panel in panels for line in panel.lines}
@@ -123,7 +123,7 @@ def guidance(panels: Sequence[Panel], palette: Palette) -> Spec:
         for line in panel.lines:
             rows += _points(number, line.variant, line.curve)
         title = f"{panel.prompt_set}: {panel.scorer}"
-        units.append(_curves(number, title, "guidance scale", panel.scorer, palette.channels(present)))
+        units.append(_curves(number, title, "guidance in effect", panel.scorer, palette.channels(present)))
     return _panels(units, rows, _COLUMNS)
 
 

@@ -11,6 +11,7 @@ from evals.tables.main_table import row_order
 from evals.tables.rows import POOLED
 
 if TYPE_CHECKING:
+    from evals.generation.settings import SamplingSettings
     from evals.tables.comparison import ApartSet, Comparison
     from evals.tables.rows import ScoreRow
 
@@ -19,7 +20,7 @@ _FACTOR = "guidance_scale"
 
 @dataclass(frozen=True)
 class GuidanceLine:
-    """Mean score of one variant by guidance scale, over seeds where it was trained."""
+    """Mean score of one variant by guidance in effect, over seeds where it was trained."""
 
     variant: str
     safeguard: bool
@@ -29,7 +30,7 @@ class GuidanceLine:
 
 @dataclass(frozen=True)
 class Panel:
-    """Mean score of each variant by guidance scale.
+    """Mean score of each variant by guidance in effect.
 
     Attributes:
         prompt_set: whose prompts were drawn.
@@ -65,16 +66,18 @@ def guided(
     }
 
 
-def guidance_panels(comparison: Comparison, scores: Sequence[ScoreRow], guidance_scale: float) -> tuple[Panel, ...]:
+def guidance_panels(
+    comparison: Comparison, scores: Sequence[ScoreRow], generation: SamplingSettings
+) -> tuple[Panel, ...]:
     """A panel for each judging scorer and each prompt set that is drawn under two guidance scales at least.
 
     Args:
         comparison: what is compared.
         scores: rows of ``scores.csv``.
-        guidance_scale: of the prompt sets without settings of their own.
+        generation: how the prompt sets without settings of their own are drawn.
     """
-    own = {name: apart.generation.guidance_scale for name, apart in comparison.apart.items()}
-    scales = {name: guidance_scale if (x := own.get(name)) is None else x for name in comparison.prompt_sets}
+    usual = generation.effective_guidance
+    own = {name: apart.generation.of(generation).effective_guidance for name, apart in comparison.apart.items()}
     rated = {scorer: comparison.sets_of(scorer) for scorer in comparison.judges}
     means = {(r.variant, r.seed, r.prompt_set, r.scorer): r.mean for r in scores if r.seed != POOLED}
     seeds: dict[str, dict[str, None]] = {}
@@ -85,10 +88,7 @@ def guidance_panels(comparison: Comparison, scores: Sequence[ScoreRow], guidance
         lines = []
         for variant in row_order(comparison):
             of_seeds = [
-                tuple(
-                    (float(scales.get(name, guidance_scale) or 0.0), means[variant, seed, name, scorer])
-                    for name in sets
-                )
+                tuple((own.get(name, usual), means[variant, seed, name, scorer]) for name in sets)
                 for seed in seeds[variant]
             ]
             first = comparison.of_variant(variant)[0]

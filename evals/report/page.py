@@ -37,6 +37,7 @@ from evals.tables.table_notes import apart_note, limits_note, over_all
 from evals.tables.trainings import in_words, trainings
 
 if TYPE_CHECKING:
+    from evals.generation.settings import SamplingSettings
     from evals.report.settings import GridSettings
     from evals.tables.comparison import Comparison
     from evals.tables.rows import CostRow
@@ -51,7 +52,7 @@ def write_report(
     grid: GridSettings,
     beside: Sequence[str] = (),
     scorer_agreement: Path | None = None,
-    guidance_scale: float | None = None,
+    generation: SamplingSettings | None = None,
 ) -> Path:
     """Write the page, the image browser and ``figures/{differences,ranks,drift,noise,guidance,grid}.png``.
 
@@ -67,8 +68,8 @@ def write_report(
         beside: result folders of other benchmarks, whose main tables are shown too.
         scorer_agreement: JSON ``{"scorers": {name: {"agreement", "pairs", "ci_low", "ci_high"}}}``: the share of
             held-out pairs, 0 to 1, in which the scorer agrees with the oracle; the interval may be left out.
-        guidance_scale: of the images of prompt sets without settings of their own; with it, and with sets that show
-            the same prompts under others, there are curves by guidance.
+        generation: how prompt sets without settings of their own are drawn; with it, and with sets that show the same
+            prompts under another guidance, there are curves by guidance.
 
     Returns:
         Path of the page.
@@ -86,7 +87,7 @@ def write_report(
     significant = round(1 - comparison.statistics.confidence, 12)
     image_grid = read_grid(comparison, grid.prompt_set, grid.prompts, grid.seed)
     curves = drift_groups(comparison)
-    panels = () if guidance_scale is None else guidance_panels(comparison, results.scores, guidance_scale)
+    panels = () if generation is None else guidance_panels(comparison, results.scores, generation)
     correlated = correlations(comparison, scores, [pair for group in compared for pair in group.pairs])
     degenerate = degenerate_rows(comparison, scores)
     palette = Palette.of(comparison)
@@ -132,7 +133,7 @@ def write_report(
             "judges": judges,
             "matrix": win_rate_matrix(results, compared, judges, significant),
             "guidance_sets": list(dict.fromkeys(panel.prompt_set for panel in panels)),
-            "apart": apart_note(comparison),
+            "apart": apart_note(comparison, generation.model_dump() if generation else {}),
             "drift": drift_summaries(results.drift, row_order(comparison)),
             "several_pairs": len({row.pairs for row in results.drift}) > 1,
             "drift_rows": [f"{group.objective} on {group.pairs}" for group in curves],

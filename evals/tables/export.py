@@ -20,6 +20,7 @@ import yaml
 
 from artifacts.errors import InputError
 from artifacts.plugins import nearest
+from evals.generation.settings import with_effect
 from evals.tables.comparison import Comparison
 from evals.tables.rows import POOLED, ScoreRow
 from evals.tables.table_notes import over
@@ -178,7 +179,8 @@ def _interval(comparison: Comparison, row: ScoreRow) -> str:
 
 def _drawn(comparison: Comparison, prompt_set: str, generation: Mapping[str, Any]) -> dict[str, Any]:
     own = comparison.apart.get(prompt_set)
-    return {**generation, **({} if own is None else own.generation.model_dump(exclude_none=True))}
+    drawn = {**generation, **({} if own is None else own.generation.model_dump(exclude_none=True))}
+    return with_effect(drawn, drawn.get("protocol"))
 
 
 def _texts(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

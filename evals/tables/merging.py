@@ -93,9 +93,12 @@ def merge(
     by_variant = {variant: comparison.of_variant(variant) for variant in comparison.variants}
     ordered = {v: tuple(sorted(m, key=lambda one: -1 if one.seed is None else one.seed)) for v, m in by_variant.items()}
     drawn = [source.generation for source in sources if not source.is_folder]
+    shared = {key: x for key, x in drawn[0].items() if all(o.get(key) == x for o in drawn)} if drawn else {}
     if any(other != drawn[0] for other in drawn[1:]):
+        keys = ", ".join(key for key in dict.fromkeys(key for one in drawn for key in one) if key not in shared)
         notes.append(
-            "The benchmarks drew under different settings, so a difference between them is not training's alone."
+            f"The benchmarks drew under different settings ({keys}), so a difference between them is not training's "
+            "alone."
         )
     if broken := sum(int((~unbroken).sum()) for unbroken in whole.values()):
         notes.append(f"{broken} images that are broken on a side are left out.")
@@ -103,7 +106,8 @@ def merge(
     return Merged(
         comparison,
         ScoreMatrices(ordered, units, values, truncated, categories, texts, images=images),
-        generation=drawn[0] if drawn and len(drawn) == len(sources) and all(o == drawn[0] for o in drawn) else {},
+        # Of a folder nobody knows.
+        generation=shared if len(drawn) == len(sources) else {},
         trained={own[v]: t for s, own in zip(sources, variants, strict=True) for v, t in s.trained.items() if v in own},
         notes=(*notes, *again),
     )

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from evals.generation.settings import with_effect
 from evals.tables.numbers import percent
 from evals.tables.rows import POOLED, POWER
 from evals.tables.trainings import in_words
@@ -79,15 +80,14 @@ def notes(
             f"No variant is like {', '.join(alone)} but without safeguard, so what that changes is not shown."
         )
     listed += [_safeguard_note(trained), _labels_note(trained)]
-    listed += [images_note(comparison), apart_note(comparison)]
+    listed += [images_note(comparison), apart_note(comparison, generation or {})]
     if generation:
         if generation.get("protocol") == "sdpo":
             listed.append(
                 "Generation protocol sdpo draws every prompt from one start noise: the prompts are no independent "
-                "draws, and no interval says what another start noise would have given. Its guidance is one more than "
-                "each guidance_scale says."
+                "draws, and no interval says what another start noise would have given."
             )
-        listed.append("Generation: " + ", ".join(_settings(generation)) + ".")
+        listed.append("Generation: " + ", ".join(_settings(with_effect(generation, generation.get("protocol")))) + ".")
     return tuple(note for note in listed if note)
 
 
@@ -115,13 +115,13 @@ def images_note(comparison: Comparison) -> str:
     )
 
 
-def apart_note(comparison: Comparison) -> str:
-    """Which prompt sets are drawn under settings of their own; empty if none is."""
+def apart_note(comparison: Comparison, generation: Mapping[str, Any]) -> str:
+    """Which prompt sets are drawn under settings of their own, the others as ``generation`` says; empty if none is."""
     if not comparison.apart:
         return ""
     listed = "; ".join(
         f"{name}{f' (the prompts of {own.shows})' if own.shows else ''}: "
-        + ", ".join(_settings(own.generation.model_dump(exclude_none=True)))
+        + ", ".join(_settings(with_effect(own.generation.model_dump(exclude_none=True), generation.get("protocol"))))
         for name, own in comparison.apart.items()
     )
     return f"Drawn under other settings, and in no number over several prompt sets: {listed}."
@@ -132,7 +132,8 @@ def drawn_in_words(comparison: Comparison, generation: Mapping[str, Any]) -> dic
     own = {name: apart.generation.model_dump(exclude_none=True) for name, apart in comparison.apart.items()}
     factors = [key for key in generation if any(key in settings for settings in own.values())]
     usual = {key: generation[key] for key in factors}
-    return {name: ", ".join(_settings(own.get(name, usual))) for name in comparison.prompt_sets if own}
+    drawn = {name: with_effect(own.get(name, usual), generation.get("protocol")) for name in comparison.prompt_sets}
+    return {name: ", ".join(_settings(settings)) for name, settings in drawn.items() if own}
 
 
 def over(seeds: int) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artifacts import layout
-from artifacts.atomic import file_sha256, json_sha256, write_text
+from artifacts.atomic import file_sha256, json_sha256, write_text, writing
 from artifacts.errors import InputError
 from artifacts.json_files import read_object
 from artifacts.validation import parse
@@ -85,11 +85,16 @@ def write_tables(
         write_text(tables_folder(comparison) / name, text)
 
 
-def scores_sha256(comparison: Comparison) -> str:
-    """Digest of the contents of all score files that tables are made from."""
+def scores_sha256(comparison: Comparison, digest: Callable[[Path], str] = file_sha256) -> str:
+    """Digest of the contents of all score files that tables are made from.
+
+    Args:
+        comparison: what is compared.
+        digest: of a file, for whoever knows some.
+    """
     cells = [(scorer, model.name, name) for scorer in comparison.scorers for model in comparison.models
              for name in comparison.sets_of(scorer)]  # fmt: skip
-    return json_sha256({"/".join(cell): file_sha256(layout.scores(comparison.root, *cell)) for cell in cells})
+    return json_sha256({"/".join(cell): digest(layout.scores(comparison.root, *cell)) for cell in cells})
 
 
 @dataclass(frozen=True)
@@ -149,11 +154,9 @@ def write_again(root: Path, out: Path) -> list[Path]:
     texts = read_by_people(rows, table, made.comparison.statistics.confidence)
     copied = [MADE_WITH, *(f"{name}.csv" for name in TABLES)]
     texts |= {name: (folder / name).read_text(encoding="utf-8") for name in copied}
-    try:
+    with writing(f"--out {out}", "a folder"):
         for name, text in texts.items():
             write_text(out / name, text)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error.strerror}); give a folder that can be") from error
     return [out / name for name in sorted(texts)]
 
 

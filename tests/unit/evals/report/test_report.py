@@ -21,7 +21,7 @@ from artifacts import layout
 from artifacts.atomic import write_json, write_text
 from artifacts.contracts import CONTRACTS, read_table, write_table
 from artifacts.errors import InputError
-from evals.generation.settings import DrawnApart
+from evals.generation.settings import DrawnApart, SamplingSettings
 from evals.report import charts
 from evals.report.colours import PAPER, Palette
 from evals.report.comparison_table import difference_marks, win_rate_matrix
@@ -137,7 +137,7 @@ def test_sets_that_are_drawn_apart_are_neither_pooled_nor_counted_twice(tiny_ben
     apart = {"held-out": ApartSet(shows="seen", generation=DrawnApart(guidance_scale=1.0))}
     found = replace(tiny_benchmark, apart=apart)
     write_tables(found)
-    page = page_of(found, guidance_scale=4.0)
+    page = page_of(found, generation=SamplingSettings(guidance_scale=4.0))
     assert "5 models of 3 variants on the same\n3 prompts" in page
     assert "Prompt set “all”: pooled over seen." in page
     assert "ll prompt sets pooled" not in page
@@ -147,7 +147,7 @@ def test_a_scorer_of_sets_that_are_drawn_apart_has_no_pooled_verdict(tiny_benchm
     apart = {"held-out": ApartSet(shows="seen", generation=DrawnApart(guidance_scale=1.0))}
     found = replace(tiny_benchmark, apart=apart, rated={"oracle": ("held-out",)})
     write_tables(found)
-    page = page_of(found, guidance_scale=4.0)
+    page = page_of(found, generation=SamplingSettings(guidance_scale=4.0))
     # Three pairs and one such scorer.
     assert page.count('<span class="undecided">–</span>') == 3
 

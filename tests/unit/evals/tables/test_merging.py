@@ -358,6 +358,21 @@ def test_a_folder_beside_a_benchmark_is_paired_by_prompt(tiny_benchmark: Compari
     assert own.items() <= {key: pytest.approx(value) for key, value in ours.items()}.items()
 
 
+def test_what_benchmarks_that_were_drawn_differently_share_is_said(tiny_benchmark: Comparison, tmp_path: Path) -> None:
+    """One of them has other steps; that both start every prompt from one noise must not be lost over it."""
+    folders = [Path(tiny_benchmark.root), tmp_path / "elsewhere"]
+    shutil.copytree(*folders)
+    for folder, steps in zip(folders, (20, 50), strict=True):
+        spec = json.loads((folder / "tables/comparison.json").read_text())
+        drawn = {"protocol": "sdpo", "guidance_scale": 7.5, "steps": steps}
+        (folder / "tables/comparison.json").write_text(json.dumps({**spec, "generation": drawn}))
+    assert cli.main(["compare", *map(str, folders), "--out", str(tmp_path / "board")]) == 0
+    notes = (tmp_path / "board/main.md").read_text().replace("\\_", "_")
+    assert "drew under different settings (steps), so a difference" in notes
+    assert "draws every prompt from one start noise" in notes
+    assert "Generation: protocol sdpo, guidance_scale 7.5, effective_guidance 8.5.\n" in notes
+
+
 def test_benchmarks_are_told_apart_and_what_is_one_is_shown_once(tiny_benchmark: Comparison, tmp_path: Path) -> None:
     other = tmp_path / "elsewhere"
     shutil.copytree(tiny_benchmark.root, other)

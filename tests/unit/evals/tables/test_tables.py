@@ -20,7 +20,7 @@ from artifacts import layout
 from artifacts.atomic import write_json
 from artifacts.contracts import read_table, write_table
 from artifacts.errors import InputError
-from evals.generation.settings import DrawnApart
+from evals.generation.settings import DrawnApart, SamplingSettings
 from evals.report import charts
 from evals.report.colours import Palette
 from evals.report.guidance import guidance_panels
@@ -969,20 +969,39 @@ def test_prompt_sets_that_are_drawn_apart_are_never_pooled(tmp_path: Path) -> No
     # Six prompts of one and four of three.
     assert found == pytest.approx({"seen": 1.0, "seen-g1": 50.0, "held-out": 3.0, "all": 1.8})
     assert "seen-g1 (the prompts of seen): guidance" in (tmp_path / "tables/main.md").read_text()
-    panels = guidance_panels(comparison, read_rows(tmp_path / "tables/scores.csv", ScoreRow), 4.0)
+    panels = guidance_panels(
+        comparison, read_rows(tmp_path / "tables/scores.csv", ScoreRow), SamplingSettings(guidance_scale=4.0)
+    )
     assert [(panel.prompt_set, panel.scorer) for panel in panels] == [("seen", "pickscore"), ("seen", "oracle")]
     base, trained = (line.curve for line in panels[1].lines)
     assert [(line.variant, line.trained) for line in panels[1].lines] == [("base", False), ("dmpo", True)]
     assert (base.steps, trained.steps) == ((1.0, 4.0), (1.0, 4.0))
     assert trained.mean == pytest.approx((50.25, 1.25))
     assert base.mean == pytest.approx((0.25, 0.25))
+    # The paper's code guides by one more than it says.
+    published = SamplingSettings(protocol="sdpo", guidance_scale=4.0)
+    shifted = guidance_panels(comparison, read_rows(tmp_path / "tables/scores.csv", ScoreRow), published)
+    assert shifted[1].lines[0].curve.steps == (2.0, 5.0)
     # A set that differs in more than the guidance is no point of the curve.
     other = {"seen-g1": ApartSet(shows="seen", generation=DrawnApart(guidance_scale=1.0, steps=5))}
-    assert guidance_panels(replace(comparison, apart=other), [], 4.0) == ()
+    assert guidance_panels(replace(comparison, apart=other), [], SamplingSettings()) == ()
     drawn = charts.guidance(panels, Palette.of(comparison))
     assert [unit["title"] for unit in drawn["concat"]] == ["seen: pickscore", "seen: oracle"]
     points = [(row["variant"], row["x"], row["mean"]) for row in drawn["data"]["values"] if row["panel"] == 1]
     assert points[:3] == [("base", 1.0, pytest.approx(0.25)), ("base", 4.0, pytest.approx(0.25)), ("dmpo", 1.0, 50.25)]
+
+
+def test_notes_say_what_guidance_the_papers_code_guides_by(tmp_path: Path) -> None:
+    world = World(tmp_path, {"seen": 6, "seen-g1": 6})
+    apart = {"seen-g1": ApartSet(shows="seen", generation=DrawnApart(guidance_scale=0.0))}
+    comparison = replace(world.comparison({"dmpo": None}), apart=apart)
+    drawn = {"protocol": "sdpo", "guidance_scale": 7.5, "steps": 50}
+    write_tables(world.write(comparison, noise(world)), drawn)
+    said = (tmp_path / "tables/main.md").read_text().replace("\\_", "_")
+    assert "Generation: protocol sdpo, guidance_scale 7.5, effective_guidance 8.5, steps 50." in said
+    assert "seen-g1 (the prompts of seen): guidance_scale 0.0, effective_guidance 1.0." in said
+    shown = print_table(comparison, drawn, scorer="oracle")
+    assert "seen (guidance_scale 7.5, effective_guidance 8.5)" in shown
 
 
 def test_what_one_scorer_says_fits_a_terminal(tmp_path: Path) -> None:
