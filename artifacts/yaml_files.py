@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -18,9 +18,21 @@ from artifacts.validation import MISSING, Problem, short
 MOST_VALUES = 1_000_000
 """Values of a file, aliases written out; more are a mistake or an attack."""
 
+_INTEGER, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
+_NUMBERS = {
+    _INTEGER: r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+",
+    _FLOAT: r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+}
+"""What is a number in the core schema of YAML 1.2, integers first; YAML 1.1 has octal, binary and base 60 besides."""
+
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """Reads ``1e-4`` as a number, as YAML 1.2 does; YAML 1.1 wants ``1.0e-4``."""
+    """Reads numbers as YAML 1.2 has them: ``1e-4`` is one, ``010`` is ten, and ``1:30`` is a text, not ninety."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, list[Any]]] = {
+        first: [found for found in resolvers if found[0] not in _NUMBERS]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         """As :class:`yaml.SafeLoader`; what YAML takes for a date or a number and Python does not, has a place too."""
@@ -31,9 +43,15 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from error
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
+def _integer(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    text = str(loader.construct_scalar(node))
+    base = {"0o": 8, "0x": 16}.get(text[:2], 10)
+    return int(text, base)
+
+
+for _tag, _pattern in _NUMBERS.items():
+    _Loader.add_implicit_resolver(_tag, re.compile(f"^({_pattern})$"), list("-+.0123456789"))
+_Loader.add_constructor(_INTEGER, _integer)
 
 
 def read_yaml(path: str | Path) -> tuple[Any, list[Problem]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,31 @@ def test_numbers_aliases_and_marks_are_read_as_yaml_1_2_has_them(file: Path) -> 
     assert content == {"a": 1e-4, "b": -2e5, "c": shared, "d": {"x": 2, "y": 1500.0}, "e": [shared, shared]}
     assert isinstance(content["a"], float)
     assert repeated == []
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        # YAML 1.1 reads eight, ninety, a thousand and three.
+        ("010", 10),
+        ("1:30", "1:30"),
+        ("1_000", "1_000"),
+        ("0b11", "0b11"),
+        ("0o10", 8),
+        ("0x1F", 31),
+        ("+08", 8),
+        (".5", 0.5),
+        ("-1.", -1.0),
+        ("010.5", 10.5),
+        ("-.INF", -math.inf),
+        ("'010'", "010"),
+    ],
+)
+def test_numbers_of_yaml_1_1_alone_are_read_as_they_look(file: Path, text: str, value: object) -> None:
+    file.write_text(f"a: {text}\n")
+    found = read_mapping(file)["a"]
+    assert found == value
+    assert type(found) is type(value)
 
 
 def test_a_mapping_has_each_key_once(file: Path) -> None:
