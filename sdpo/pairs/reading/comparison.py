@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from artifacts import prompt_text
@@ -18,6 +19,16 @@ class ImageFile(Protocol):
 
     def read_bytes(self) -> bytes:
         """Content of the file."""
+
+
+def mark_of(path: Path) -> str:
+    """Size and time of change of a file.
+
+    Raises:
+        OSError: it is not there.
+    """
+    stat = path.stat()
+    return f"{stat.st_size} {stat.st_mtime_ns}"
 
 
 @dataclass(frozen=True)
@@ -39,8 +50,7 @@ class NamedFile:
         if not prompt_text.is_text(self.name) or "\0" in self.name:
             return ""
         with suppress(OSError):
-            stat = self.files.find(self.name).stat()
-            return f"{stat.st_size} {stat.st_mtime_ns}"
+            return mark_of(self.files.find(self.name))
         return ""
 
     def __str__(self) -> str:
@@ -53,11 +63,11 @@ class Member:
 
     Attributes:
         read: returns the bytes.
-        mark: what of the larger file's list would change with them, such as their number; empty if it says nothing.
+        mark: what would change with them, in the larger file's list or of that file itself (:func:`mark_of`).
     """
 
     read: Callable[[], bytes]
-    mark: str = ""
+    mark: str
 
     def read_bytes(self) -> bytes:
         """Content of the member."""

@@ -21,7 +21,7 @@ from artifacts.file_names import FileNames
 from artifacts.image_decoding import BrokenImageError
 from artifacts.text_lines import twice
 from sdpo.pairs import Pair
-from sdpo.pairs.reading.comparison import Comparison, ImageFile, Member, NamedFile, prompt_of
+from sdpo.pairs.reading.comparison import Comparison, ImageFile, Member, NamedFile, mark_of, prompt_of
 from sdpo.pairs.reading.input_files import data_folder, split_files
 from sdpo.pairs.reading.json_array import read_objects
 from sdpo.pairs.reading.options import HubOptions, files_option, heldout_limit_option, heldout_splits_option, parse
@@ -123,7 +123,7 @@ def _image(files: FileNames, archives: _Archives, name: str) -> ImageFile:
     file = files.folder / name
     archive = file.parent.with_suffix(".zip")
     return (
-        Member(partial(archives.read, archive, file.name))
+        Member(partial(archives.read, archive, file.name), mark_of(archive))
         if archive.is_file() and not file.is_file()
         else NamedFile(files, name)
     )

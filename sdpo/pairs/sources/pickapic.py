@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from artifacts.errors import InputError
 from artifacts.text_lines import twice
 from sdpo.pairs import Pair
-from sdpo.pairs.reading.comparison import Comparison, Member, label_of_pair, prompt_of, unlabelled
+from sdpo.pairs.reading.comparison import Comparison, Member, label_of_pair, mark_of, prompt_of, unlabelled
 from sdpo.pairs.reading.input_files import data_folder, split_files
 from sdpo.pairs.reading.options import HubOptions, files_option, heldout_splits_option, parse
 from sdpo.pairs.reading.streaming import pairs_of
@@ -71,7 +71,7 @@ def _rows(file: pq.ParquetFile, path: Path, name: str) -> Iterator[Comparison]:
     schema = file.schema_arrow
     _check(schema, path)
     columns = [c for c in dict.fromkeys((*NEEDED, "has_label", *IDENTITY)) if c in schema.names]
-    number = 0
+    number, mark = 0, mark_of(path)
     for group in range(file.num_row_groups):
         images = _GroupImages(file, group, path)
         for index, row in enumerate(file.read_row_group(group, columns=columns).to_pylist()):
@@ -85,7 +85,7 @@ def _rows(file: pq.ParquetFile, path: Path, name: str) -> Iterator[Comparison]:
                 # Rows of copies without these columns are known by their place.
                 identity=json.dumps(identity if any(identity[:3]) else [name, number, row["caption"]], default=repr),
                 prompt=prompt_of(row["caption"]),
-                images=(Member(partial(images.cell, index, 0)), Member(partial(images.cell, index, 1))),
+                images=(Member(partial(images.cell, index, 0), mark), Member(partial(images.cell, index, 1), mark)),
                 label=label,
                 fault=fault,
             )

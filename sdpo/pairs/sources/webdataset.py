@@ -97,7 +97,7 @@ def _comparison(
             mark = f"{members[image].size} {members[image].mtime}"
             files.append(Member(partial(_content, tar, members[image]), mark))
         else:
-            files.append(Member(bytes))
+            files.append(Member(bytes, "nothing"))
             fault = fault or f"no {image}"
     twice = [field for field, found in fields.items() if len(found) > 1 and field in (*TEXTS, *IMAGES)]
     fault = f"{twice[0]} is there {len(fields[twice[0]])} times" if twice else fault
