@@ -89,7 +89,9 @@ def read_figures(path: Path) -> list[Figure]:
     """
     figures: list[Figure] = []
     seen: set[tuple[str, ...]] = set()
-    for place, row in table(path):
+    for place, cells in table(path):
+        # A name with a blank behind it would be one of nothing here, and left out without a word.
+        row = {name: cell.strip() for name, cell in cells.items()}
         # As an editor counts, where no cell has a line end; the header is line 1.
         where = f"{path}: line {place + 1}"
         if missing := [name for name in COLUMNS if name not in row]:
@@ -97,7 +99,7 @@ def read_figures(path: Path) -> list[Figure]:
         if not row["source"]:
             raise InputError(f"{where} has no source; say where the figure stands")
         key = row["variant"], row["prompt_set"] or POOLED, row["scorer"]
-        trust, protocol = (row.get(name, "").strip() for name in ("trust", "protocol"))
+        trust, protocol = (row.get(name, "") for name in ("trust", "protocol"))
         # What was measured otherwise may stand there once for each way and source.
         whole = (*key, row["source"], protocol) if protocol else key
         if whole in seen:

@@ -66,6 +66,13 @@ def test_rows_pool_prompt_sets_and_leave_out_what_is_not_compared(tmp_path: Path
         published_rows(comparison, matrices, read_figures(file(tmp_path, "other,,oracle,0.5,b\n")))
 
 
+def test_blanks_around_a_cell_are_no_part_of_a_name(tmp_path: Path) -> None:
+    (figure,) = read_figures(file(tmp_path, " dpo , ,oracle\u00a0, 0.80 , a\n"))
+    assert (figure.variant, figure.prompt_set, figure.scorer, figure.source) == ("dpo", "all", "oracle", "a")
+    with pytest.raises(InputError, match="dpo, all, oracle stands there twice"):
+        read_figures(file(tmp_path, "dpo,,oracle,0.8,a\ndpo ,,oracle,0.8,a\n"))
+
+
 def test_figures_of_prompt_sets_that_our_scorer_does_not_rate_are_left_out(tmp_path: Path) -> None:
     models = tuple(
         ComparedModel(name=f"b/dpo/seed{s}", base="b", variant="dpo", objective="dmpo", seed=s, pairs="p")
