@@ -163,7 +163,8 @@ class Specs(Chunks):
         blocks: dict[str, Spec] = {f"prompt_sets.{name}": self.prompts_spec(name) for name in names}
         for variant in dict.fromkeys(name for name, _ in self.compared_variants.values()):
             pairs = self.variants[variant].pairs
-            blocks[f"pairs.{pairs}"] = self.pairs_spec(pairs)
+            if (key := f"pairs.{pairs}") not in blocks:
+                blocks[key] = self.pairs_spec(pairs)
             spec = self.train_spec(variant, [])
             blocks[f"variants.{variant}"] = {**spec, "training": without_run_settings(spec["training"])}
         # The base has a key of its own; who judges a prompt set changes nothing of it.
