@@ -33,6 +33,9 @@ _VERDICTS = {
 """Shapes of verdicts; their colours are in :mod:`evals.report.colours`."""
 
 
+_NOTHING = "not rated"
+
+
 @dataclass(frozen=True)
 class IntervalMark:
     """One line of a forest plot.
@@ -57,14 +60,26 @@ class IntervalMark:
 
 
 def intervals(marks: Sequence[IntervalMark], axis: str, null: float | None = 0.0) -> Spec:
-    """A forest plot: means with intervals, by a choice of prompt set; ``null`` is the line of no effect."""
+    """A forest plot: means with intervals, by a choice of prompt set; ``null`` is the line of no effect.
+
+    A panel without lines of a choice says so: of nothing there is no axis, and Vega would warn of one without ends.
+    """
     choices = list(dict.fromkeys(mark.choice for mark in marks))
+    known = {(mark.panel, mark.choice) for mark in marks}
+    panels = list(dict.fromkeys(mark.panel for mark in marks))
+    empty = [(panel, choice) for panel in panels for choice in choices if (panel, choice) not in known]
+    somewhere = 1.0 if null is None else null
+    rows = [_interval_row(mark) for mark in marks]
+    rows += [
+        {**_interval_row(IntervalMark(panel, _NOTHING, choice, somewhere, None, None, "")), "nothing": True}
+        for panel, choice in empty
+    ]
     words = [word for word in _VERDICTS if word and word in {mark.verdict for mark in marks}]
     # Ranks are whole numbers.
     numbers = _NUMBERS if null is not None else {**_NUMBERS, "tickMinStep": 1, "format": "d"}
     units = []
-    for panel in dict.fromkeys(mark.panel for mark in marks):
-        labels = list(dict.fromkeys(mark.label for mark in marks if mark.panel == panel))
+    for panel in panels:
+        labels = [*dict.fromkeys(mark.label for mark in marks if mark.panel == panel), _NOTHING]
         y = {"field": "label", "type": "nominal", "title": None, "sort": labels, "axis": {"grid": True, "ticks": False}}
         colour = {
             "field": "verdict",
@@ -75,10 +90,11 @@ def intervals(marks: Sequence[IntervalMark], axis: str, null: float | None = 0.0
         x = {"type": "quantitative", "scale": {"zero": False, "nice": False, "padding": 8}, "axis": numbers}
         told = _told(("label", ""), ("mean", axis), ("low", "from"), ("high", "to"), ("verdict", ""), ("says", ""))
         line: Spec = {"mark": {"type": "rule", "strokeWidth": 2}, "encoding": {
-            "x": {"field": "low", **x, "title": axis}, "x2": {"field": "high"}, "y": y, "color": colour,
+            "x": {"field": "from", **x, "title": axis}, "x2": {"field": "to"}, "y": y, "color": colour,
             "tooltip": told,
         }}  # fmt: skip
-        point: Spec = {"mark": {"type": "point", "filled": True, "size": 45, "opacity": 1}, "encoding": {
+        point: Spec = {"mark": {"type": "point", "filled": True, "opacity": 1}, "encoding": {
+            "size": {"condition": {"test": "datum.nothing", "value": 0}, "value": 45},
             "x": {"field": "mean", **x}, "y": y, "color": colour, "shape": {**colour, "scale": {
                 "domain": list(_VERDICTS), "range": list(_VERDICTS.values())}},
             "tooltip": told,
@@ -98,7 +114,13 @@ def intervals(marks: Sequence[IntervalMark], axis: str, null: float | None = 0.0
         "value": choices[0],
         "bind": {"input": "select", "options": choices, "name": "prompt set "},
     }
-    return _panels(units, map(asdict, marks), 2, params=[chosen])
+    return _panels(units, rows, 2, params=[chosen])
+
+
+def _interval_row(mark: IntervalMark) -> Spec:
+    """Its values, and where its line is drawn from and to, which is a point where the interval has no ends."""
+    low, high = (mark.mean if end is None else end for end in (mark.low, mark.high))
+    return {**asdict(mark), "from": low, "to": high}
 
 
 def drift(groups: Sequence[Group], palette: Palette) -> Spec:

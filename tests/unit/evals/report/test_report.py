@@ -692,6 +692,24 @@ def test_forest_plot_has_a_mark_for_each_difference(tiny_benchmark: Comparison) 
     assert png(drawn, config).startswith(b"\x89PNG") and png(drawn, config) == png(drawn, config)
 
 
+def test_a_panel_of_a_prompt_set_that_was_not_rated_says_so() -> None:
+    """Vega has no axis of nothing, nor of intervals without ends, and warns in every reader's console."""
+    marks = [
+        charts.IntervalMark("oracle", "a vs b", "all", 0.3, 0.1, 0.5, "better"),
+        charts.IntervalMark("oracle", "c vs b", "all", 0.2, None, None, "undecided"),
+        charts.IntervalMark("judge", "a vs b", "seen", 0.4, 0.2, 0.6, "better"),
+    ]
+    drawn = charts.intervals(marks, "difference")
+    rows = {(row["panel"], row["choice"], row["label"]): (row["from"], row["to"]) for row in drawn["data"]["values"]}
+    assert rows == {
+        ("oracle", "all", "a vs b"): (0.1, 0.5),
+        ("oracle", "all", "c vs b"): (0.2, 0.2),
+        ("judge", "seen", "a vs b"): (0.2, 0.6),
+        ("oracle", "seen", "not rated"): (0.0, 0.0),
+        ("judge", "all", "not rated"): (0.0, 0.0),
+    }
+
+
 def test_gaps_are_named(tiny_benchmark: Comparison) -> None:
     def found(comparison: Comparison = tiny_benchmark) -> list[str]:
         return list(gaps(comparison, read_score_files(comparison)))
