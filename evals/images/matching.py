@@ -26,7 +26,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from artifacts.errors import InputError
 from artifacts.file_names import FileNames, check_distinct, natural_key, normal
 from artifacts.prompt_text import is_text
-from evals.images.several import grouped
+from evals.images.running_numbers import id_numbers, running_numbers, shown
+from evals.images.several import grouped, place_of
 from evals.prompts.prompt_file import FilePrompt
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
@@ -128,7 +129,7 @@ def match(
     folder, source = Path(folder), Path(prompts_file)
     if prompts[0].file is not None:
         return _by_name(folder, [(p, str(p.file)) for p in prompts], source, f"by the names in {source.name}", missing)
-    if (several := _several(folder, prompts)) is not None:
+    if (several := _several(folder, prompts, source)) is not None:
         return several
     found = list_images(folder)
     ids = [None if prompt.prompt_id is None else normal(prompt.prompt_id) for prompt in prompts]
@@ -182,12 +183,14 @@ def _by_manifest(folder: Path, prompts: Sequence[FilePrompt], source: Path, miss
     return _by_name(folder, pairs, source, f"by {MANIFEST}", missing)
 
 
-def _several(folder: Path, prompts: Sequence[FilePrompt]) -> Matching | None:
+def _several(folder: Path, prompts: Sequence[FilePrompt], source: Path) -> Matching | None:
     """Several images of each prompt; ``None`` where the names do not say so, or a manifest says it."""
     if (folder / MANIFEST).is_file() or not folder.is_dir():
         return None
     names = list_images(folder, below=True)
-    numbers = _id_numbers(prompts) or range(len(prompts))
+    if any(place_of(name) is None for name in names):
+        return None
+    numbers = id_numbers(prompts, source) or range(len(prompts))
     if (found := grouped(names, numbers)) is None:
         return None
     images = [PromptedImage(name, prompt.text) for prompt, files in zip(prompts, found, strict=True) for name in files]
@@ -204,11 +207,12 @@ def _by_number(
             f"{folder}: {len(found)} images ({found[0]} … {found[-1]}), but {source} has {len(prompts)} prompts; "
             f"complete them, or {named}"
         )
-    numbers, ids, rows = _running_numbers(folder, found), _id_numbers(prompts), list(prompts)
+    stems = [PurePosixPath(name).stem for name in found]
+    numbers, ids, rows = running_numbers(folder, found, stems), id_numbers(prompts, source), list(prompts)
     alone = len(found) == 1 and not re.search("[0-9]", PurePosixPath(found[0]).stem)
     if numbers is None and not in_order and not alone:
         raise InputError(
-            f"{folder}: the names ({_shown(found)}) hold no number that runs from 0 or 1 without a gap, so they do not "
+            f"{folder}: the names ({shown(found)}) hold no number that runs from 0 or 1 without a gap, so they do not "
             f"say which prompt is whose; {named}, or say --in-order if sorted order is the prompts' order"
         )
     if ids is not None and not alone:
@@ -216,8 +220,8 @@ def _by_number(
         rows = [prompt for _, prompt in sorted(zip(ids, prompts, strict=True), key=lambda pair: pair[0])]
         if sorted(ids) != numbers and (rows != list(prompts) or not in_order):
             raise InputError(
-                f"{source}: the prompts' ids ({_shown([str(p.prompt_id) for p in prompts])}) are not the numbers of "
-                f"the images ({_shown(found)}) in {folder}; {named}, or sort the rows by their ids and say --in-order "
+                f"{source}: the prompts' ids ({shown([str(p.prompt_id) for p in prompts])}) are not the numbers of "
+                f"the images ({shown(found)}) in {folder}; {named}, or sort the rows by their ids and say --in-order "
                 "if that is the images' order"
             )
     if numbers is None:
@@ -226,46 +230,6 @@ def _by_number(
         how = "by the running number in the names"
     images = tuple(PromptedImage(name, prompt.text) for name, prompt in zip(found, rows, strict=True))
     return Matching(images, how)
-
-
-def _shown(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''}"
-
-
-def _running_numbers(folder: Path, names: Sequence[str]) -> list[int] | None:
-    """The number in each name that runs from 0 or 1 by ones in the given order, or ``None``.
-
-    Raises:
-        InputError: another number runs too, in another order.
-    """
-    numbers = [[int(digits) for digits in re.findall("[0-9]+", PurePosixPath(name).stem)] for name in names]
-    common = min(map(len, numbers))
-    # Counted from the front and from the back, since words between them may hold numbers of their own.
-    columns = [[row[place] for row in numbers] for place in (*range(common), *range(-common, 0))]
-    running = [column for column in columns if sorted(column) in (_run(0, column), _run(1, column))]
-    in_order = next((column for column in running if column == sorted(column)), None)
-    if in_order is not None:
-        for column in running:
-            if column != sorted(column):
-                at = next(i for i, number in enumerate(column) if number - min(column) != i)
-                raise InputError(
-                    f"{folder}: two numbers in the names run, in different orders, so '{names[at]}' may be number "
-                    f"{in_order[at]} or {column[at]}; give a .csv or .jsonl with the columns file and prompt"
-                )
-    return in_order
-
-
-def _run(first: int, column: Sequence[int]) -> list[int]:
-    return list(range(first, first + len(column)))
-
-
-def _id_numbers(prompts: Sequence[FilePrompt]) -> list[int] | None:
-    """The numbers that the prompts' ids end in, if the ids differ in nothing else."""
-    # Python reads no number of thousands of digits.
-    parts = [re.fullmatch(r"(.*?)([0-9]{1,18})", prompt.prompt_id or "", re.S) for prompt in prompts]
-    if None in parts or len({part[1] for part in parts if part}) > 1:
-        return None
-    return [int(part[2]) for part in parts if part]
 
 
 def _distinct_stems(folder: Path, names: Sequence[str]) -> Sequence[str]:

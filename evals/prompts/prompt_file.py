@@ -30,6 +30,8 @@ PROMPT_COLUMN = "prompt"
 CATEGORY_COLUMN = "category"
 # The first that is there counts.
 ID_COLUMNS = ("prompt_id", "id", "index", "idx")
+# What pandas calls an index that it has written, and one that it has read and written again.
+_INDEX = ("", "Unnamed: 0")
 # ``file_name`` is what folders of images in Hugging Face's layout call it.
 FILE_COLUMNS = ("file", "file_name", "filename", "image", "image_path", "path")
 
@@ -43,6 +45,8 @@ class FilePrompt:
         file: the image that the row names; ``None`` where the file has no such column.
         prompt_id: as the row says; ``None`` where the file has no such column.
         category: as the row says; ``None`` where it says nothing.
+        index: the whole number in a first column without a name, as pandas writes it: what the row was called before
+            others were sorted or left out.
     """
 
     text: str
@@ -50,6 +54,7 @@ class FilePrompt:
     file: str | None = None
     prompt_id: str | None = None
     category: Any = None
+    index: str | None = None
 
 
 def read_prompt_file(
@@ -80,6 +85,7 @@ def read_prompt_file(
         _file_column(columns, known, path, file_column),
         next((known[name] for name in ID_COLUMNS if name in known), None),
         known.get(CATEGORY_COLUMN),
+        next((name for name in columns[:1] if name in _INDEX), None),
     )
     prompts = [_prompt(path, where, row, names) for where, row in rows]
     for what, values in (("image", [p.file for p in prompts]), (names.id, [p.prompt_id for p in prompts])):
@@ -97,6 +103,7 @@ class _Columns:
     file: str | None
     id: str | None
     category: str | None
+    index: str | None
 
 
 def _prompt(path: Path, where: str, row: Any, columns: _Columns) -> FilePrompt:
@@ -127,7 +134,9 @@ def _prompt(path: Path, where: str, row: Any, columns: _Columns) -> FilePrompt:
         if isinstance(value, str) and not is_text(value):
             raise InputError(f"{path}: {where}: '{name}' is {value!a}, which is not Unicode text; correct the file")
     category = None if columns.category is None else cells.get(columns.category)
-    return FilePrompt(text, where, file, None if number is None else str(number), category)
+    index = None if columns.index is None else cells.get(columns.index)
+    index = index if isinstance(index, str) and re.fullmatch("[0-9]{1,18}", index) else None
+    return FilePrompt(text, where, file, None if number is None else str(number), category, index)
 
 
 def _known(found: list[str], path: Path) -> dict[str, str]:

@@ -9,7 +9,7 @@ import pytest
 from artifacts.contracts import write_table
 from artifacts.errors import InputError
 from evals.images.matching import Matching, list_images, match
-from evals.prompts.prompt_file import FilePrompt
+from evals.prompts.prompt_file import FilePrompt, read_prompt_file
 
 SOURCE = "prompts.csv"
 
@@ -164,6 +164,41 @@ def test_ids_without_numbers_leave_the_order_to_the_rows(tmp_path: Path) -> None
     folder = folder_of(tmp_path, ["0.png", "1.png", "2.png"])
     for ids in (["c", "a", "b"], ["9f1c", "07aa1", "5e02"], ["a7", "b1", "c3"], ["9" * 5000, "8" * 5000, "7" * 5000]):
         assert by_prompt(match(folder, prompts(3, ids=ids), SOURCE)) == ["0.png", "1.png", "2.png"]
+
+
+@pytest.mark.parametrize("ids", [["2.0", "0.0", "1.0"], ["2.png", "0.png", "1.png"], ["p3 of 3", "p1 of 3", "p2 of 3"]])
+@pytest.mark.parametrize(
+    "names", [["0.png", "1.png", "2.png"], ["0_0.png", "0_1.png", "1_0.png", "1_1.png", "2_0.png", "2_1.png"]]
+)
+def test_numbers_of_ids_that_run_otherwise_are_refused(tmp_path: Path, ids: list[str], names: list[str]) -> None:
+    """As spreadsheets write a number, or as a name: the order of the rows would be taken without a word."""
+    folder = folder_of(tmp_path, names)
+    with pytest.raises(InputError, match=r"numbers in the prompts' ids \(.*\) run in another order than the rows"):
+        match(folder, prompts(3, ids=ids), SOURCE)
+    found = match(folder, prompts(3, ids=sorted(ids)), SOURCE).images
+    assert [image.prompt for image in found[:: len(names) // 3]] == ["prompt 0", "prompt 1", "prompt 2"]
+    named = folder_of(tmp_path / "named", [f"{prompt_id}.png" for prompt_id in ids])
+    assert by_prompt(match(named, prompts(3, ids=ids), SOURCE)) == [f"{prompt_id}.png" for prompt_id in ids]
+
+
+@pytest.mark.parametrize("header", [",prompt", "Unnamed: 0,prompt"])
+def test_an_index_of_pandas_that_is_out_of_order_is_refused(tmp_path: Path, header: str) -> None:
+    """Whoever sorted or sampled the rows may have numbered the images before or after."""
+    folder, file = folder_of(tmp_path, ["0.png", "1.png", "2.png"]), tmp_path / "p.csv"
+    for numbers, wrong in (((2, 0, 1), True), ((7, 3, 9), True), ((3, 7, 9), False), ((1, 0, 0), False)):
+        file.write_text("".join(f"{line}\n" for line in (header, *(f"{n},p{n}" for n in numbers))))
+        if wrong:
+            with pytest.raises(
+                InputError, match=r"numbers of its first column, an index without a name \(.*\), are not in order"
+            ):
+                match(folder, read_prompt_file(file), file)
+        else:
+            found = match(folder, read_prompt_file(file), file).images
+            assert [(image.file, image.prompt) for image in found] == [
+                (f"{i}.png", f"p{n}") for i, n in enumerate(numbers)
+            ]
+    file.write_text("prompt_id,prompt\n2,c\n0,a\n1,b\n")
+    assert texts(match(folder, read_prompt_file(file), file)) == {"0.png": "a", "1.png": "b", "2.png": "c"}
 
 
 @pytest.mark.parametrize(
