@@ -40,13 +40,18 @@ def split_files(source: str, folder: Path, options: SourceOptions, split: str) -
     """Files of a split, sorted by name.
 
     Raises:
-        InputError: there are none.
+        InputError: there are none, or one is of another split too.
     """
     pattern = options.files.replace(SPLIT, split)
-    try:
-        found = sorted(path for path in folder.glob(pattern) if path.is_file())
-    except (ValueError, NotImplementedError) as error:
-        raise InputError(f"pair source '{source}': files = {options.files!r}: {error}; expected a pattern") from error
+    found = _matching(source, folder, options, split)
+    # A pattern such as ``{split}*`` takes ``test_unique`` for ``test``, and its pairs would be there twice.
+    others = [other for other in (*options.train_splits, *options.heldout_splits) if other != split]
+    for other in others if SPLIT in options.files else ():
+        if both := sorted(set(found) & set(_matching(source, folder, options, other))):
+            raise InputError(
+                f"pair source '{source}': files = {options.files!r} takes {both[0]} for split '{split}' and for "
+                f"'{other}'; expected a pattern by which each file is of one split"
+            )
     if not found:
         instead = "; without that split, set heldout_splits: [] and heldout_share" if split != "train" else ""
         raise InputError(
@@ -54,6 +59,13 @@ def split_files(source: str, folder: Path, options: SourceOptions, split: str) -
             f"what is missing{instead}"
         )
     return found
+
+
+def _matching(source: str, folder: Path, options: SourceOptions, split: str) -> list[Path]:
+    try:
+        return sorted(path for path in folder.glob(options.files.replace(SPLIT, split)) if path.is_file())
+    except (ValueError, NotImplementedError) as error:
+        raise InputError(f"pair source '{source}': files = {options.files!r}: {error}; expected a pattern") from error
 
 
 def _snapshot(source: str, options: HubOptions, more_files: Sequence[str]) -> Path:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from artifacts import validation
 from artifacts.block import Block
+from artifacts.text_lines import twice
 
 SPLIT = "{split}"
 """What stands for the name of a split in a pattern of file names."""
@@ -95,6 +96,11 @@ class SourceOptions(Block):
     def _disjoint_splits(self) -> SourceOptions:
         if both := [split for split in self.train_splits if split in self.heldout_splits]:
             raise ValueError(f"split '{both[0]}' is in train_splits and in heldout_splits; expected it in one of them")
+        for name, splits in (("train_splits", self.train_splits), ("heldout_splits", self.heldout_splits)):
+            if (double := twice(splits)) is not None:
+                raise ValueError(
+                    f"{name} has '{double}' twice, whose pairs would be read twice; expected each split once"
+                )
         other = [split for split in (*self.train_splits, *self.heldout_splits) if split != "train"]
         if other and not self.SPLITS_IN_ROWS and SPLIT not in self.files:
             raise ValueError(

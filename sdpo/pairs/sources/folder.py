@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from artifacts.errors import InputError
 from artifacts.file_names import FileNames
@@ -38,6 +38,14 @@ class Options(SourceOptions):
     left_out_splits: list[str] = Field(
         default=[], description="Splits whose lines are passed over; a split that no list names is refused."
     )
+
+    @model_validator(mode="after")
+    def _left_out_alone(self) -> Options:
+        if both := [split for split in self.left_out_splits if split in (*self.train_splits, *self.heldout_splits)]:
+            raise ValueError(
+                f"split '{both[0]}' is in left_out_splits and would be read all the same; expected one of them"
+            )
+        return self
 
 
 def read(options: Mapping[str, Any], *, base_path: Path) -> Iterator[Pair]:

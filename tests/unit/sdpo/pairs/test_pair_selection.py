@@ -160,6 +160,13 @@ def test_nothing_held_out_is_refused(tmp_path: Path) -> None:
             {"path": "x", "heldout_splits": ["train"]},
             "split 'train' is in train_splits and in heldout",
         ),
+        ("pickapic", pickapic, {"path": "x", "train_splits": ["train", "train"]}, "train_splits has 'train' twice"),
+        (
+            "folder",
+            folder,
+            {"path": "x", "left_out_splits": ["heldout"]},
+            "split 'heldout' is in left_out_splits and would",
+        ),
         ("pickapic", pickapic, {}, "expected either path, a folder, or repo"),
         ("pickapic", pickapic, {"path": "x", "repo": "a/b", "revision": "0" * 40}, "expected either path"),
         ("pickapic", pickapic, {"repo": "a/b"}, "expected repo and revision together"),

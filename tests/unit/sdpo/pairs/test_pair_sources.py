@@ -581,6 +581,20 @@ def test_missing_folder_and_missing_files(tmp_path: Path, source: str) -> None:
         read(source, tmp_path / "file")
 
 
+def test_a_file_of_two_splits_is_refused(pickapic: Path) -> None:
+    """Its pairs would be trained on twice, or all but their prompts' be left out as held out."""
+    for splits in (
+        {"train_splits": ["train", "validation", "validation_unique"], "heldout_splits": []},
+        {"train_splits": ["validation"]},
+    ):
+        with pytest.raises(
+            InputError, match=r"takes .*validation_unique-.*\.parquet for split 'validation(_unique)?' and"
+        ):
+            read("pickapic", pickapic, files="**/{split}*.parquet", **splits)
+    found = read("pickapic", pickapic, train_splits=["validation"])
+    assert [(pair.prompt, pair.split) for pair in found] == [("d", "heldout"), ("e", "train")]
+
+
 def test_missing_heldout_split_names_the_way_out(pickapic: Path) -> None:
     with pytest.raises(InputError, match=r"split 'test_unique': no file .*set heldout_splits: \[\] and heldout_share"):
         read("pickapic", pickapic, heldout_splits=["test_unique"])
