@@ -23,7 +23,6 @@ from sdpo import objectives
 from sdpo.bases import open_base
 from sdpo.objectives import PairPrediction
 from sdpo.pairs import cache
-from sdpo.training.drawing import draw
 from sdpo.training.heldout_drift import HeldoutProbe
 from sdpo.training.job import TrainingRun, TrainingSettings
 
@@ -62,8 +61,7 @@ def training_run(name: str, safeguard: dict[str, Any] | None, pairs: Path, batch
 
 def objective_time(run: TrainingRun, repeats: int) -> float:
     """Median time of the loss, its metrics, the safeguard, and their gradient at the predictions."""
-    drawn = draw(run.base, run.pairs, batch_size=run.settings.batch_size, empty_prompt_share=0.0, seed=0, step=1)
-    pair = run.gradients.predicted(drawn)
+    pair = run.gradients.predicted(*run.drawn(1))
     assert pair.policy_loser is not None
     winner, loser = (x.detach().requires_grad_() for x in (pair.policy_winner, pair.policy_loser))
     leaf = PairPrediction(

@@ -195,7 +195,7 @@ def measured_steps(work: Path, chosen: argparse.Namespace) -> dict[str, Any]:
                 run.pairs, run.step = sources[name], step - 1
                 watch.seconds = {}
                 began = watch.now()
-                drawn: Drawn = run.drawn(step)
+                drawn: list[Drawn] = run.drawn(step)
                 watch.add("data", watch.now() - began)
                 run.take_step(drawn, work)
                 rows[name].append({**watch.seconds, "step": watch.now() - began})
@@ -225,10 +225,10 @@ def measured_steps(work: Path, chosen: argparse.Namespace) -> dict[str, Any]:
 
 def _same_latents(sources: dict[str, Any], run: TrainingRun, tolerance: float) -> None:
     """Both ways have to give the same tensors, or they are not compared."""
-    drawn = []
+    drawn: list[Drawn] = []
     for pairs in sources.values():
         run.pairs = pairs
-        drawn.append(run.drawn(1))
+        drawn += run.drawn(1)
     for name in ("winner", "loser"):
         torch.testing.assert_close(getattr(drawn[0], name), getattr(drawn[1], name), rtol=tolerance, atol=tolerance)
     torch.testing.assert_close(*(x.winner_conditions["text"] for x in drawn), rtol=tolerance, atol=tolerance)

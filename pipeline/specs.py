@@ -51,6 +51,9 @@ class Specs(Chunks):
         if not block["flipped"]:
             # As it was before there were flipped labels: caches without them stay as they are.
             del block["flipped"], block["flip_seed"]
+        if block["encoding"]["sizes"] is None:
+            # Nor were there sizes.
+            del block["encoding"]["sizes"]
         return self._spec("pairs", dataset=dataset, **block, base=self._base, out=out)
 
     def joint_train_spec(self, variants: Sequence[str], seeds: Sequence[int]) -> Spec:

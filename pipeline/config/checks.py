@@ -232,13 +232,19 @@ def _options(data: Raw) -> Iterator[Problem]:
 
 
 def _encodings(data: Raw) -> Iterator[Problem]:
-    """Settings of the square that is cut out of an image, where none is."""
+    """Settings of what is cut out of an image, where nothing is, and sizes for a family that takes one shape."""
+    family = raw.block(data, "base").get("family")
+    alone = family in registries.base_families() and hasattr(registries.family(str(family)), "train")
     for name, block in raw.blocks(data, "pairs"):
         encoding = raw.block(block, "encoding")
+        if alone and (sizes := encoding.get("sizes")) is not None:
+            expected = f"expected it left out: base family '{family}' trains by itself, on pairs of one shape"
+            yield Problem(("pairs", name, "encoding", "sizes"), sizes, expected)
         for key in ("crop", "time_ids"):
             given = encoding.get(key, default := EncodingSettings.model_fields[key].default)
-            if given != default and encoding.get("resolution") is None:
-                expected = f"expected {default}, or encoding.resolution beside it: without one nothing is cropped"
+            if given != default and encoding.get("resolution") is None and encoding.get("sizes") is None:
+                beside = "encoding.resolution or encoding.sizes beside it"
+                expected = f"expected {default}, or {beside}: without them nothing is cropped"
                 yield Problem(("pairs", name, "encoding", key), given, expected)
 
 

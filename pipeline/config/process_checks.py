@@ -30,22 +30,28 @@ def _micro_batches(data: Raw) -> Iterator[Problem]:
             granularity = given
         if expected := granularity_instead(pairs, size, processes, granularity, sharded=sharded):
             yield Problem(("variants", index, "safeguard", "granularity"), granularity, expected)
-        elif processes > 1 and (
-            expected := expected_instead(
-                pairs,
-                size,
+        elif expected := expected_instead(
+            pairs,
+            size,
+            processes,
+            granularity=granularity,
+            alike=reason_for_alike(
+                str(name),
                 processes,
-                granularity=granularity,
-                alike=reason_for_alike(
-                    str(name),
-                    processes,
-                    reduces=name in registries.objectives() and _reduces(str(name)),
-                    sharded=sharded,
-                ),
-            )
+                reduces=name in registries.objectives() and _reduces(str(name)),
+                sharded=sharded,
+            ),
+            several_shapes=_several_sizes(data, variant),
         ):
             shown = MISSING if size is None else size
             yield Problem(("variants", index, "training", "micro_batch_size"), shown, expected)
+
+
+def _several_sizes(data: Raw, variant: Raw) -> bool:
+    """Whether a variant's pairs are images of several sizes."""
+    name = variant.get("pairs")
+    sizes = raw.block(raw.block(raw.block(data, "pairs"), str(name)), "encoding").get("sizes")
+    return isinstance(sizes, list) and len(sizes) > 1
 
 
 def _reduces(objective: str) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sdpo.audit.first_order import cosine, limit, predicted_change, scale
 from sdpo.audit.settings import AuditSettings, StepSettings
 from sdpo.audit.steps import State, adamw_step, clipped
+from sdpo.training.order import Order
 
 if TYPE_CHECKING:
     import torch
@@ -79,6 +80,7 @@ class Auditor:
     ) -> None:
         self.base, self.pairs, self.objectives = base, pairs, objectives
         self.settings, self.step = settings, step
+        self.order = Order(pairs.shapes, step.batch_size, settings.seed)
         self.denoiser = denoiser.double().eval().requires_grad_(True)
         self.reference = reference.double().eval().requires_grad_(False)
 
@@ -125,15 +127,15 @@ class Auditor:
         from artifacts.random_streams import stream
         from families.conditions import converted, joined
         from sdpo.diffusion.noising import noised, target
-        from sdpo.training.drawing import AUDIT, chosen_pairs
+        from sdpo.training.drawing import AUDIT
 
         pairs, seed = self.pairs, self.settings.seed
-        rows = torch.tensor(chosen_pairs(len(pairs), self.step.batch_size, seed, number + 1))
+        rows = self.order.rows(self.step.batch_size, number + 1)
         random = stream(AUDIT, seed, number)
-        noise = torch.randn((len(rows), *pairs.latent_shape), generator=random).double()
+        sides, prompts = [pairs.winners(rows), pairs.losers(rows)], pairs.prompts(rows)
+        noise = torch.randn(sides[0].latents.mean.shape, generator=random).double()
         timesteps = self.base.draw_timesteps(len(rows), random)
         process = noise, *self.base.coefficients(timesteps)
-        sides, prompts = [pairs.winners(rows), pairs.losers(rows)], pairs.prompts(rows)
         latents = [side.latents.sampled(random).double() for side in sides]
         noisy = torch.cat([noised(x, *process) for x in latents])
         targets = torch.cat([target(self.base.parametrisation, x, *process) for x in latents])

@@ -80,7 +80,7 @@ class FlowBase:
         if any(side % step for side in images[0].size):
             raise InputError(
                 f"images of {images[0].width} x {images[0].height} pixels: expected multiples of {step}, the side of a "
-                "token; set encoding.resolution"
+                "token; set encoding.resolution, or other encoding.sizes"
             )
         return Latents(*self.model.autoencoder.encode(images))
 

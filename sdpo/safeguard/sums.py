@@ -49,6 +49,17 @@ class ResidualSums:
             w * w * self.winner_square, loser * loser * self.loser_square, w * unweighted, unweighted, self.values
         )
 
+    def counted_as(self, values: int) -> ResidualSums:
+        """The same with residuals as if they had so many values.
+
+        Gradients of an error averaged over N values are ``g = 2r/N``: residuals of pairs of several shapes differ in
+        length, and what λ adds up are gradients.
+        """
+        import torch
+
+        factor = values / self.values
+        return ResidualSums(*(self._of_all() * torch.stack([*[factor * factor] * 4, factor])))
+
     def cosine(self) -> Tensor:
         """Cosine of the winners' and the losers' residuals, in [−1, 1]; 0 where one of them is zero."""
         return quotient(self.product, self.winner_square.sqrt() * self.loser_square.sqrt()).clamp(-1.0, 1.0)

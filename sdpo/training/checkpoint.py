@@ -13,6 +13,7 @@ import hashlib
 import json
 import pickle
 import sys
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -140,25 +141,31 @@ def load_newest(folder: Path) -> dict[str, Any] | None:
     return None if found is None else found[1]
 
 
-def save_batch(folder: Path, drawn: Drawn, pair_ids: torch.Tensor, *, process: int, **about: Any) -> Path:
+def save_batch(
+    folder: Path, drawn: Sequence[Drawn], pair_ids: Sequence[torch.Tensor], *, process: int, **about: Any
+) -> Path:
     """Write ``not-finite-step-….safetensors``: everything that went into that step in this process.
 
     The file holds ``winner``, ``loser`` and ``noise`` (B, C, H, W), ``timesteps`` (B,), ``pair_ids`` (B,) as in the
     cache's index, and the conditions as ``winner.<name>`` and ``loser.<name>``; ``about`` is in its metadata, as JSON.
+    Of pairs of several shapes all names have a prefix, ``0.`` for the first of them.
 
     Args:
         folder: where the checkpoints lie.
-        drawn: B pairs.
-        pair_ids: (B,).
+        drawn: B pairs of each shape.
+        pair_ids: (B,) of each shape.
         process: number of this process, part of the file's name if it is not 0.
         about: at least ``step``.
     """
     from safetensors.torch import save_file
 
-    tensors = {"winner": drawn.winner, "loser": drawn.loser, "noise": drawn.noise, "timesteps": drawn.timesteps}
-    for side, conditions in (("winner", drawn.winner_conditions), ("loser", drawn.loser_conditions)):
-        tensors |= {f"{side}.{name}": tensor for name, tensor in conditions.items()}
-    tensors["pair_ids"] = pair_ids
+    tensors: dict[str, torch.Tensor] = {}
+    for number, (own, ids) in enumerate(zip(drawn, pair_ids, strict=True)):
+        named = {"winner": own.winner, "loser": own.loser, "noise": own.noise, "timesteps": own.timesteps}
+        for side, conditions in (("winner", own.winner_conditions), ("loser", own.loser_conditions)):
+            named |= {f"{side}.{name}": tensor for name, tensor in conditions.items()}
+        prefix = f"{number}." if len(drawn) > 1 else ""
+        tensors |= {f"{prefix}{name}": tensor for name, tensor in {**named, "pair_ids": ids}.items()}
     suffix = f"-process{process}" if process else ""
     path = folder / f"not-finite-step-{about['step']:08d}{suffix}.safetensors"
     # Both sides may share a tensor, and safetensors refuses those that share memory.

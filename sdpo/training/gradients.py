@@ -44,13 +44,21 @@ class PairGradients:
         policy: gets the gradients.
         precision: in which the denoisers compute.
         processes: those that share each step.
+        values: of :func:`accumulate_gradients`.
     """
 
     def __init__(
-        self, base: Base, objective: Objective, policy: Policy, precision: Precision, processes: Processes
+        self,
+        base: Base,
+        objective: Objective,
+        policy: Policy,
+        precision: Precision,
+        processes: Processes,
+        *,
+        values: int | None = None,
     ) -> None:
         self.base, self.objective, self.policy = base, objective, policy
-        self.precision, self.processes = precision, processes
+        self.precision, self.processes, self.values = precision, processes, values
         self.uses_reference = bool(getattr(objective.module, "USES_REFERENCE", True))
 
     def predicted(self, drawn: Drawn, *, apart: bool = False, logged: bool = True) -> PairPrediction:
@@ -135,6 +143,7 @@ class PairGradients:
                     self.policy.trained,
                     pairs=pairs,
                     alike=self.processes.sharded,
+                    values=self.values,
                 )
                 outputs += found
         else:
@@ -198,6 +207,7 @@ def accumulate_gradients(
     *,
     pairs: int,
     alike: bool = False,
+    values: int | None = None,
     group: ProcessGroup | None = None,
 ) -> tuple[list[ObjectiveOutput], torch.Tensor]:
     """Add the gradient of the mean loss over ``pairs`` pairs to ``.grad``, with one λ for all micro-batches.
@@ -218,6 +228,8 @@ def accumulate_gradients(
         parameters: of the policy, those that train.
         pairs: pairs of the step, in all micro-batches of all processes.
         alike: whether as many passes are made whatever the pairs are, since other processes make them too.
+        values: as many as each pair's residuals count for in λ, the same for all that share one; left out, as many as
+            they have.
         group: processes that share λ under ``global``; all by default.
 
     Returns:
@@ -234,6 +246,8 @@ def accumulate_gradients(
         pair = predict()
         errors = objective.errors(pair)
         sums, exempt = objective.residual_sums(errors)
+        if values is not None:
+            sums = sums.counted_as(values * len(errors.policy_winner))
         total = sums if total is None else total + sums
         out = objective(pair, scale=torch.ones_like(errors.policy_winner[0].detach()))
         outputs.append(out)

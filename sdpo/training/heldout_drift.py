@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from artifacts.random_streams import stream
-from families.conditions import Conditions, moved, picked
-from sdpo.training.drawing import HELDOUT
+from sdpo.training.drawing import HELDOUT, Drawn
 from sdpo.training.policy import load_denoiser
 from sdpo.training.precision import Precision
 from sdpo.training.processes import Processes
@@ -66,12 +65,18 @@ class HeldoutProbe:
         self.precision, self.processes = precision or Precision(), processes or Processes()
         # A sample, since sources keep their own order; sorted, since the cache is read from front to back.
         rows = torch.randperm(len(pairs), generator=stream(HELDOUT, 2))[:count].sort().values
-        sides, prompts = [pairs.winners(rows), pairs.losers(rows)], pairs.prompts(rows)
-        self.latents = [side.latents.mean for side in sides]
-        self.conditions: list[Conditions] = [{**prompts, **base.image_conditions(side.sizes)} for side in sides]
         # Shuffled: pair i must not get the i-th timestep from below.
-        self.timesteps = base.spread_timesteps(count)[torch.randperm(count, generator=stream(HELDOUT, 0))]
-        self.noise = torch.randn(self.latents[0].shape, generator=stream(HELDOUT, 1))
+        timesteps = base.spread_timesteps(count)[torch.randperm(count, generator=stream(HELDOUT, 0))]
+        self.count, self.batches = count, list[Drawn]()
+        for shape, places in pairs.by_shape(rows):
+            own = rows[places]
+            sides, prompts = [pairs.winners(own), pairs.losers(own)], pairs.prompts(own)
+            winner, loser = (side.latents.mean for side in sides)
+            conditions = [{**prompts, **base.image_conditions(side.sizes)} for side in sides]
+            noise = torch.randn(winner.shape, generator=stream(HELDOUT, 1, shape))
+            drawn = Drawn(own, places, winner, loser, noise, timesteps[places], conditions[0], conditions[1])
+            height, width = noise.shape[-2:]
+            self.batches += drawn.split(max(1, min(_BATCH, _LATENT_PIXELS // (height * width))))
         sharded = self.processes.sharded
         reference = load_denoiser(base, sharded=sharded).eval().requires_grad_(False)
         if self.precision.channels_last:
@@ -86,32 +91,23 @@ class HeldoutProbe:
 
         from sdpo.diffusion.noising import noised, target
 
-        height, width = self.noise.shape[-2:]
-        batch = max(1, min(_BATCH, _LATENT_PIXELS // (height * width)))
-        starts = range(0, len(self.noise), batch)
-        own = self.processes.share(starts)
+        own = self.processes.share(range(len(self.batches)))
         # All make as many passes: where weights are shared out, each needs all processes.
-        passes = -(-len(starts) // self.processes.count)
-        errors = torch.zeros(2, len(self.noise), device=self.precision.device)
+        passes = -(-len(self.batches) // self.processes.count)
+        errors = torch.zeros(2, self.count, device=self.precision.device)
         # Under `inference_mode` shared weights would be brought together in tensors that no later pass may fill.
         with torch.no_grad():
-            for side, latents, conditions in zip(errors, self.latents, self.conditions, strict=True):
-                for start in [*own, *starts[: passes - len(own)]]:
-                    rows = slice(start, start + batch)
-                    clean, noise, timesteps = (
-                        x[rows].to(self.precision.device) for x in (latents, self.noise, self.timesteps)
-                    )
-                    process = clean, noise, *self.base.coefficients(timesteps)
+            for number in [*own, *range(passes - len(own))]:
+                batch = self.batches[number].to(self.precision.device)
+                sides = (batch.winner, batch.winner_conditions), (batch.loser, batch.loser_conditions)
+                for side, (clean, conditions) in zip(errors, sides, strict=True):
+                    process = clean, batch.noise, *self.base.coefficients(batch.timesteps)
                     predicted = self.precision.predict(
-                        self.base,
-                        denoiser,
-                        noised(*process),
-                        timesteps,
-                        moved(picked(conditions, rows), self.precision.device),
+                        self.base, denoiser, noised(*process), batch.timesteps, conditions
                     )
                     residual = predicted - target(self.base.parametrisation, *process)
-                    if start in own:
-                        side[rows] = residual.square().flatten(1).mean(1)
+                    if number in own:
+                        side[batch.places.to(side.device)] = residual.square().flatten(1).mean(1)
         self.processes.add_up([errors])
         return errors
 

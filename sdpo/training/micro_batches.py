@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 
 
 def micro_batches(
-    settings: TrainingSettings, objective: Objective, processes: int, *, sharded: bool = False
+    settings: TrainingSettings,
+    objective: Objective,
+    processes: int,
+    *,
+    sharded: bool = False,
+    several_shapes: bool = False,
 ) -> list[range]:
     """Places of each micro-batch in a step.
 
@@ -26,6 +31,7 @@ def micro_batches(
         objective: its safeguard says what shares a λ.
         processes: that share the step.
         sharded: whether each holds a share of the weights.
+        several_shapes: whether the pairs' latents are of several shapes.
 
     Raises:
         InputError: see :func:`granularity_instead` and :func:`expected_instead`.
@@ -43,6 +49,7 @@ def micro_batches(
         alike=reason_for_alike(
             objective.name, processes, reduces=getattr(objective.module, "REDUCES", False), sharded=sharded
         ),
+        several_shapes=several_shapes,
     )
     if expected:
         raise InputError(f"training.micro_batch_size is {'left out' if size is None else size}: {expected}")
@@ -93,12 +100,18 @@ def reason_for_alike(objective: str, processes: int, *, reduces: bool, sharded: 
 
 
 def expected_instead(
-    pairs: int, size: int | None, processes: int, *, granularity: Granularity | None, alike: str | None
+    pairs: int,
+    size: int | None,
+    processes: int,
+    *,
+    granularity: Granularity | None,
+    alike: str | None,
+    several_shapes: bool = False,
 ) -> str | None:
     """What is wrong with a micro-batch's size; ``None`` if nothing is.
 
     Every process has to get a micro-batch, none may change what shares a λ, and none may wait within a loss or a pass
-    for one that has no micro-batch left.
+    for one that has no micro-batch left. Pairs of several shapes are put in order in pieces of a micro-batch each.
 
     Args:
         pairs: of a step.
@@ -106,7 +119,12 @@ def expected_instead(
         processes: that share the step.
         granularity: of the safeguard; ``None`` is off.
         alike: of :func:`reason_for_alike`.
+        several_shapes: whether the pairs' latents are of several shapes.
     """
+    if several_shapes and processes > 1 and size is None:
+        return f"expected a number of pairs: images are of several sizes, and {processes} processes share a step"
+    if several_shapes and size is not None and pairs % size:
+        return f"expected a divisor of training.batch_size, {pairs}: a micro-batch has images of one of several sizes"
     if processes > 1 and size is None and granularity == "microbatch":
         return f"expected a number of pairs, since these share a λ and {processes} processes share a step"
     if pairs < processes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from sdpo.training import checkpoint, optimizers, precision, sharding
 from sdpo.training.drawing import Drawn, draw, prefetched
 from sdpo.training.gradients import PairGradients
 from sdpo.training.micro_batches import micro_batches, parts_together
+from sdpo.training.order import Order
 from sdpo.training.policy import Policy
 from sdpo.training.processes import Processes
 from sdpo.training.run_log import Row, RunLog, Table, cut_back
@@ -79,14 +80,18 @@ class TrainingRun:
         computing = precision.create(settings, device, sharded=sharded)
         decay = float(getattr(objective.parameters, "reference_decay", 1.0))
         self.policy = Policy(base, settings, computing, reference_decay=decay, seed=seed, sharded=sharded)
-        self.gradients = PairGradients(base, objective, self.policy, computing, self.processes)
+        self.gradients = PairGradients(
+            base, objective, self.policy, computing, self.processes, values=math.prod(pairs.latent_shape)
+        )
         self.optimizer = optimizers.create(
             settings.optimizer,
             self.policy.trained,
             learning_rate=optimizers.peak(settings),
             weight_decay=settings.weight_decay,
         )
-        parts = micro_batches(settings, objective, self.processes.count, sharded=sharded)
+        several = len(pairs.shapes.unique()) > 1
+        parts = micro_batches(settings, objective, self.processes.count, sharded=sharded, several_shapes=several)
+        self._order = Order(pairs.shapes, settings.micro_batch_size or settings.batch_size, seed)
         granularity = None if objective.safeguard is None else objective.safeguard.granularity
         together = parts_together(granularity, len(parts[0]))
         self._parts = self.processes.share(parts, together=together)
@@ -228,12 +233,12 @@ class TrainingRun:
         with self.policy.as_exported() as denoiser:
             return self.probe.measure(denoiser, self.step)
 
-    def drawn(self, step: int) -> Drawn:
-        """The share of this process in a step."""
+    def drawn(self, step: int) -> list[Drawn]:
+        """The share of this process in a step, pairs of each shape apart."""
         return draw(
             self.base,
             self.pairs,
-            batch_size=self.settings.batch_size,
+            self._order.rows(self.settings.batch_size, step),
             empty_prompt_share=self.settings.empty_prompt_share,
             seed=self.seed,
             density=self.settings.timesteps,
@@ -241,7 +246,7 @@ class TrainingRun:
             part=range(self._parts[0].start, self._parts[-1].stop),
         )
 
-    def take_step(self, drawn: Drawn, state_folder: Path, budget: TimeBudget | None = None) -> dict[str, Any]:
+    def take_step(self, drawn: Sequence[Drawn], state_folder: Path, budget: TimeBudget | None = None) -> dict[str, Any]:
         """The next optimizer step.
 
         Args:
@@ -263,7 +268,7 @@ class TrainingRun:
         loss = norm = math.nan
         try:
             loss, metrics = self.gradients.fill(
-                drawn.split(len(self._parts[0])),
+                Drawn.micro_batches(drawn, len(self._parts[0])),
                 settings.batch_size,
                 turns=self._turns,
                 leaving=lambda: budget is not None and budget.asked_to_end,
@@ -274,7 +279,7 @@ class TrainingRun:
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 raise NotFiniteError(f"loss {loss} or gradient norm {norm} is not finite")
         except InputError as error:
-            ids = drawn.rows if self.pairs.ids is None else self.pairs.ids[drawn.rows]
+            ids = [x.rows if self.pairs.ids is None else self.pairs.ids[x.rows] for x in drawn]
             about = {"label": self.label, "seed": self.seed, "step": step, "problem": str(error)}
             file = checkpoint.save_batch(state_folder, drawn, ids, process=self.processes.index, **about)
             # What else may be wrong with a step is said by whoever found it, and no rate is too high for it.

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,6 +62,16 @@ def sample(
     return latents
 
 
+@dataclass(frozen=True)
+class _Part:
+    """Images of one shape: their numbers, and what they are drawn from."""
+
+    numbers: list[int]
+    noise: torch.Tensor
+    conditions: Conditions
+    unconditional: Conditions | None
+
+
 class SampleImages:
     """Draws the images of one run into ``step-…/00.png`` …
 
@@ -92,12 +104,15 @@ class SampleImages:
         # A sample, since sources keep their own order: the first prompts may be all of one kind.
         chosen = torch.randperm(len(first), generator=stream(SAMPLE, 1))[:count].sort().values
         rows = torch.tensor(list(first.values()))[chosen]
-        sizes = base.image_conditions(pairs.winners(rows).sizes)
-        everywhere = torch.ones(len(rows), dtype=torch.bool)
-        device = precision.device
-        self.conditions = moved({**pairs.prompts(rows), **sizes}, device)
-        self.unconditional = None if guidance == 1 else moved({**pairs.prompts(rows, everywhere), **sizes}, device)
-        self.noise = torch.randn((len(rows), *pairs.latent_shape), generator=stream(SAMPLE, 0)).to(device)
+        self.parts: list[_Part] = []
+        for shape, places in pairs.by_shape(rows):
+            own = rows[places]
+            side, everywhere = pairs.winners(own), torch.ones(len(own), dtype=torch.bool)
+            sizes, device = base.image_conditions(side.sizes), precision.device
+            conditions = moved({**pairs.prompts(own), **sizes}, device)
+            unconditional = None if guidance == 1 else moved({**pairs.prompts(own, everywhere), **sizes}, device)
+            noise = torch.randn(side.latents.mean.shape, generator=stream(SAMPLE, 0, shape)).to(device)
+            self.parts.append(_Part(places.tolist(), noise, conditions, unconditional))
 
     def draw(self, denoiser: torch.nn.Module, step: int) -> None:
         """Draw and write the images of the model after ``step`` steps.
@@ -105,17 +120,20 @@ class SampleImages:
         Raises:
             InputError: latents or pixels are not finite.
         """
-        latents = sample(
-            self.base, denoiser, self.precision, self.noise, self.conditions, self.unconditional, self.guidance
-        )
+        for part in self.parts:
+            asked = part.noise, part.conditions, part.unconditional, self.guidance
+            self._write(part.numbers, sample(self.base, denoiser, self.precision, *asked), step)
+
+    def _write(self, numbers: Sequence[int], latents: torch.Tensor, step: int) -> None:
         if self.folder is None:
             return
         if not (finite := latents.flatten(1).isfinite().all(1)).all():
             raise InputError(
                 f"{self.folder}: sample images after step {step}: latents of the prompt of number "
-                f"{int(finite.long().argmin())} are not finite; the training has failed, or its precision is too narrow"
+                f"{numbers[int(finite.long().argmin())]} are not finite; the training has failed, or its precision is "
+                "too narrow"
             )
-        for number, image in enumerate(self.base.decode_latents(latents)):
+        for number, image in zip(numbers, self.base.decode_latents(latents), strict=True):
             file = io.BytesIO()
             image.save(file, "PNG")
             write_bytes(self.folder / _folder(step) / f"{number:02d}.png", file.getvalue())

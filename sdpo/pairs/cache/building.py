@@ -21,7 +21,7 @@ from artifacts.block import checked
 from artifacts.contracts import write_table
 from artifacts.errors import InputError
 from artifacts.hub import local_folder
-from artifacts.image_decoding import described
+from artifacts.image_decoding import DecodedImage, described, to_rgb
 from artifacts.progress import progress
 from artifacts.provenance import describe
 from families.conditions import TEXT_LENGTHS
@@ -29,7 +29,7 @@ from sdpo.pairs import TIE, Known, stated
 from sdpo.pairs.cache import shard_writing
 from sdpo.pairs.cache.agreement import Listed, listed
 from sdpo.pairs.cache.gathering import Encoded, StoredImages, StoredLatents
-from sdpo.pairs.cache.images import PreparedImage, prepared, same_picture
+from sdpo.pairs.cache.images import PreparedImage, fitted, same_picture
 from sdpo.pairs.cache.pool import Encoders, ImageBatches
 from sdpo.pairs.cache.reading import LAYOUT, description, encoder_digests, note_checked
 from sdpo.pairs.cache.settings import EncodingSettings, PairsSpec
@@ -147,19 +147,13 @@ class _Build:
         with ThreadPoolExecutor() as threads:
             while given := list(islice(pairs, _READ_AHEAD)):
                 block = list(self.noise.applied(iter(given)))
-                won = [pair for pair in block if pair.label != TIE]
-                # A lost pair is turned round, so that the winner comes first. Ties are not trained on: they are listed.
-                ordered = [
-                    image
-                    for pair in won
-                    for image in list(zip(pair.images, pair.met, strict=True))[:: -1 if pair.label == 0 else 1]
-                ]
-                ready = threads.map(self._prepared, ordered)
+                # Ties are not trained on: they are listed.
+                ready = threads.map(self._prepared, [pair for pair in block if pair.label != TIE])
                 for source, pair in zip(given, block, strict=True):
                     prompt = self.prompts.setdefault(pair.prompt, len(self.prompts))
                     images, said = (NONE, NONE), source.stated or stated(source.label)
                     if pair.label != TIE:
-                        both = next(ready), next(ready)
+                        both = next(ready)
                         # Of a source that names no pair: what it gave, in its own order.
                         first, second = both if pair.label else both[::-1]
                         said = source.stated or stated(source.label, first.sha256, second.sha256)
@@ -173,16 +167,19 @@ class _Build:
         digests = list(self.images)[known_images:]
         self.shards.append(shard_writing.write(self.state, len(self.shards), tensors, rows, digests, texts, dict(met)))
 
-    def _prepared(self, given: tuple[Image, tuple[str, ...]]) -> PreparedImage:
-        """Digest, resize and crop.
+    def _prepared(self, pair: Pair) -> tuple[PreparedImage, PreparedImage]:
+        """Digest, resize and crop the images of a pair; of a lost pair turned round, so that the winner comes first.
 
         Raises:
-            InputError: the image cannot be decoded.
+            InputError: an image cannot be decoded.
         """
-        image, met = given
+        ready = fitted([self._decoded(image) for image in pair.images], self.settings)
+        first, second = (replace(x, met=met or x.met) for x, met in zip(ready, pair.met, strict=True))
+        return (first, second) if pair.label else (second, first)
+
+    def _decoded(self, image: Image) -> DecodedImage:
         try:
-            ready = prepared(image, self.settings)
-            return replace(ready, met=met or ready.met)
+            return to_rgb(image)
         # Pillow reports a damaged file in all of these ways.
         except (OSError, SyntaxError, ValueError) as error:
             raise InputError(
@@ -195,17 +192,19 @@ class _Build:
         Raises:
             InputError: it is of another size than those before it.
         """
-        if image.sha256 not in self.images:
+        # Of several sizes one image may be there in two.
+        key = image.sha256 if self.settings.sizes is None else f"{image.sha256} {image.image.size}"
+        if key not in self.images:
             self.size = self.size or image.image.size
-            if image.image.size != self.size:
+            if self.settings.sizes is None and image.image.size != self.size:
                 raise InputError(
                     f"pairs '{self.dataset}': images of {self.size[0]} × {self.size[1]} and of {image.image.width} × "
-                    f"{image.image.height} pixels in one pair set; set its encoding.resolution"
+                    f"{image.image.height} pixels in one pair set; set its encoding.resolution, or encoding.sizes"
                 )
-            self.images[image.sha256] = len(self.images)
+            self.images[key] = len(self.images)
             fresh.add(image)
             met.update(image.met)
-        return self.images[image.sha256]
+        return self.images[key]
 
     @cached_property
     def listed(self) -> Listed:
@@ -257,7 +256,7 @@ class _Build:
         if self.settings.store == "images":
             source = StoredImages(shards, [""], self.encoders.base)
         else:
-            source = StoredLatents(shards, shards.conditions())
+            source = StoredLatents(shards, shards.conditions(), joined=self.settings.sizes is not None)
         first = torch.zeros(1, dtype=torch.int64)
         return {
             "latent_shape": list(source.images(first, None).latents.mean.shape[1:]),

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from sdpo.pairs.cache.settings import EncodingSettings
 
 Tensors = dict[str, "torch.Tensor"]
-LATENTS, SIZES, PNG, ENDS = "latents", "sizes", "png", "ends"
+LATENTS, SIZES, PNG, ENDS, SHAPES = "latents", "sizes", "png", "ends", "latent_shapes"
 """A shard's tensors."""
+LENGTHS = "lengths"
+"""How much of what is joined is each image's, in tensors on their way into a shard, which has :data:`ENDS`."""
 MIRRORED, PROMPT = "mirrored_", "prompt."
 """Prefixes of a shard's tensors: of mirrored images, of prompts."""
 PROMPT_ENDS = "prompt_ends"
@@ -31,8 +33,9 @@ def encode_images(base: Base, batch: Sequence[PreparedImage], settings: Encoding
 
     Returns:
         ``latents`` (N, 2, C, H, W), mean and standard deviation of the posterior, or (N, 1, C, H, W) where the
-        autoencoder has none; the same of the mirrored images with the prefix ``mirrored_`` if asked for. If images are
-        stored: ``bytes`` (N,), lengths of their PNG files, and ``png``, the files one after the other.
+        autoencoder has none; the same of the mirrored images with the prefix ``mirrored_`` if asked for. Under
+        ``encoding.sizes``: their values one after the other, ``lengths`` (N,) of each image's, and ``latent_shapes``
+        (N, 4). If images are stored: ``png``, their files one after the other, and ``lengths``.
 
     Raises:
         InputError: their latents are not finite.
@@ -43,7 +46,7 @@ def encode_images(base: Base, batch: Sequence[PreparedImage], settings: Encoding
     if settings.store == "images":
         files = [png(x.image) for x in batch]
         joined = torch.from_numpy(np.frombuffer(bytearray(b"".join(files)), np.uint8))
-        return {"bytes": torch.tensor([len(file) for file in files]), PNG: joined}
+        return {LENGTHS: torch.tensor([len(file) for file in files]), PNG: joined}
     dtype = getattr(torch, settings.dtype)
     tensors: Tensors = {}
     for prefix in ("", MIRRORED) if settings.flips else ("",):
@@ -53,7 +56,10 @@ def encode_images(base: Base, batch: Sequence[PreparedImage], settings: Encoding
         tensors[prefix + LATENTS] = torch.stack(moments, 1).to(dtype)
     fixed = ", or an autoencoder that bears float16 (base.vae: for SDXL madebyollin/sdxl-vae-fp16-fix)"
     _check_finite(tensors, "an image", [x.sha256 for x in batch], settings, or_else=fixed)
-    return tensors
+    if settings.sizes is None:
+        return tensors
+    shapes = torch.tensor([x.shape for x in tensors[LATENTS]])
+    return {**{name: x.flatten() for name, x in tensors.items()}, LENGTHS: shapes.prod(1), SHAPES: shapes.int()}
 
 
 def sizes(batch: Sequence[PreparedImage], settings: EncodingSettings) -> Tensors:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from artifacts.image_decoding import decode
 from families.conditions import TEXT, padded
 from sdpo.diffusion.latents import Latents
-from sdpo.pairs.cache.encoding import ENDS, LATENTS, PNG, PROMPT, PROMPT_ENDS, SIZES
+from sdpo.pairs.cache.encoding import ENDS, LATENTS, PNG, PROMPT, PROMPT_ENDS, SHAPES, SIZES
 from sdpo.pairs.cache.images import mirrored as mirror_image
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Encoded(Protocol):
     """Where latents and conditions come from."""
 
     def images(self, rows: torch.Tensor, mirrored: torch.Tensor | None) -> Side:
-        """Images by their number in the cache, (N,); ``mirrored`` (N,) says which of them are mirrored."""
+        """Images of one size by their number in the cache, (N,); ``mirrored`` (N,) says which of them are mirrored."""
         ...
 
     def prompts(self, rows: torch.Tensor) -> Conditions:
@@ -55,7 +55,8 @@ class Pairs:
     Attributes:
         winner_image, loser_image, prompt_index: numbers in the cache, (N,).
         source: reads images and prompts by these numbers.
-        latent_shape: C, H, W of an image's latents.
+        latent_shape: C, H, W of the latents of the cache's first image; of all, where sizes are not several.
+        shapes: number of each pair's shape, (N,), the same in every split of a cache: 0 where there is one.
         flips: whether images may be mirrored.
         ids: ``pair_id`` of each pair in the cache's index, (N,).
     """
@@ -65,18 +66,25 @@ class Pairs:
     prompt_index: torch.Tensor
     source: Encoded
     latent_shape: tuple[int, ...]
+    shapes: torch.Tensor
     flips: bool = False
     ids: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.winner_image)
 
+    def by_shape(self, rows: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
+        """Number of each shape among the pairs ``rows`` (B,), and the places (B',) of its pairs among them."""
+        own = self.shapes[rows]
+        for shape in own.unique().tolist():
+            yield shape, (own == shape).nonzero()[:, 0]
+
     def winners(self, rows: torch.Tensor, mirrored: torch.Tensor | None = None) -> Side:
-        """Winners of the pairs ``rows``, (B,)."""
+        """Winners of the pairs ``rows``, (B,), which are of one shape."""
         return self.source.images(self.winner_image[rows], mirrored)
 
     def losers(self, rows: torch.Tensor, mirrored: torch.Tensor | None = None) -> Side:
-        """Losers of the pairs ``rows``, (B,)."""
+        """Losers of the pairs ``rows``, (B,), which are of one shape."""
         return self.source.images(self.loser_image[rows], mirrored)
 
     def prompts(self, rows: torch.Tensor, empty: torch.Tensor | None = None) -> Conditions:
@@ -86,14 +94,22 @@ class Pairs:
 
 
 class StoredLatents:
-    """Latents and conditions as the cache holds them."""
+    """Latents and conditions as the cache holds them; ``joined``: latents of several shapes, one after the other."""
 
-    def __init__(self, shards: Shards, conditions: Sequence[str]) -> None:
-        self.shards, self.conditions = shards, list(conditions)
+    def __init__(self, shards: Shards, conditions: Sequence[str], *, joined: bool = False) -> None:
+        self.shards, self.conditions, self.joined = shards, list(conditions), joined
 
     def images(self, rows: torch.Tensor, mirrored: torch.Tensor | None) -> Side:
-        """Posteriors of images, (N,)."""
-        moments = self.shards.gathered(LATENTS, rows, mirrored=mirrored).float()
+        """Posteriors of images of one size, (N,)."""
+        import torch
+
+        if self.joined:
+            shapes = self.shards.kept(SHAPES, rows)
+            assert (shapes == shapes[0]).all(), "images of two shapes do not make one tensor"
+            found = self.shards.pieces(LATENTS, ENDS, rows, mirrored=mirrored)
+            moments = torch.stack(found, out=torch.empty(len(rows), len(found[0]))).reshape(-1, *shapes[0].tolist())
+        else:
+            moments = self.shards.gathered(LATENTS, rows, mirrored=mirrored).float()
         return Side(Latents(*moments.unbind(1)), self.shards.kept(SIZES, rows, mirrored))
 
     def prompts(self, rows: torch.Tensor) -> Conditions:
@@ -113,7 +129,7 @@ class StoredImages:
         self.shards, self.texts, self.base = shards, list(prompts), base
 
     def images(self, rows: torch.Tensor, mirrored: torch.Tensor | None) -> Side:
-        """Posteriors of images, (N,)."""
+        """Posteriors of images of one size, (N,)."""
         images = [decode(file.numpy().tobytes()).image for file in self.shards.pieces(PNG, ENDS, rows)]
         if mirrored is not None:
             images = [mirror_image(x) if turned else x for x, turned in zip(images, mirrored.tolist(), strict=True)]

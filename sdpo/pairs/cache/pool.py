@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from types import TracebackType
@@ -10,7 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 from artifacts.errors import InputError
 from families.conditions import TEXT_LENGTHS
-from sdpo.pairs.cache.encoding import ENDS, PROMPT, PROMPT_ENDS, Tensors, encode_images, encode_prompts, sizes
+from sdpo.pairs.cache.encoding import (
+    ENDS,
+    LATENTS,
+    LENGTHS,
+    MIRRORED,
+    PNG,
+    PROMPT,
+    PROMPT_ENDS,
+    Tensors,
+    encode_images,
+    encode_prompts,
+    sizes,
+)
 from sdpo.pairs.cache.settings import EncodingSettings
 
 if TYPE_CHECKING:
@@ -47,9 +60,13 @@ class Encoders:
 
     def __enter__(self) -> Encoders:
         import torch
+        from PIL import Image
 
         # Opened here too, since what is wrong with a base or a device is said badly by another process.
-        _ = self._own
+        base = self.base
+        for width, height in self.settings.sizes or []:
+            # A size that it does not take is found before hours of work.
+            base.encode_images([Image.new("RGB", (width, height))])
         if self._processes > 1:
             # Not forked: CUDA and OpenMP do not survive it.
             context = multiprocessing.get_context("spawn")
@@ -102,33 +119,50 @@ class Encoders:
 
 
 class ImageBatches:
-    """Images gathered into batches, each encoded as soon as it is full."""
+    """Images gathered into batches of one size, each encoded as soon as it is full."""
 
     def __init__(self, encoders: Encoders, *, ahead: int) -> None:
         self._encoders, self._ahead = encoders, ahead
-        self._pending: list[PreparedImage] = []
+        # By size, with their places among all images.
+        self._pending: defaultdict[tuple[int, int], list[tuple[int, PreparedImage]]] = defaultdict(list)
+        self._places: list[int] = []
         self._parts: list[Future[Arrays]] = []
+        self._count = 0
 
     def add(self, image: PreparedImage) -> None:
         """Take one more image; waits while too many batches are under way."""
-        self._pending.append(image)
-        pixels = self._pending[0].image.width * self._pending[0].image.height
-        if len(self._pending) >= max(1, min(IMAGES, PIXELS // pixels)):
-            self._send()
+        pending = self._pending[image.image.size]
+        pending.append((self._count, image))
+        self._count += 1
+        if len(pending) >= max(1, min(IMAGES, PIXELS // (image.image.width * image.image.height))):
+            self._send(image.image.size)
 
-    def _send(self) -> None:
+    def _send(self, size: tuple[int, int]) -> None:
         if len(self._parts) >= self._ahead:
             self._parts[-self._ahead].result()
-        self._parts.append(self._encoders.submit(_images, self._pending))
-        self._pending = []
+        places, images = zip(*self._pending.pop(size), strict=True)
+        self._places += places
+        self._parts.append(self._encoders.submit(_images, images))
 
     def tensors(self) -> Tensors:
         """Tensors of all images, in the order in which they came; none without images."""
-        if self._pending:
-            self._send()
-        tensors = _joined([part.result() for part in self._parts])
-        if (lengths := tensors.pop("bytes", None)) is not None:
-            tensors[ENDS] = lengths.cumsum(0)
+        import numpy as np
+        import torch
+
+        for size in list(self._pending):
+            self._send(size)
+        parts = [part.result() for part in self._parts]
+        if not parts or LENGTHS not in parts[0]:
+            return _joined(parts)
+        tensors: Tensors = {}
+        for name in parts[0]:
+            # What is joined is cut into what each image has.
+            joined = name in (LATENTS, MIRRORED + LATENTS, PNG)
+            rows: list[Any] = []
+            for part in parts:
+                rows += np.split(part[name], part[LENGTHS].cumsum()[:-1]) if joined else list(part[name][:, None])
+            tensors[name] = torch.from_numpy(np.concatenate([rows[i] for i in np.argsort(self._places)]))
+        tensors[ENDS] = tensors.pop(LENGTHS).cumsum(0)
         return tensors
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from artifacts.atomic import file_sha256, json_sha256, write_json
 from artifacts.contracts import read_table
 from artifacts.errors import InputError
+from sdpo.pairs.cache.encoding import SIZES
 from sdpo.pairs.cache.gathering import EMPTY, Encoded, Pairs, StoredImages, StoredLatents
 from sdpo.pairs.cache.settings import EncodingSettings
 from sdpo.pairs.cache.shard_reading import Shards
@@ -157,7 +158,7 @@ def load(folder: Path, split: str, *, base: Base | None = None, check: bool = Tr
         shards.check_shapes()
     settings = EncodingSettings.model_validate(about["encoding"])
     if settings.store == "latents":
-        source: Encoded = StoredLatents(shards, list(about["conditions"]))
+        source: Encoded = StoredLatents(shards, list(about["conditions"]), joined=settings.sizes is not None)
     else:
         if base is None:
             raise InputError(f"{folder}: holds images instead of latents; open it together with its base")
@@ -165,8 +166,12 @@ def load(folder: Path, split: str, *, base: Base | None = None, check: bool = Tr
         texts = {EMPTY: "", **dict(zip(unique["prompt_index"].tolist(), unique["prompt"].tolist(), strict=True))}
         # Prompts of pairs that are left out have numbers, and nobody asks for them.
         source = StoredImages(shards, [texts.get(i, "") for i in range(max(texts) + 1)], base)
-    shape = tuple(about["latent_shape"])
-    return Pairs(numbers[0], numbers[1], numbers[2], source, shape, settings.flips, numbers[3])
+    winners, losers, prompts, ids = numbers
+    shapes = torch.zeros_like(winners)
+    if settings.sizes is not None:
+        height, width = shards.whole(SIZES)[:, 4:].long().unbind(1)
+        shapes = (height << 32 | width).unique(return_inverse=True)[1][winners]
+    return Pairs(winners, losers, prompts, source, tuple(about["latent_shape"]), shapes, settings.flips, ids)
 
 
 def encoder_digests(base: Base, settings: EncodingSettings) -> dict[str, str]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from fractions import Fraction
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from artifacts.block import BaseBlock, Block, JobSpec, Name
 from sdpo.pairs.label_noise import flip_seed_option, flipped_option
+
+_Side = Annotated[int, Field(ge=8, multiple_of=8)]
 
 
 class EncodingSettings(Block):
@@ -21,10 +24,18 @@ class EncodingSettings(Block):
         "square of it; left out, they are taken as they are and have to be of one size. Published: 512 (SD 1.5), "
         "1024 (SDXL).",
     )
+    sizes: list[Annotated[list[_Side], Field(min_length=2, max_length=2)]] | None = Field(
+        default=None,
+        min_length=1,
+        description="Instead of `resolution`, widths and heights of images of several shapes, such as "
+        "`[[1024, 1024], [1152, 896], [896, 1152]]`, in any order. Both images of a pair come to the size whose ratio "
+        "of width to height is nearest to the geometric mean of their own (of two as near, the smaller ratio): resized "
+        "until they cover it, and cropped.",
+    )
     crop: Literal["center", "random"] = Field(
         default="center",
-        description="Where the square lies. Published: `center`. `random`: drawn once for each image, from its "
-        "content.",
+        description="Where the square, or the size of `sizes`, lies. Published: `center`. `random`: drawn once for "
+        "each image, from its content.",
     )
     flips: bool = Field(
         default=False,
@@ -33,8 +44,8 @@ class EncodingSettings(Block):
     )
     time_ids: Literal["resolution", "image"] = Field(
         default="resolution",
-        description="Size and crop that SDXL is told. `resolution`: the square as an image of its own that was never "
-        "cropped, as published. `image`: the image's own size and crop, as SDXL itself was trained.",
+        description="Size and crop that SDXL is told. `resolution`: what was cut out, as an image of its own that was "
+        "never cropped; published. `image`: the image's own size and crop, as SDXL itself was trained.",
     )
     store: Literal["latents", "images"] = Field(
         default="latents",
@@ -58,6 +69,17 @@ class EncodingSettings(Block):
     shard_pairs: int = Field(
         default=4096, ge=1, description="Pairs a shard; an interrupted build goes on at the shard."
     )
+
+    @field_validator("sizes")
+    @classmethod
+    def _sizes(cls, sizes: list[list[int]] | None, others: ValidationInfo) -> list[list[int]] | None:
+        if sizes is not None and others.data.get("resolution") is not None:
+            raise ValueError("expected it left out beside encoding.resolution: an image comes to one size")
+        ratios: dict[Fraction, list[int]] = {}
+        for size in sizes or []:
+            if (before := ratios.setdefault(Fraction(*size), size)) is not size:
+                raise ValueError(f"expected each ratio of width to height once; {before} and {size} have the same")
+        return sizes
 
 
 class PairsSpec(JobSpec):

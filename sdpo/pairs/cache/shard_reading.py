@@ -170,15 +170,28 @@ class Shards:
         self._keep(sorted(set(zip(shards, names, strict=True)) - self._kept.keys()))
         return torch.stack([self._kept[at, wanted][row] for at, row, wanted in zip(shards, inner, names, strict=True)])
 
-    def pieces(self, name: str, ends: str, rows: torch.Tensor, kind: str = "") -> list[torch.Tensor]:
-        """Pieces (N,) of a tensor, each (T, …); ``ends`` names the tensor that says where each ends."""
+    def whole(self, name: str) -> torch.Tensor:
+        """All rows of such a tensor of images, those of one shard after the other's."""
+        import torch
+
+        shards = [shard for shard in range(len(self.files)) if name in self._header(shard)]
+        self._keep(sorted({(shard, name) for shard in shards} - self._kept.keys()))
+        return torch.cat([self._kept[shard, name] for shard in shards])
+
+    def pieces(
+        self, name: str, ends: str, rows: torch.Tensor, kind: str = "", mirrored: torch.Tensor | None = None
+    ) -> list[torch.Tensor]:
+        """Pieces (N,) of a tensor, each (T, …); ``ends`` names the tensor that says where each ends.
+
+        Args as of :meth:`gathered`.
+        """
         import torch
 
         shards, inner = self.places(rows, kind)
         self._keep(sorted({(shard, ends) for shard in shards} - self._kept.keys()))
         reads, found = [], []
-        for shard, row in zip(shards, inner, strict=True):
-            kept, stored = self._kept[shard, ends], self._stored(shard, name)
+        for shard, row, wanted in zip(shards, inner, _names(name, mirrored, len(rows)), strict=True):
+            kept, stored = self._kept[shard, ends], self._stored(shard, wanted)
             first = int(kept[row - 1]) if row else 0
             piece = torch.empty((int(kept[row]) - first, *stored.shape), dtype=getattr(torch, stored.dtype))
             found.append(piece)

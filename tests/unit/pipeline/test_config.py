@@ -70,6 +70,22 @@ def test_micro_batches_that_leave_a_process_without_a_partner_for_a_mean(
     ]
 
 
+def test_micro_batches_of_images_of_several_sizes(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    config["pairs"]["renders"]["encoding"] = {"sizes": [[32, 48], [32, 32]], "crop": "random"}
+    config["training"] |= {"batch_size": 16, "micro_batch_size": 3}
+    line = "variants[0].training.micro_batch_size = 3 (variant 'sft'): expected a divisor of training.batch_size, 16: "
+    assert errors(config)[0] == f"{line}a micro-batch has images of one of several sizes"
+    del config["training"]["micro_batch_size"]
+    assert validate(config, check_files=False).pairs["renders"].encoding.sizes == [[32, 48], [32, 32]]
+    config["execution"] = {"processes": 2}
+    line = "variants[0].training.micro_batch_size (variant 'sft'): expected a number of pairs: images are of several "
+    assert errors(config)[0] == f"{line}sizes, and 2 processes share a step"
+    monkeypatch.setattr("sdpo.bases.names", lambda: ["miniature", "toy_surface"])
+    config["base"]["family"] = "toy_surface"
+    line = "pairs.renders.encoding.sizes = [[32, 48], [32, 32]]: expected it left out: base family 'toy_surface' trains"
+    assert [error for error in errors(config) if error.startswith(line)] != []
+
+
 def test_shares_of_a_base_whose_passes_vary(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sdpo.bases.names", lambda: ["miniature", "ovis_u1"])
     config["training"] |= {"batch_size": 16, "micro_batch_size": 4}
@@ -297,13 +313,31 @@ CASES: dict[str, tuple[Callable[[Config], None], str]] = {
     ),
     "crop without a square": (
         _set("pairs", "renders", "encoding", to={"crop": "random"}),
-        'pairs.renders.encoding.crop = "random": expected center, or encoding.resolution beside it: '
-        "without one nothing is cropped",
+        'pairs.renders.encoding.crop = "random": expected center, or encoding.resolution or '
+        "encoding.sizes beside it: without them nothing is cropped",
     ),
     "told size without a square": (
         _set("pairs", "renders", "encoding", to={"time_ids": "image"}),
-        'pairs.renders.encoding.time_ids = "image": expected resolution, or encoding.resolution beside it: '
-        "without one nothing is cropped",
+        'pairs.renders.encoding.time_ids = "image": expected resolution, or encoding.resolution or '
+        "encoding.sizes beside it: without them nothing is cropped",
+    ),
+    "size of a side that no autoencoder takes": (
+        _set("pairs", "renders", "encoding", to={"sizes": [[32, 32], [48, 36]]}),
+        "pairs.renders.encoding.sizes[1][1] = 36: expected a multiple of 8",
+    ),
+    "size without a height": (
+        _set("pairs", "renders", "encoding", to={"sizes": [[32]]}),
+        "pairs.renders.encoding.sizes[0] = [32]: expected at least 2",
+    ),
+    "two sizes of one ratio": (
+        _set("pairs", "renders", "encoding", to={"sizes": [[32, 48], [64, 96]]}),
+        "pairs.renders.encoding.sizes = [[32, 48], [64, 96]]: expected each ratio of width to height once; [32, 48] "
+        "and [64, 96] have the same",
+    ),
+    "sizes beside a resolution": (
+        _set("pairs", "renders", "encoding", to={"resolution": 32, "sizes": [[32, 48]]}),
+        "pairs.renders.encoding.sizes = [[32, 48]]: expected it left out beside encoding.resolution: an image comes to "
+        "one size",
     ),
     "warm-up longer than training, merged": (
         _set("variants", 1, "training", to={"warmup_steps": 5}),

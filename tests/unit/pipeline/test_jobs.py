@@ -381,11 +381,14 @@ def test_pair_jobs_say_how_images_are_encoded(config: Config) -> None:
     after = specs(config)
     assert changed(before, after) == {("pairs", "renders"), ("compare", "tables")}
     spec = json.loads(after["pairs", "renders"])
+    assert "sizes" not in spec["encoding"]
     assert (spec["encoding"]["resolution"], spec["encoding"]["flips"], spec["encoding"]["store"]) == (
         512,
         True,
         "latents",
     )
+    config["pairs"]["renders"]["encoding"] = {"sizes": [[48, 32], [32, 32]]}
+    assert json.loads(specs(config)["pairs", "renders"])["encoding"]["sizes"] == [[48, 32], [32, 32]]
 
 
 def test_another_autoencoder_is_part_of_the_base_only_where_it_is_named(config: Config) -> None:

@@ -19,6 +19,7 @@ from sdpo.pairs import cache
 from sdpo.training import checkpoint
 from sdpo.training.drawing import draw
 from sdpo.training.job import train
+from sdpo.training.order import Order
 
 World = tuple[dict[str, str], Path]
 Job = Callable[..., dict[str, Any]]
@@ -174,7 +175,9 @@ def test_batch_of_a_step_that_is_not_finite_is_saved(
         tensors = {name: saved.get_tensor(name) for name in saved.keys()}  # noqa: SIM118
     assert (about["label"], about["seed"], about["step"]) == ("variant seed 0", 0, 2)
     base = open_described(tiny_sd15_world[0])
-    drawn = draw(base, cache.load(tiny_sd15_world[1], "train"), batch_size=4, empty_prompt_share=0.5, seed=0, step=2)
+    training = cache.load(tiny_sd15_world[1], "train")
+    rows = Order(training.shapes, 4, 0).rows(4, 2)
+    (drawn,) = draw(base, training, rows, empty_prompt_share=0.5, seed=0, step=2)
     for name in ("winner", "loser", "noise", "timesteps"):
         assert torch.equal(tensors[name], getattr(drawn, name)), name
     assert torch.equal(tensors["winner.text"], drawn.winner_conditions["text"])

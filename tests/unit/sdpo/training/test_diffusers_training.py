@@ -21,11 +21,12 @@ from artifacts.contracts import read_table
 from artifacts.errors import InputError
 from sdpo import pairs
 from sdpo.audit.command import audit
-from sdpo.bases import open_base
+from sdpo.bases import Base, open_base
 from sdpo.bases.sdxl import StableDiffusionXL
 from sdpo.pairs import Pair, cache
-from sdpo.training.drawing import draw
+from sdpo.training.drawing import Drawn, draw
 from sdpo.training.job import train
+from sdpo.training.order import Order
 
 pytestmark = pytest.mark.slow
 
@@ -60,6 +61,13 @@ def some_pairs() -> list[Pair]:
         )
         for i in range(8)
     ]
+
+
+def drawn_of(base: Base, training: cache.Pairs, count: int, empty: float, *, seed: int, step: int) -> Drawn:
+    """A step of pairs of one shape."""
+    rows = Order(training.shapes, count, seed).rows(count, step)
+    (drawn,) = draw(base, training, rows, empty_prompt_share=empty, seed=seed, step=step)
+    return drawn
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +200,7 @@ def test_base_that_predicts_v_is_trained_on_v(build: Build, job: Any, base_paths
     (weights, log), (other_weights, other_log) = outcome(by_v), outcome(by_noise)
     # An untrained U-Net predicts next to nothing: its error is the mean square of its target.
     base = open_base("sd15", base_path)
-    drawn = draw(base, cache.load(pairs_path, "train"), batch_size=4, empty_prompt_share=0.3, seed=0, step=1)
+    drawn = drawn_of(base, cache.load(pairs_path, "train"), 4, 0.3, seed=0, step=1)
     alpha, sigma = (x.reshape(-1, 1, 1, 1) for x in base.coefficients(drawn.timesteps))
     denoiser = base.load_denoiser().eval()
     with torch.no_grad():
@@ -211,9 +219,7 @@ def test_base_that_predicts_v_is_trained_on_v(build: Build, job: Any, base_paths
 def test_everything_drawn_comes_from_seed_and_step(family: str, store: str, build: Build, base_paths: Any) -> None:
     base = open_base(family, base_paths[family])
     training = cache.load(build(family, store=store), "train", base=base)
-    first, again, later = (
-        draw(base, training, batch_size=6, empty_prompt_share=0.5, seed=0, step=step) for step in (1, 1, 2)
-    )
+    first, again, later = (drawn_of(base, training, 6, 0.5, seed=0, step=step) for step in (1, 1, 2))
     assert torch.equal(first.winner, again.winner)
     assert torch.equal(first.loser, again.loser)
     assert not torch.equal(first.winner_conditions["text"], later.winner_conditions["text"])
@@ -224,7 +230,7 @@ def test_everything_drawn_comes_from_seed_and_step(family: str, store: str, buil
 def test_posterior_is_drawn_anew_at_each_step_around_its_mean(build: Build, base_paths: Any) -> None:
     base = open_base("sd15", base_paths["sd15"])
     training = replace(cache.load(build("sd15"), "train"), flips=False)
-    steps = [draw(base, training, batch_size=6, empty_prompt_share=0.0, seed=0, step=step) for step in range(1, 201)]
+    steps = [drawn_of(base, training, 6, 0.0, seed=0, step=step) for step in range(1, 201)]
     # Every step shows each of the six pairs once, in its own order: the first pair's place is found by its latents.
     mean = training.winners(torch.tensor([0])).latents.mean[0]
     std = training.winners(torch.tensor([0])).latents.std
@@ -243,7 +249,7 @@ def test_members_of_a_pair_are_mirrored_each_on_its_own(build: Build, base_paths
     rows = torch.arange(6)
     seen = {"winner": 0, "loser": 0, "both": 0}
     for step in range(1, 101):
-        drawn = draw(base, training, batch_size=6, empty_prompt_share=0.0, seed=1, step=step)
+        drawn = drawn_of(base, training, 6, 0.0, seed=1, step=step)
         turned = {}
         for side, read, latents in (
             ("winner", training.winners, drawn.winner),
@@ -284,7 +290,7 @@ def test_empty_prompt_is_exactly_the_encoded_empty_prompt(build: Build, base_pat
     for family in FAMILIES:
         base = open_base(family, base_paths[family])
         training = cache.load(build(family), "train")
-        drawn = draw(base, training, batch_size=6, empty_prompt_share=1.0, seed=0, step=1)
+        drawn = drawn_of(base, training, 6, 1.0, seed=0, step=1)
         expected = base.encode_prompts([""])
         for name, value in expected.items():
             for conditions in (drawn.winner_conditions, drawn.loser_conditions):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -166,6 +167,35 @@ def test_without_other_processes_global_is_one_scale_for_the_batch() -> None:
     winner = torch.randn(5, 3, 4, generator=random)
     loser = winner + torch.randn(5, 3, 4, generator=random)
     assert torch.equal(safe_scale(winner, loser, mu=0.4, granularity="global"), safe_scale(winner, loser, mu=0.4))
+
+
+@pytest.mark.parametrize("granularity", ["global", PAIRS])
+def test_a_scale_over_several_shapes_is_that_of_the_gradients(granularity: Any) -> None:
+    """Against autograd: of an error that is a mean over more values, the gradient at each of them is smaller."""
+    world = World()
+    objective = objectives.create("diffusion_dpo", beta=3.0, safeguard={"mu": 0.8, "granularity": granularity})
+
+    def large() -> PairPrediction:
+        """Eight pairs with four times the values."""
+        found: dict[str, Any] = vars(world.predict(slice(4, PAIRS)))
+        wide = {name: torch.stack([x, 0.9 * x, 1.2 * x, x - 0.1], 1) for name, x in found.items() if x is not None}
+        return PairPrediction(**wide)
+
+    parts: list[Callable[[], PairPrediction]] = [partial(world.predict, slice(4)), large]
+    pairs = [part() for part in parts]
+    errors = [objective.errors(pair) for pair in pairs]
+    gradients = []
+    for side in ("policy_winner", "policy_loser"):
+        mean = torch.cat([getattr(x, side) for x in errors]).mean()
+        found = torch.autograd.grad(mean, [getattr(pair, side) for pair in pairs], retain_graph=True)
+        gradients.append(torch.cat([g.flatten() for g in found]))
+    expected = 0.2 * gradients[0].dot(gradients[0]) / gradients[0].dot(gradients[1])
+    assert 0 < float(expected) < 1
+    for values in (VALUES, 4 * VALUES, 1000):
+        _, scale = accumulate_gradients(objective, parts, world.parameters, pairs=PAIRS, values=values)
+        torch.testing.assert_close(scale, expected, rtol=1e-12, atol=0)
+    _, plain = accumulate_gradients(objective, parts, world.parameters, pairs=PAIRS)
+    assert float(plain) != pytest.approx(float(expected), rel=1e-3)
 
 
 def test_no_micro_batch_is_refused() -> None:

@@ -54,15 +54,17 @@ class Base:
 def heldout(count: int, of_each_prompt: int = 1) -> Pairs:
     """Pair i has the images 2i + 1 and 2i + 2, and the prompt 1 + i // ``of_each_prompt``."""
     numbers = torch.arange(count)
-    return Pairs(2 * numbers + 1, 2 * numbers + 2, 1 + numbers // of_each_prompt, Numbered(), (1, 1, 1))
+    prompts, shapes = 1 + numbers // of_each_prompt, torch.zeros_like(numbers)
+    return Pairs(2 * numbers + 1, 2 * numbers + 2, prompts, Numbered(), (1, 1, 1), shapes)
 
 
 def measured(count: int, limit: int) -> list[int]:
     base: Any = Base()
     probe = HeldoutProbe(base, heldout(count), limit)
-    winners, losers = ([int(x) for x in latents.flatten()] for latents in probe.latents)
+    winners = [int(x) for batch in probe.batches for x in batch.winner]
+    losers = [int(x) for batch in probe.batches for x in batch.loser]
     assert [w + 1 for w in winners] == losers
-    assert [2 * int(x) - 1 for x in probe.conditions[0]["text"]] == winners
+    assert [2 * int(x) - 1 for batch in probe.batches for x in batch.winner_conditions["text"]] == winners
     return [(w - 1) // 2 for w in winners]
 
 
@@ -83,7 +85,8 @@ def test_all_are_measured_where_all_fit() -> None:
 
 def drawn(pairs: Pairs, count: int, tmp_path: Path) -> list[int]:
     base: Any = Base()
-    return [int(x) for x in SampleImages(base, pairs, count, 7.5, Precision(), tmp_path).conditions["text"]]
+    (part,) = SampleImages(base, pairs, count, 7.5, Precision(), tmp_path).parts
+    return [int(x) for x in part.conditions["text"]]
 
 
 def test_prompts_that_are_drawn_are_a_sample_too(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def run_of(world: World, job: dict[str, Any], guard: dict[str, Any] | None = Non
 
 
 def gradients(run: TrainingRun) -> list[torch.Tensor]:
-    drawn = run.drawn(1)
+    (drawn,) = run.drawn(1)
     run.gradients.fill(drawn.split(len(drawn)), len(drawn))
     return [p.grad for p in run.policy.trained if p.grad is not None]
 
@@ -86,7 +86,7 @@ def test_bfloat16_is_in_the_denoiser_alone(tiny_world: World, tiny_job: Job) -> 
     inside = []
     layer = next(m for m in run.policy.denoiser.modules() if isinstance(m, torch.nn.Conv2d))
     layer.register_forward_hook(lambda module, given, out: inside.append((module.weight.dtype, out.dtype)))
-    pair = run.gradients.predicted(run.drawn(1))
+    pair = run.gradients.predicted(*run.drawn(1))
     assert inside == [(torch.float32, torch.bfloat16)]
     predictions = (pair.policy_winner, pair.policy_loser, pair.reference_winner, pair.reference_loser)
     assert {x.dtype for x in predictions if x is not None} == {torch.float32}
@@ -95,7 +95,7 @@ def test_bfloat16_is_in_the_denoiser_alone(tiny_world: World, tiny_job: Job) -> 
     # Policy and reference round alike, so that they agree to the last bit before the first step.
     assert torch.equal(pair.policy_winner, pair.reference_winner)
     assert run.measured_drift()["winner_drift"] == 0
-    exact = run_of(tiny_world, tiny_job(tiny_world)).gradients.predicted(run.drawn(1))
+    exact = run_of(tiny_world, tiny_job(tiny_world)).gradients.predicted(*run.drawn(1))
     assert 1e-4 < relative([pair.policy_winner], [exact.policy_winner]) < 3e-2
 
 

@@ -22,9 +22,10 @@ from sdpo.bases import open_base
 from sdpo.bases.sd15 import StableDiffusion
 from sdpo.pairs import cache
 from sdpo.training import checkpoint, train_together
-from sdpo.training.drawing import chosen_pairs, draw
+from sdpo.training.drawing import draw
 from sdpo.training.heldout_drift import HeldoutProbe
 from sdpo.training.job import TrainingRun, TrainingSettings, train
+from sdpo.training.order import Order
 from sdpo.training.precision import Precision
 
 Job = Callable[..., dict[str, Any]]
@@ -195,7 +196,7 @@ def test_members_of_a_pair_share_noise_timestep_and_prompt(
     assert torch.equal(timesteps[:4], timesteps[4:])
     assert len(set(timesteps[:4].tolist())) > 1
     assert torch.equal(embeddings[:4], embeddings[4:])
-    rows = torch.tensor(chosen_pairs(len(run.pairs), 4, 0, 1))
+    rows = Order(run.pairs.shapes, 4, 0).rows(4, 1)
     alpha, sigma = (c[:, None, None, None] for c in run.base.coefficients(timesteps[:4]))
     noise = [
         (half - alpha * side(rows).latents.mean) / sigma
@@ -220,7 +221,7 @@ def test_empty_prompt_replaces_the_given_share(
 
     monkeypatch.setattr(StableDiffusion, "predict", spy)
     run.take_step(run.drawn(1), tmp_path)
-    rows = torch.tensor(chosen_pairs(len(run.pairs), 4, 0, 1))
+    rows = Order(run.pairs.shapes, 4, 0).rows(4, 1)
     assert torch.equal(seen[0], run.pairs.prompts(rows, torch.full((4,), share == 1))["text"])
     empty = run.base.encode_prompts([""])["text"].expand(4, -1, -1)
     assert torch.allclose(seen[0], empty, atol=1e-5) == (share == 1)
@@ -254,19 +255,6 @@ def test_learning_rate_warms_up_linearly_and_then_stays(job: Job) -> None:
     chosen = job(warmup_steps=4, learning_rate=1e-4)
     train(chosen)
     assert outcome(chosen)[1]["learning_rate"].tolist() == pytest.approx([2.5e-5, 5e-5, 7.5e-5, 1e-4, 1e-4, 1e-4])
-
-
-def test_every_epoch_shows_each_pair_once() -> None:
-    count, batch = 10, 4
-    seen = [index for step in range(1, 6) for index in chosen_pairs(count, batch, seed=3, step=step)]
-    assert sorted(seen[:10]) == list(range(10))
-    assert sorted(seen[10:]) == list(range(10))
-    assert seen[:10] != seen[10:]
-    assert seen != [index for step in range(1, 6) for index in chosen_pairs(count, batch, seed=4, step=step)]
-
-
-def test_batch_larger_than_the_data_repeats_it_evenly() -> None:
-    assert Counter(chosen_pairs(3, 9, seed=0, step=2)) == {0: 3, 1: 3, 2: 3}
 
 
 def test_loss_that_is_not_finite_stops_the_training(job: Job) -> None:
@@ -344,7 +332,7 @@ def test_losers_that_teach_nothing_are_predicted_without_gradients(job: Job) -> 
         with torch.no_grad():
             for parameter in run.policy.trained:
                 parameter.add_(0.01)
-        pair[objective] = run.gradients.predicted(run.drawn(1))
+        pair[objective] = run.gradients.predicted(*run.drawn(1))
     own, other = pair["sft"], pair["diffusion_dpo"]
     assert own.policy_loser is not None and other.policy_loser is not None
     assert own.policy_winner.requires_grad and not own.policy_loser.requires_grad and other.policy_loser.requires_grad
@@ -370,7 +358,7 @@ def test_what_the_objective_does_not_look_at_is_predicted_for_the_log_alone(
     for logged, expected in ((True, 16), (False, unlogged)):
         run.optimizer.zero_grad(set_to_none=True)
         images = 0
-        loss, metrics = run.gradients.fill([run.drawn(1)], 4, logged=logged)
+        loss, metrics = run.gradients.fill(run.drawn(1), 4, logged=logged)
         assert images == expected
         assert metrics["safe_scale_mean"] == 1.0
         known = logged or unlogged == 16
@@ -398,7 +386,8 @@ def test_one_model_is_gone_before_the_next_is_made(job: Job, monkeypatch: pytest
 
 def test_noise_of_a_share_of_a_step_does_not_hold_that_of_the_others(job: Job) -> None:
     run = one_run(job())
-    share = draw(run.base, run.pairs, batch_size=4, empty_prompt_share=0.0, seed=0, step=1, part=range(1, 2))
+    rows = Order(run.pairs.shapes, 4, 0).rows(4, 1)
+    (share,) = draw(run.base, run.pairs, rows, empty_prompt_share=0.0, seed=0, step=1, part=range(1, 2))
     assert share.noise.untyped_storage().nbytes() == share.noise.numel() * 4
 
 
