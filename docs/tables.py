@@ -13,12 +13,14 @@ from pathlib import Path
 DOCS = Path(__file__).parent
 PAGES = [DOCS.parent / "README.md", *sorted(DOCS.glob("*.md"))]
 _SCORER = "oracle"
+_SURFACE = ("win", "loss", "strict_win", "on_manifold", "win_quality", "strict")
+"""Scores of the toy surface, ``surface_`` left out."""
 
 
-def rows(run: str, table: str) -> list[dict[str, str]]:
-    """Rows of a table of a run; of scores and differences those by the oracle."""
+def rows(run: str, table: str, scorer: str = _SCORER) -> list[dict[str, str]]:
+    """Rows of a table of a run; of scores, differences and published figures those by one scorer."""
     with (DOCS / "data" / run / f"{table}.csv").open(encoding="utf-8", newline="") as file:
-        return [row for row in csv.DictReader(file) if row.get("scorer", _SCORER) == _SCORER]
+        return [row for row in csv.DictReader(file) if row.get("scorer", scorer) == scorer]
 
 
 def scores(run: str, *prompt_sets: str) -> Iterator[list[str]]:
@@ -71,6 +73,28 @@ def drift(run: str) -> Iterator[list[str]]:
             ]
 
 
+def published(run: str) -> Iterator[list[str]]:
+    """Scores of the toy surface beside the published ones, which a cross marks where no seed of ours would lie."""
+    found = {name: rows(run, "published", f"surface_{name}") for name in _SURFACE}
+    yield ["variant", *(name.replace("_", " ") for name in _SURFACE)]
+    for cells in zip(*found.values(), strict=True):
+        assert len({row["variant"] for row in cells}) == 1
+        shown = [f"{float(row['ours']):.3f} ({float(row['published']):.3f})" for row in cells]
+        outside = ["" if row["inside_seed_interval"].lower() == "true" else " ✗" for row in cells]
+        yield [cells[0]["variant"], *(a + b for a, b in zip(shown, outside, strict=True))]
+
+
+def surface(run: str, *variants: str) -> Iterator[list[str]]:
+    """Scores of some variants of the toy surface, and the last one's range over seeds."""
+    found = {name: rows(run, "scores", f"surface_{name}") for name in _SURFACE}
+    means = {(name, r["variant"]): float(r["mean"]) for name in _SURFACE for r in found[name] if r["seed"] == "all"}
+    yield ["variant", *(name.replace("_", " ") for name in _SURFACE), f"{_SURFACE[-1]} over seeds"]
+    for variant in variants:
+        single = [float(r["mean"]) for r in found[_SURFACE[-1]] if r["variant"] == variant and r["seed"].isdigit()]
+        of_seeds = f"{min(single):.3f} to {max(single):.3f}"
+        yield [variant, *(f"{means[name, variant]:.3f}" for name in _SURFACE), of_seeds]
+
+
 def difference(row: dict[str, str]) -> str:
     """A difference with the half width of its interval, and a dagger where that excludes none."""
     low, high = float(row["ci_low"]), float(row["ci_high"])
@@ -87,6 +111,8 @@ KINDS: dict[str, Callable[..., Iterator[list[str]]]] = {
     "baselines": baselines,
     "processors": processors,
     "drift": drift,
+    "published": published,
+    "surface": surface,
 }
 _PLACE = re.compile(r"(<!-- (\w+) ([^>]*?) -->\n).*?(<!-- end -->)", flags=re.S)
 

@@ -62,8 +62,8 @@ def _train_stack(specs: Sequence[Mapping[str, Any]]) -> Path:
     for each in settings:
         each.refuse_all_but(OWNER, HAS, INSTEAD)
     torch.set_num_threads(settings[0].threads)
-    # Linux's C library gives freed memory back at once, and each step waits for the same pages anew. A large block, once
-    # freed, raises its limits, to 32 MB at most (mallopt(3), M_MMAP_THRESHOLD): a step takes a tenth less.
+    # Linux's C library gives freed memory back at once, and each step waits for the same pages anew. A large block that
+    # is freed raises its limits, to 32 MB at most (mallopt(3), M_MMAP_THRESHOLD): a step takes a tenth less.
     torch.empty(31 * 2**20, dtype=torch.uint8)
     base_path, pairs = Path(first["base"]["path"]), Path(first["pairs"])
     base = SurfaceBase(base_path)
