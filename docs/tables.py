@@ -91,7 +91,7 @@ def surface(run: str, *variants: str) -> Iterator[list[str]]:
     yield ["variant", *(name.replace("_", " ") for name in _SURFACE), f"{_SURFACE[-1]} over seeds"]
     for variant in variants:
         single = [float(r["mean"]) for r in found[_SURFACE[-1]] if r["variant"] == variant and r["seed"].isdigit()]
-        of_seeds = f"{min(single):.3f} to {max(single):.3f}"
+        of_seeds = f"{min(single):.3f} to {max(single):.3f}" if single else ""
         yield [variant, *(f"{means[name, variant]:.3f}" for name in _SURFACE), of_seeds]
 
 

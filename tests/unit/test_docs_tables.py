@@ -38,3 +38,8 @@ def test_a_number_that_was_typed_is_replaced(tables: ModuleType) -> None:
     assert "| dmpo+sdpo | dmpo | +0.043 ± 0.027† |" in tables.filled(
         "<!-- baselines miniature-tuning usual=seen -->\n<!-- end -->"
     )
+    # Of the toy surface one figure inside the interval of one more seed, one outside; and a variant of five seeds.
+    published = tables.filled("<!-- published toy-surface -->\n<!-- end -->")
+    assert "| flowdpo-rft-b100 | 0.524 (0.539) |" in published and "| 0.454 (0.476) ✗ |" in published
+    surface = tables.filled("<!-- surface toy-surface bdpo-b1 -->\n<!-- end -->")
+    assert surface.count("|\n") == 3 and "| 0.680 | 0.670 to 0.691 |" in surface
