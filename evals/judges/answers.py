@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from artifacts.errors import InputError
 from artifacts.file_names import normal
+from artifacts.image_decoding import BrokenImageError, decode
 from artifacts.prompt_text import same
 from evals.images.several import place_of
 
@@ -37,7 +38,7 @@ class JudgedImage:
     item: str = ""
 
 
-def scores_of(images: Sequence[JudgedImage], results: Results, owner: str) -> list[float]:
+def scores_of(images: Sequence[JudgedImage], results: Results, owner: str | Path) -> list[float]:
     """The score of each image, in their order.
 
     An answer names its image by the file, or by its place in GenEval's layout (``00007/samples/0001.png``) and its
@@ -47,10 +48,11 @@ def scores_of(images: Sequence[JudgedImage], results: Results, owner: str) -> li
 
     Args:
         results: of the judge.
-        owner: whose images they are, for messages.
+        owner: folder of the images.
 
     Raises:
-        InputError: an answer is about none of the images, or about another prompt; an image has none, or two.
+        InputError: an answer is about none of the images, about another prompt, or about a picture that is still there
+            and is another one; an image has no answer, or two.
     """
     match, source = _Index(images), results.path
     found: dict[int, Answer] = {}
@@ -68,6 +70,11 @@ def scores_of(images: Sequence[JudgedImage], results: Results, owner: str) -> li
                 f"{where}: '{called}' was judged with the prompt '{answer.prompt[:60]}', but {image.file} of {owner} "
                 f"has '{image.prompt[:60]}'"
             )
+        if answer.file is not None and _is_another(answer.file, Path(owner) / image.file):
+            raise InputError(
+                f"{where}: '{called}' is there and shows something else than {image.file} of {owner}; give the results "
+                "of these images, or their names without the folder"
+            )
         if at in found:
             raise InputError(f"{where}: {image.file} has an answer at {found[at].where} too; expected one an image")
         found[at] = answer
@@ -77,6 +84,24 @@ def scores_of(images: Sequence[JudgedImage], results: Results, owner: str) -> li
             f"{len(images)} images are without one"
         )
     return [found[at].score for at in range(len(images))]
+
+
+def _is_another(named: str, image: Path) -> bool:
+    """Whether the file that a judge was told lies where it says and is another picture of the same size.
+
+    All models have images of the same names. A copy of another size says nothing of what it was made from.
+    """
+    path = Path(named)
+    if len(path.parts) < 2 or not (path.is_file() and image.is_file()):
+        return False
+    ours, theirs = image.read_bytes(), path.read_bytes()
+    if ours == theirs:
+        return False
+    try:
+        first, second = (decode(content).image for content in (ours, theirs))
+    except BrokenImageError:
+        return False
+    return first.size == second.size and first.tobytes() != second.tobytes()
 
 
 def place_in_geneval(file: str) -> tuple[int, int] | None:

@@ -94,7 +94,7 @@ def import_for_model(judge: Judge, results: Results, root: str | Path, model: st
         checked_image(folder / file, digest)
     columns = (rows[name].tolist() for name in ("file", "prompt", "row", "image", "item"))
     images = [JudgedImage(*row) for row in zip(*columns, strict=True)]
-    scores = scores_of(images, results, str(folder))
+    scores = scores_of(images, results, folder)
     table = pd.DataFrame({"prompt_id": rows["prompt_id"], "image": rows["image"], "score": scores, "truncated": False})
     table = table.assign(image_sha256=rows["sha256"], fingerprint=judge.fingerprint, protocol=judge.protocol)
     out = layout.scores(root, judge.name, model, prompt_set)
@@ -127,7 +127,7 @@ def import_for_folder(
         # A number in the names is the prompt's, in whatever order prompts are listed.
         item = "" if (place := place_of(found.file)) is None else str(place[0])
         images.append(JudgedImage(found.file, found.prompt, row, images[-1].image + 1 if again else 0, item))
-    scores = scores_of(images, results, str(folder))
+    scores = scores_of(images, results, folder)
     table = pd.DataFrame(
         {
             "file": [image.file for image in images],

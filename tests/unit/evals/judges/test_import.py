@@ -229,6 +229,27 @@ def test_the_name_alone_says_nothing_below_folders(tmp_path: Path) -> None:
     assert scores_of(images, Results(tmp_path / "r.jsonl", "correct", answers), "mine") == [0, 1, 2]
 
 
+def test_results_of_another_models_images_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All models have images of the same names; where the judge's own are still there, they are looked at."""
+    args = numbered_folder(tmp_path, [0, 1], ["p", "q"], "")
+    (tmp_path / "theirs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for folder, shade, size, status in (
+        ("theirs", 9, 4, 2),
+        ("theirs", 0, 4, 0),  # the same pictures, copied
+        ("theirs", 9, 8, 0),  # of another size: nobody knows of what
+        ("gone", 9, 4, 0),
+    ):
+        for number in (0, 1):
+            Image.new("RGB", (size, size), (number + shade, 0, 0)).save(tmp_path / "theirs" / f"{number}.png")
+        (tmp_path / "votes.csv").write_text(f"file,score\n{folder}/1.png,1\n{folder}/0.png,0\n")
+        assert cli.main(args) == status
+    said = capsys.readouterr().err
+    assert "row 1: 'theirs/1.png' is there and shows something else than 1.png of " in said
+
+
 def test_a_prompts_number_is_no_proof_of_the_prompt(tmp_path: Path) -> None:
     """A judge that sorted the prompts numbers others than we do, and nothing else in such a table says so."""
     images = [JudgedImage(f"{row:05d}.png", f"p{row}", row, 0) for row in range(3)]
