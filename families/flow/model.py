@@ -88,6 +88,20 @@ class FlowModel(ABC):
         """Sides of images are multiples of it."""
         return self.autoencoder.pixels_a_latent * self.PATCH
 
+    @property
+    def most_tokens_a_side(self) -> int | None:
+        """Of an image; ``None`` where the transformer has positions for any number."""
+        return None
+
+    def expected_sides(self, *sides: int) -> str | None:
+        """What sides of an image in pixels are expected instead; ``None`` if these are taken."""
+        step, most = self.pixels_a_token, self.most_tokens_a_side
+        if any(side % step for side in sides):
+            return f"multiples of {step}, the side of a token"
+        if most is not None and max(sides) > most * step:
+            return f"at most {most * step} a side, {most} tokens (pos_embed_max_size of the transformer)"
+        return None
+
     @abstractmethod
     def encode_prompts(self, prompts: Sequence[str]) -> Conditions:
         """Conditions of N prompts, on the CPU in the text encoders' dtype, such as ``text`` (N, T, D)."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from artifacts.errors import InputError
 from families.conditions import Conditions
 from families.flow.diffusers_model import DiffusersFlowModel, tokens
-from families.flow.model import DENOISER, TIMESTEPS
+from families.flow.model import TIMESTEPS
 from families.prompt_tokens import token_ids
 
 if TYPE_CHECKING:
@@ -65,6 +65,11 @@ class Model(DiffusersFlowModel):
         return self.PATCH
 
     @property
+    def most_tokens_a_side(self) -> int:
+        """By which its positions are cut out of a square of them."""
+        return int(self.config.get("pos_embed_max_size", 96))
+
+    @property
     def condition_widths(self) -> dict[str, int]:
         """Of ``text`` and ``pooled``."""
         return {
@@ -108,10 +113,6 @@ class Model(DiffusersFlowModel):
         self, denoiser: Any, noisy: torch.Tensor, sigmas: torch.Tensor, conditions: Conditions
     ) -> torch.Tensor:
         """Predicted ε − x0, (B, C, H, W)."""
-        if (side := max(noisy.shape[-2:]) // self.PATCH) > (most := int(self.config.get("pos_embed_max_size", 96))):
-            raise InputError(
-                f"{self.path / DENOISER}: images of {side} tokens a side, expected {most} at most (pos_embed_max_size)"
-            )
         predicted: torch.Tensor = denoiser(
             hidden_states=noisy,
             timestep=sigmas * TIMESTEPS,

@@ -74,13 +74,12 @@ class FlowBase:
         """Scaled latents (N, C, H, W) float32.
 
         Raises:
-            InputError: the sides of the images are no whole tokens.
+            InputError: the transformer does not take images of this size.
         """
-        step = self.model.pixels_a_token
-        if any(side % step for side in images[0].size):
+        if expected := self.model.expected_sides(*images[0].size):
             raise InputError(
-                f"images of {images[0].width} x {images[0].height} pixels: expected multiples of {step}, the side of a "
-                "token; set encoding.resolution, or other encoding.sizes"
+                f"images of {images[0].width} x {images[0].height} pixels: expected {expected}; set "
+                "encoding.resolution, or other encoding.sizes"
             )
         return Latents(*self.model.autoencoder.encode(images))
 

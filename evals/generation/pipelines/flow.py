@@ -157,6 +157,6 @@ class Flow(Pipeline):
             if type(said) is not int:
                 raise InputError(f"{self.path}: says no size of images; set generation.size, in pixels")
             size = said
-        if size % (step := self.model.pixels_a_token):
-            raise InputError(f"generation.size is {size}, expected a multiple of {step}")
+        if expected := self.model.expected_sides(size):
+            raise InputError(f"generation.size is {size}, expected {expected}")
         return [size, size]

@@ -183,13 +183,13 @@ def test_text_encoders_that_are_left_out_say_zeros(sd3: Path, tmp_path: Path) ->
             r"pooled embeddings of width 56, its transformer takes 48",
         ),
         (lambda p, t: open_pipeline(p, size=36).latent_shape, None),
-        (lambda p, t: open_pipeline(p, size=34), r"generation.size is 34, expected a multiple of 4"),
+        (lambda p, t: open_pipeline(p, size=34), r"generation.size is 34, expected multiples of 4"),
         (lambda p, t: drawn(p, scheduler="ddim"), r"generation.scheduler is ddim, which no flow model"),
         (
             lambda p, t: drawn(p, protocol="sdpo", scheduler="euler"),
             r"generation.protocol is sdpo, which no",
         ),
-        (lambda p, t: drawn(p, scheduler="euler", size=64), r"images of 16 tokens a side, expected 12 at most"),
+        (lambda p, t: open_pipeline(p, size=64), r"generation.size is 64, expected at most 48 a side, 12 tokens"),
     ],
 )
 def test_what_does_not_fit_is_one_line(

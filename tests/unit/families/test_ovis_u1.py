@@ -424,7 +424,7 @@ def test_choices_that_the_family_does_not_have(
     described = {"family": "ovis_u1", "path": str(folder), "language": language}
     with pytest.raises(InputError, match=r"training.embedded_guidance is 3.5, but the transformer of .* is told no"):
         open_described(described, embedded_guidance=3.5)
-    with pytest.raises(InputError, match=r"generation.size is 34, expected a multiple of 4"):
+    with pytest.raises(InputError, match=r"generation.size is 34, expected multiples of 4"):
         open_pipeline(folder, size=34, language=language)
     with pytest.raises(InputError, match=r"its transformer is of family 'ovis_u1', not of the one that was named"):
         open_flow(folder, "flux")

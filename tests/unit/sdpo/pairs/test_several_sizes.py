@@ -182,4 +182,6 @@ def test_a_size_that_the_base_does_not_take_is_found_before_anything_is_read(
     monkeypatch.setattr(type(flux.model), "pixels_a_token", 16)  # type: ignore[attr-defined]
     with pytest.raises(InputError, match=r"images of 40 x 32 pixels: expected multiples of 16, .*encoding.sizes"):
         cache.build(spec(tmp_path / "cache", family="flux", path=tiny_flows["flux"], sizes=[[32, 32], [40, 32]]))
+    with pytest.raises(InputError, match=r"images of 32 x 56 pixels: expected at most 48 a side, 12 tokens .*sizes"):
+        cache.build(spec(tmp_path / "cache", family="sd3", path=tiny_flows["sd3"], sizes=[[48, 32], [32, 56]]))
     assert list(tmp_path.iterdir()) == []
