@@ -79,7 +79,8 @@ class EncodingSettings(Block):
         for size in sizes or []:
             if (before := ratios.setdefault(Fraction(*size), size)) is not size:
                 raise ValueError(f"expected each ratio of width to height once; {before} and {size} have the same")
-        return sizes
+        # Their order means nothing: a job described with another one is the same job.
+        return sizes and sorted(sizes)
 
 
 class PairsSpec(JobSpec):

@@ -76,7 +76,7 @@ def test_micro_batches_of_images_of_several_sizes(config: Config, monkeypatch: p
     line = "variants[0].training.micro_batch_size = 3 (variant 'sft'): expected a divisor of training.batch_size, 16: "
     assert errors(config)[0] == f"{line}a micro-batch has images of one of several sizes"
     del config["training"]["micro_batch_size"]
-    assert validate(config, check_files=False).pairs["renders"].encoding.sizes == [[32, 48], [32, 32]]
+    assert validate(config, check_files=False).pairs["renders"].encoding.sizes == [[32, 32], [32, 48]]
     config["execution"] = {"processes": 2}
     line = "variants[0].training.micro_batch_size (variant 'sft'): expected a number of pairs: images are of several "
     assert errors(config)[0] == f"{line}sizes, and 2 processes share a step"

@@ -387,8 +387,10 @@ def test_pair_jobs_say_how_images_are_encoded(config: Config) -> None:
         True,
         "latents",
     )
-    config["pairs"]["renders"]["encoding"] = {"sizes": [[48, 32], [32, 32]]}
-    assert json.loads(specs(config)["pairs", "renders"])["encoding"]["sizes"] == [[48, 32], [32, 32]]
+    for sizes in ([[48, 32], [32, 32]], [[32, 32], [48, 32]]):
+        # Another order is no other job.
+        config["pairs"]["renders"]["encoding"] = {"sizes": sizes}
+        assert json.loads(specs(config)["pairs", "renders"])["encoding"]["sizes"] == [[32, 32], [48, 32]]
 
 
 def test_another_autoencoder_is_part_of_the_base_only_where_it_is_named(config: Config) -> None:
