@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_pla
 
 from artifacts import layout
 from artifacts.contracts import read_table, write_table
+from evals.generation.settings import SamplingSettings
 from evals.report.page import write_report
 from evals.report.settings import GridSettings
 from evals.tables import write_tables
@@ -86,7 +87,9 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     # What goes after the tables were made is a gap.
     layout.scores(found.root, "clip", "mini/sft/seed1", "seen").unlink()
     (layout.images(found.root, "mini/dmpo/seed0", "seen") / "00000.png").unlink()
-    write_report(found, grid=GridSettings(prompt_set="seen", prompts=4, seed=0), guidance_scale=4.0)
+    write_report(
+        found, grid=GridSettings(prompt_set="seen", prompts=4, seed=0), generation=SamplingSettings(guidance_scale=4.0)
+    )
     return found
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from artifacts import layout
 from artifacts.atomic import file_sha256
 from artifacts.contracts import read_table, write_table
+from evals.generation.settings import SamplingSettings
 from evals.images.folder import read_manifest
 from evals.report.page import write_report
 from evals.report.settings import GridSettings
@@ -52,7 +53,11 @@ def test_every_image_is_shown_with_its_own_score(doubled: Comparison, chromium: 
     digests = table["image_sha256"].tolist()
     write_table(seen, read_table(seen, "scores").assign(image_sha256=digests), "scores")
     write_tables(doubled)
-    write_report(doubled, grid=GridSettings(prompt_set="held-out", prompts=2, seed=0), guidance_scale=4.0)
+    write_report(
+        doubled,
+        grid=GridSettings(prompt_set="held-out", prompts=2, seed=0),
+        generation=SamplingSettings(guidance_scale=4.0),
+    )
     context = chromium.new_context(viewport={"width": 1200, "height": 900}, offline=True)
     page, said = context.new_page(), []
     page.on("pageerror", lambda error: said.append(str(error)))
