@@ -190,6 +190,7 @@ def test_conditions_of_several_lengths_are_joined_and_parted() -> None:
     assert torch.equal(parts[2,][0], texts[2])
 
 
+@pytest.mark.slow
 def test_a_file_of_embeddings_has_texts_without_what_is_beyond_them(pipeline: Pipeline, tmp_path: Path) -> None:
     file = tmp_path / "embeddings.safetensors"
     made = prompt_embeddings.shared(file, pipeline, PROMPTS, zeros=True)

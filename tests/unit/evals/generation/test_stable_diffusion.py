@@ -81,6 +81,7 @@ def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
     return float((found - expected).abs().max() / expected.std())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", list(SCHEDULERS))
 def test_clean_protocol_is_the_pipeline_of_diffusers(reference: tuple[Any, Path], scheduler: str) -> None:
     settings = SamplingSettings(scheduler=scheduler, steps=6, guidance_scale=7.5)
@@ -89,6 +90,7 @@ def test_clean_protocol_is_the_pipeline_of_diffusers(reference: tuple[Any, Path]
     assert relative(ours(reference[1], settings)[1], expected) < ROUNDING
 
 
+@pytest.mark.slow
 def test_published_protocol_is_the_pipeline_with_one_more_guidance_and_one_noise(reference: tuple[Any, Path]) -> None:
     # An empty negative prompt that is given is encoded, where SDXL would otherwise take zeros.
     expected = theirs(reference[0], PAPER, negative_prompt="")
@@ -135,6 +137,7 @@ def test_protocols_differ_in_what_no_text_is(save_tiny_base: Callable[..., Path]
     torch.testing.assert_close(open_pipeline(tmp_path).empty_prompt(zeros=True)["text"], encoded["text"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sd", "sdxl"])
 def test_v_prediction_comes_from_the_scheduler_config(
     save_tiny_base: Callable[..., Path], tmp_path: Path, kind: str

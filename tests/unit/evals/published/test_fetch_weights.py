@@ -87,6 +87,7 @@ def test_fetch_verifies_converts_and_records(
     assert server.ranges == []
 
 
+@pytest.mark.slow
 def test_a_cut_connection_is_gone_on_with(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # What has come of a piece, 10 MB by itself, is lost.
     monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 100_000)

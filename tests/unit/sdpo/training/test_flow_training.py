@@ -109,12 +109,14 @@ def test_targets_of_adapters_that_the_transformer_does_not_have(
         Adapters(base.load_denoiser(), LoraSettings(), seed=0)
 
 
+@pytest.mark.slow
 def test_sides_that_are_no_whole_tokens(tiny_flow_world: World) -> None:
     base = open_described(tiny_flow_world[0])
     with pytest.raises(InputError, match=r"images of 36 x 34 pixels: expected multiples of 4.*set encoding.resolution"):
         base.encode_images([Image.new("RGB", (36, 34))])
 
 
+@pytest.mark.slow
 def test_a_cache_of_a_text_encoder_that_is_left_out(
     tiny_flows: dict[str, Path], build_tiny_cache: Callable[..., None], tmp_path: Path
 ) -> None:

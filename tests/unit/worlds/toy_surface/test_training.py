@@ -117,6 +117,7 @@ def test_a_perceptron_has_a_hidden_layer() -> None:
         layer_sizes(layers=1)
 
 
+@pytest.mark.slow
 def test_models_trained_together_are_those_trained_alone_by_autograd() -> None:
     """Against torch's own modules, clipping and Adam, with one call of the objective a model."""
     seeds = [0, 1, 7]
