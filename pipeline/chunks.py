@@ -89,7 +89,7 @@ class Chunks(VariantSettings):
         rated = {scorer: [name for name in prompt_sets if name in self.rated_by(scorer)] for scorer in scorers}
         return {scorer: names for scorer, names in rated.items() if len(names) < len(prompt_sets)}
 
-    @property
+    @cached_property
     def shards(self) -> dict[str, list[Shard]]:
         """Shares of the images of a model on a prompt set, by the stage whose jobs have one each."""
         execution = self.benchmark.execution

@@ -43,10 +43,10 @@ class Numbering:
         return file_name(*self.place(number))
 
     def share(self, batch_size: int, shard: Sequence[int]) -> range:
-        """Numbers that one of several jobs draws: whole batches, as one job would have drawn them.
+        """Numbers that one of several jobs draws or scores: whole batches, as one job would have made them.
 
         Args:
-            batch_size: images drawn at once.
+            batch_size: images drawn or scored at once.
             shard: the job's number, from 0, and the number of jobs.
         """
         index, count = shard

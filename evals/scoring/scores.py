@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from artifacts.image_decoding import described
 from artifacts.progress import progress
 from evals.images.folder import MANIFEST, read_manifest
 from evals.images.matching import PromptedImage
+from evals.images.numbering import Numbering
 from evals.images.read_ahead import share_cores
 from evals.networks.interface import scorer_record
 from evals.scorers import DEFAULT_PROTOCOL, create
@@ -65,7 +66,7 @@ def score(spec: Mapping[str, Any]) -> None:
     tasks = [(model, prompt_set) for model in job.models for prompt_set, names in of_set.items() if names]
     several = {name: job.images_per_prompt.get(name, 1) for name in job.prompt_sets}
     sizes = {name: len(read_table(layout.prompts(root, name), "prompts")) * several[name] for name in job.prompt_sets}
-    own = {name: share(size, batch_size, job.shard) for name, size in sizes.items()}
+    own = {name: Numbering(size).share(batch_size, job.shard) for name, size in sizes.items()}
     tables: dict[Path, pd.DataFrame] = {}
     with (
         ScoreCache(job.cache) if job.cache else nullcontext() as cache,
@@ -92,20 +93,6 @@ def score(spec: Mapping[str, Any]) -> None:
         write_json(layout.scorer_record(root, name, scorer.fingerprint, json_sha256(record)), record)
     for path, table in tables.items():
         write_table(path, table, "scores")
-
-
-def share(total: int, batch_size: int, shard: Sequence[int]) -> range:
-    """Places of the images that one of several jobs scores: whole batches, so that the same images meet in each.
-
-    Args:
-        total: images of a model on a prompt set.
-        batch_size: images scored at once.
-        shard: the job's number, from 0, and the number of jobs.
-    """
-    index, count = shard
-    batches = -(-total // batch_size)
-    first, end = (min(total, batches * edge // count * batch_size) for edge in (index, index + 1))
-    return range(first, end)
 
 
 def score_images(

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from sdpo.pairs.cache import Pairs
 
 T = TypeVar("T")
-# Domains of the random streams: two draws must never share a seed. That of the order, 1, is in its own module.
-STEP, HELDOUT, AUDIT, FLIP, POSTERIOR, LORA, SAMPLE = 2, 3, 4, 5, 6, 7, 8
+# Domains of the random streams: two draws must never share a seed.
+ORDER, STEP, HELDOUT, AUDIT, FLIP, POSTERIOR, LORA, SAMPLE = 1, 2, 3, 4, 5, 6, 7, 8
 
 
 @dataclass(frozen=True)

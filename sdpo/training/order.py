@@ -13,12 +13,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from artifacts.random_streams import stream
+from sdpo.training.drawing import ORDER
 
 if TYPE_CHECKING:
     import torch
-
-# Domain of the random stream, one of those in :mod:`sdpo.training.drawing`.
-ORDER = 1
 
 
 class Order:

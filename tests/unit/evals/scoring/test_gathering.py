@@ -12,8 +12,9 @@ from artifacts import layout
 from artifacts.atomic import file_sha256
 from artifacts.contracts import read_table, write_table
 from artifacts.errors import InputError
+from evals.images.numbering import Numbering
 from evals.scoring.gathering import gather
-from evals.scoring.scores import score, share
+from evals.scoring.scores import score
 
 MODEL = "base/dpo/seed0"
 IMAGES = 2
@@ -78,6 +79,10 @@ def test_scores_are_the_same_bytes_whatever_the_number_of_jobs(root: Path, shard
     gathered(root, shards)
     assert contents(root) == whole
     assert not any((root / "score_shards").rglob("*.parquet"))
+
+
+def share(total: int, batch_size: int, shard: tuple[int, int]) -> range:
+    return Numbering(total).share(batch_size, shard)
 
 
 def test_shares_are_whole_batches() -> None:
