@@ -20,24 +20,24 @@ from typing import Any
 from artifacts.errors import InputError, run_command
 from artifacts.job import add_spec, add_version, read_spec
 from artifacts.job_manifest import add_manifest, write_manifest
-from evals import comparison_commands, import_command
-from evals.stage_commands import STAGES, THREADED, WITH_MANIFEST, written
+from evals.commands import comparisons, imports
+from evals.commands.stages import STAGES, THREADED, WITH_MANIFEST, written
 
 
 def _folder_score(arguments: argparse.Namespace) -> None:
-    from evals.folder_commands import score
+    from evals.commands.folders import score
 
     score(arguments)
 
 
 def _cache(arguments: argparse.Namespace) -> None:
-    from evals.folder_commands import cache
+    from evals.commands.folders import cache
 
     cache(arguments)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from evals.doctor import doctor
+    from evals.commands.doctor import doctor
 
     return doctor(arguments.config, arguments.weights_dir, verify=arguments.verify)
 
@@ -106,7 +106,7 @@ def command_line() -> argparse.ArgumentParser:
         alone = {
             "prompts": (_add_prompts, _fetch_prompts),
             "score": (_add_score, _folder_score),
-            "compare": (comparison_commands.add_compare, comparison_commands.compare),
+            "compare": (comparisons.add_compare, comparisons.compare),
         }.get(name)
         add_spec(command, required=alone is None)
         if name in WITH_MANIFEST:
@@ -117,16 +117,16 @@ def command_line() -> argparse.ArgumentParser:
         if alone is not None:
             alone[0](command)
 
-    def add(name: str, summary: str, run: comparison_commands.Run) -> argparse.ArgumentParser:
+    def add(name: str, summary: str, run: comparisons.Run) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=summary, description=summary)
         command.set_defaults(run=run, spec=None)
         return command
 
-    comparison_commands.add_tables(add)
-    comparison_commands.add_plan(add)
-    comparison_commands.add_export(add)
-    import_command.add_import(add)
-    import_command.add_diversity(add)
+    comparisons.add_tables(add)
+    comparisons.add_plan(add)
+    comparisons.add_export(add)
+    imports.add_import(add)
+    imports.add_diversity(add)
 
     doctor = add("doctor", "say which weights are here, which are missing and how to get them", _doctor)
     doctor.add_argument("--config", metavar="FILE", help="what this config needs; exit status 1 if it is missing")

@@ -33,8 +33,7 @@ ROOMS = {
         "scorers generation scoring",
         "judges",
         "tables report tracking",
-        "doctor folder_commands comparison_commands stage_commands",
-        "import_command",
+        "commands",
         "cli",
     ),
 }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 import pytest
 
-from evals.stage_commands import written
+from evals.commands.stages import written
 from pipeline.config import load
 from pipeline.jobs import Plan
 from pipeline.specs import encode

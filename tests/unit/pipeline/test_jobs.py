@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from artifacts.errors import InputError
-from evals.stage_commands import written
+from evals.commands.stages import written
 from evals.tables.comparison import CompareSpec
 from pipeline.chunks import chunks
 from pipeline.config import validate

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import evals.doctor
+import evals.commands.doctor
 import evals.published.fetch_weights
 from artifacts.errors import InputError
 from evals import cli, scorers

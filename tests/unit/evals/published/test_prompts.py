@@ -18,8 +18,9 @@ from PIL import Image
 
 from artifacts.contracts import read_table
 from artifacts.errors import InputError
-from evals import cli, doctor
+from evals import cli
 from evals import prompts as prompt_sets
+from evals.commands import doctor
 from evals.images.matching import match
 from evals.prompts import Prompt
 from evals.prompts.prompt_file import read_prompt_file

@@ -17,12 +17,12 @@ from artifacts.atomic import file_sha256, json_sha256
 from artifacts.contracts import read_table, write_table
 from artifacts.errors import InputError
 from artifacts.image_decoding import decode
+from evals.commands.stages import written
 from evals.networks.interface import PromptTokens, RefusedImageError
 from evals.scorers import create
 from evals.scoring.score_cache import ScoreCache
 from evals.scoring.scores import score as score_by_spec
 from evals.scoring.scores import score_images
-from evals.stage_commands import written
 
 
 @dataclass

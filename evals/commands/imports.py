@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from artifacts.errors import InputError
-from evals.comparison_commands import Add
+from evals.commands.comparisons import Add
 
 if TYPE_CHECKING:
     from evals.tables.comparison import Comparison
@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> None:
         return
     from artifacts.atomic import write_json, writing
     from artifacts.contracts import write_table
-    from evals.folder_commands import output
+    from evals.commands.folders import output
     from evals.images.matching import match
     from evals.prompts.prompt_file import read_prompt_file
     from evals.tables.comparison import Statistics
