@@ -28,6 +28,7 @@ from artifacts.contracts import CONTRACTS, read_table, write_table
 from artifacts.errors import InputError
 from artifacts.image_decoding import BrokenImageError, decode
 from evals.images.numbering import Numbering, file_name
+from evals.images.shares import joined
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -207,17 +208,8 @@ def collect(folder: Path, shards: Sequence[Path], prompts: pd.DataFrame, images:
     """
     import json
 
-    import pandas as pd
-
     manifests = [read_manifest(shard) for shard in shards]
-    whole = pd.concat(manifests, ignore_index=True)
-    wanted = [(prompt_id, image) for image in range(images) for prompt_id in prompts["prompt_id"]]
-    if list(zip(whole["prompt_id"], whole["image"], strict=True)) != wanted:
-        several = f", {images} of each," if images > 1 else ""
-        raise InputError(
-            f"{shards[0].parent}: its {len(whole)} images are not those of the {len(prompts)} prompts{several} in "
-            "order; delete the folder and run snakemake again"
-        )
+    whole = joined(manifests, list(prompts["prompt_id"]), images, where=shards[0].parent, what="images")
     jobs = [json.loads((shard / PROVENANCE).read_text(encoding="utf-8")) for shard in shards]
     for shard, job in zip(shards, jobs, strict=True):
         for what in ("spec", "inputs", "commits"):

@@ -11,6 +11,7 @@ from artifacts import layout
 from artifacts.block import checked
 from artifacts.contracts import read_table, write_table
 from artifacts.errors import InputError
+from evals.images.shares import joined
 from evals.scoring.settings import GatherSpec
 
 if TYPE_CHECKING:
@@ -45,24 +46,14 @@ def gather(spec: Mapping[str, Any]) -> None:
 
 
 def _whole(shares: list[Path], prompts: Path, images: int) -> pd.DataFrame:
-    import pandas as pd
-
-    ids = read_table(prompts, "prompts")["prompt_id"]
-    remedy = f"delete {shares[0].parent} and run snakemake again"
     tables = [read_table(share, "scores") for share in shares]
-    whole = pd.concat([table for table in tables if len(table)], ignore_index=True)
-    wanted = [(prompt_id, image) for image in range(images) for prompt_id in ids]
-    if list(zip(whole["prompt_id"], whole["image"], strict=True)) != wanted:
-        several = f", {images} of each," if images > 1 else ""
-        raise InputError(
-            f"{shares[0].parent}: its {len(whole)} scores are not those of the images of the {len(ids)} prompts"
-            f"{several} in order; {remedy}"
-        )
+    ids = list(read_table(prompts, "prompts")["prompt_id"])
+    whole = joined(tables, ids, images, where=shares[0].parent, what="scores")
     for share, table in zip(shares, tables, strict=True):
         for column in ("protocol", "fingerprint"):
             if len(table) and (found := table[column].iloc[0]) != (first := whole[column].iloc[0]):
                 raise InputError(
                     f"{share}: {column} '{str(found)[:16]}', where {shares[0].name} has '{str(first)[:16]}': scored by "
-                    f"another scorer or other weights; {remedy}"
+                    f"another scorer or other weights; delete {share.parent} and run snakemake again"
                 )
     return whole
