@@ -10,6 +10,7 @@ from typing import Any
 from artifacts import layout
 from artifacts.file_names import user_path
 from artifacts.hub import is_local
+from evals.generation.external_models import settings_beside
 from evals.report.guidance import guided
 from evals.report.settings import BROWSER, DEGENERATE
 from evals.tables.comparison import ApartSet
@@ -131,7 +132,7 @@ class Files:
     def source_paths(self, models: Sequence[str]) -> list[str]:
         """Local files and folders of the weights of models from elsewhere; a hub id has a revision instead."""
         blocks = [block for name in models if (block := self.external_models.get(name)) is not None]
-        return [_source_path(block) for block in blocks if is_local(block.source)]
+        return [path for block in blocks if is_local(block.source) for path in _source_paths(block)]
 
     def scorer_paths(self, scorers: Sequence[str]) -> list[str]:
         """Local files and folders that scorers read."""
@@ -140,10 +141,11 @@ class Files:
         return [*weights, *(path for block in blocks for path in option_paths(block.options))]
 
 
-def _source_path(model: Model) -> str:
+def _source_paths(model: Model) -> list[str]:
     """What of a model's source is read: the denoiser's folder, if it is that of a whole pipeline."""
     path = user_path(model.source) / (model.file or "")
-    return (denoiser_folder(path) or path).as_posix()
+    beside = settings_beside(path) if path.is_file() else []
+    return [file.as_posix() for file in (denoiser_folder(path) or path, *beside)]
 
 
 def option_paths(options: Mapping[str, Any]) -> list[str]:

@@ -14,7 +14,7 @@ VERSIONS: Final = {
     "prompts": 3,
     "pairs": 6,
     "train": 5,
-    "generate": 4,
+    "generate": 5,
     "collect": 1,
     "score": 4,
     "gather": 1,

@@ -31,6 +31,8 @@ WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 FOLDER_WEIGHTS = "diffusion_pytorch_model"
 ORIGINAL_WEIGHTS = "model.safetensors"
 """Of a base that is no pipeline of diffusers."""
+CONFIG = "config.json"
+"""Of a denoiser's folder."""
 SCHEDULER = "scheduler/scheduler_config.json"
 _PREFIXES = (
     *("module.", "model.", "diffusion_model.", "denoiser.", "visual_generator.", "backbone."),
@@ -56,10 +58,10 @@ def locate(model: ExternalModel) -> Path:
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; correct source and file of the model")
     if path.is_dir():
-        own = denoiser_folder(path) or (path if (path / "config.json").is_file() else None)
+        own = denoiser_folder(path) or (path if (path / CONFIG).is_file() else None)
         found = [*([own] if own else []), *(path / name for name in lora_files.FILES if (path / name).is_file())]
         if not found:
-            known = [*(f"{name}/config.json" for name in DENOISERS), "config.json", *lora_files.FILES[:2]]
+            known = [*(f"{name}/{CONFIG}" for name in DENOISERS), CONFIG, *lora_files.FILES[:2]]
             raise InputError(f"{path}: holds neither {' nor '.join(known)}; name the weights with `file`")
         if len(found) > 1:
             names = " and ".join(one.relative_to(path).as_posix() for one in found)
@@ -107,6 +109,11 @@ def weight_files(path: Path) -> list[Path]:
     raise InputError(f"{path}: cannot be loaded: it holds no {FOLDER_WEIGHTS}.safetensors{has}")
 
 
+def settings_beside(path: Path) -> list[Path]:
+    """Files beside a weight file that may say how it counts, where they are: of its folder, or of PEFT's LoRA."""
+    return [file for name in (CONFIG, lora_scale.CONFIG) if (file := path.with_name(name)).is_file()]
+
+
 def _shards(index: Path) -> list[Path]:
     names = read_json(index).get("weight_map")
     names = list(names.values()) if isinstance(names, Mapping) else []
@@ -142,8 +149,10 @@ def load(path: Path, pipeline: Pipeline) -> Any:
     else:
         state = _in_diffusers_names(state)
         _check(path, state, pipeline)
-        _check_scheduler(path, pipeline)
-        config = _own_config(path, pipeline) if path.is_dir() else pipeline.denoiser_config
+        folder = _folder(path, pipeline)
+        if folder is not None:
+            _check_scheduler(folder, pipeline)
+        config = pipeline.denoiser_config if folder is None else _own_config(folder, pipeline)
         try:
             denoiser = _empty(pipeline.denoiser_class, config)
             denoiser.load_state_dict(state, assign=True)
@@ -154,26 +163,34 @@ def load(path: Path, pipeline: Pipeline) -> Any:
     return denoiser.to(pipeline.device, pipeline.dtype).eval().requires_grad_(False)
 
 
-def _check_scheduler(path: Path, pipeline: Pipeline) -> None:
+def _folder(path: Path, pipeline: Pipeline) -> Path | None:
+    """The denoiser's folder that a path is, or lies in: a copy that is named by its file is no other denoiser."""
+    if path.is_dir():
+        return path
+    config = path.with_name(CONFIG)
+    named = read_json(config).get("_class_name") if config.is_file() else None
+    return path.parent if named == pipeline.denoiser_class.__name__ else None
+
+
+def _check_scheduler(folder: Path, pipeline: Pipeline) -> None:
     """What a denoiser predicts, and of which noise: the pipeline around its folder says so; its weights do not."""
     import torch
 
-    if not (path.is_dir() and (path.parent / SCHEDULER).is_file()):
+    scheduler = folder.parent / SCHEDULER
+    if not scheduler.is_file():
         return
     remedy = "give the base that it was trained from"
-    flow = str(read_json(path.parent / SCHEDULER).get("_class_name")).startswith("FlowMatch")
-    own = "flow" if flow else DiffusersFolder(path.parent, ()).prediction_type
+    flow = str(read_json(scheduler).get("_class_name")).startswith("FlowMatch")
+    own = "flow" if flow else DiffusersFolder(folder.parent, ()).prediction_type
     base = pipeline.prediction_type
     if own != base:
-        raise InputError(
-            f"{path.parent / SCHEDULER}: prediction_type is {own}, the base {pipeline.path} has {base}; {remedy}"
-        )
+        raise InputError(f"{scheduler}: prediction_type is {own}, the base {pipeline.path} has {base}; {remedy}")
     if flow:
         return
-    shares, ours = (signal_shares((folder / SCHEDULER).parent) for folder in (path.parent, pipeline.path))
+    shares, ours = (signal_shares(file.parent) for file in (scheduler, pipeline.path / SCHEDULER))
     if len(shares) != len(ours) or not torch.allclose(shares, ours, 1e-3, 1e-6):
         raise InputError(
-            f"{path.parent / SCHEDULER}: its noise schedule is not that of the base {pipeline.path}, by which it would "
+            f"{scheduler}: its noise schedule is not that of the base {pipeline.path}, by which it would "
             f"be drawn; {remedy}"
         )
 
@@ -183,10 +200,10 @@ def _own_config(folder: Path, pipeline: Pipeline) -> dict[str, Any]:
 
     Its size of images does not count: all models of a base are drawn at one.
     """
-    config = read_json(folder / "config.json")
+    config = read_json(folder / CONFIG)
     if (size := config.get("sample_size")) != (ours := pipeline.denoiser_config.get("sample_size")):
         print(
-            f"note: {folder / 'config.json'}: sample_size is {size}, the base's {ours}; drawn at the base's size",
+            f"note: {folder / CONFIG}: sample_size is {size}, the base's {ours}; drawn at the base's size",
             file=sys.stderr,
         )
     return config
@@ -251,7 +268,8 @@ def _family(width: int | None) -> str:
 def _fetch(source: str, file: str | None) -> Path:
     """The folder of a hub id's revision, with what is needed of it."""
     if file is not None and file.endswith(WEIGHT_SUFFIXES):
-        return _snapshot(source, file, [file, Path(file).with_name(lora_scale.CONFIG).as_posix()])
+        beside = [Path(file).with_name(name).as_posix() for name in (CONFIG, lora_scale.CONFIG)]
+        return _snapshot(source, file, [file, *beside, (Path(file).parent.parent / SCHEDULER).as_posix()])
     top = "" if file is None else f"{file.rstrip('/')}/"
     folders = (*(f"{top}{name}/" for name in DENOISERS), top)
     # Of the pipeline, whose denoiser the file may be.
@@ -260,7 +278,7 @@ def _fetch(source: str, file: str | None) -> Path:
     for suffix in (".safetensors", ".bin"):
         weights = [f"{FOLDER_WEIGHTS}{end}" for end in (suffix, f"-?????-of-?????{suffix}", f"{suffix}.index.json")]
         weights += [name for name in lora_files.FILES if name.endswith(suffix)]
-        names = ("config.json", lora_scale.CONFIG, *weights)
+        names = (CONFIG, lora_scale.CONFIG, *weights)
         root = _snapshot(source, file, [*schedulers, *(folder + name for folder in folders for name in names)])
         if any(next((root / folder).glob(name), None) for folder in folders for name in weights):
             break

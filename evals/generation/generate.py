@@ -203,7 +203,7 @@ class _Job:
             described["source"] = self.sources[model].model_dump()
         if numbering.images > 1:
             described["images_per_prompt"] = numbering.images
-        own = weights / "config.json"
+        own = (weights if weights.is_dir() else weights.parent) / external_models.CONFIG
         shaping = {
             **described,
             "prompts": [ids, table["prompt"].tolist()],

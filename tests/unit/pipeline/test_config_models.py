@@ -65,6 +65,19 @@ def test_models_are_drawn_scored_and_compared_but_not_trained(elsewhere: Config)
     assert len([name for stage, name in jobs if stage == "generate"]) == (1 + 6 + 4) * 2
 
 
+def test_what_stands_beside_a_weight_file_is_read_with_it(
+    elsewhere: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    for name in ("large-dpo.pth", "config.json", "adapter_config.json", "notes.txt"):
+        (tmp_path / "models" / name).write_text("{}")
+    for job in Plan(validate(elsewhere, check_files=False)).jobs():
+        if (job.stage, job.name) == ("generate", "large/large-dpo/seen"):
+            found = {name for name in job.sources if name.startswith("models/")}
+    assert found == {"models/large-dpo.pth", "models/config.json", "models/adapter_config.json"}
+
+
 def test_rows_of_the_table_and_what_each_is_compared_with(elsewhere: Config) -> None:
     elsewhere["models"][1]["source"] = HUB
     comparison = CompareSpec(**Plan(validate(elsewhere, check_files=False)).compare_spec()).comparison

@@ -208,6 +208,29 @@ def test_pipeline_around_a_folder_says_what_its_denoiser_predicts(
         load(locate(ExternalModel(source=str(tmp_path))), pipeline)
 
 
+def test_file_in_a_denoisers_folder_is_read_as_the_folder_is(base: Path, tmp_path: Path) -> None:
+    """Copies in half precision are named by their file; what they compute stands beside them all the same."""
+    for part in ("unet", "scheduler"):
+        shutil.copytree(base / part, tmp_path / part)
+    weights, config = tmp_path / "unet" / f"{WEIGHTS}.fp16.safetensors", tmp_path / "unet/config.json"
+    (tmp_path / "unet" / f"{WEIGHTS}.safetensors").rename(weights)
+    values = json.loads(config.read_text())
+    config.write_text(json.dumps({**values, "norm_eps": 0.5}))
+    pipeline = open_pipeline(base)
+    model = ExternalModel(source=str(tmp_path), file=f"unet/{weights.name}")
+    assert load(locate(model), pipeline).config.norm_eps == 0.5
+    # Beside a file of another kind it says nothing of the denoiser.
+    config.write_text(json.dumps({**values, "norm_eps": 0.5, "_class_name": "ControlNetModel"}))
+    assert load(locate(model), pipeline).config.norm_eps == 1e-5
+    config.write_text(json.dumps(values))
+    file = tmp_path / "scheduler/scheduler_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "prediction_type": "v_prediction"}))
+    with pytest.raises(
+        InputError, match=r"scheduler_config\.json: prediction_type is v_prediction, the base .* has eps"
+    ):
+        load(locate(model), pipeline)
+
+
 def test_checkpoint_of_another_architecture_is_one_error(base: Path, larger: Path, tmp_path: Path) -> None:
     save_file(open_pipeline(larger).denoiser.state_dict(), tmp_path / "sdxl.safetensors")
     with pytest.raises(InputError) as caught:
