@@ -37,6 +37,7 @@ VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
 
 
 def create(
+    scorer: str,
     path: Path,
     model_cfg: dict[str, Any],
     *,
@@ -45,22 +46,21 @@ def create(
     version: int,
     device: str,
     dtype: str,
-    published: str,
 ) -> Scorer:
     """HPSv2 as ``hpsv2.score`` computes it, on a GPU under its own float16 autocast.
 
     Args:
+        scorer: ``hpsv2`` or ``hpsv21``, whose weights they should be.
         path: ``HPS_v2*.pt``, or the same tensors as safetensors.
         model_cfg: architecture in open_clip's terms.
         protocol: ``package``, or ``author`` with a ``factor`` of 100; the package does not compute ``sdpo``.
-        published: ``hpsv2`` or ``hpsv21``, whose weights they should be.
 
     Raises:
         InputError: the protocol, the file or its architecture is not one that the package can do.
     """
     if protocol == "sdpo":
-        raise InputError(f"scorer '{published}': the package does not do protocol 'sdpo': choose 'package' or 'author'")
-    check_dtype(published, dtype)
+        raise InputError(f"scorer '{scorer}': the package does not do protocol 'sdpo': choose 'package' or 'author'")
+    check_dtype(scorer, dtype)
     if "hf_tokenizer_name" in model_cfg["text_cfg"]:
         raise InputError(
             f"{path.parent}: the package hpsv2 has open_clip's own vocabulary only, not one of the folder's"
@@ -103,7 +103,7 @@ def create(
 
     tokens = open_clip_model.prompt_tokens(bpe, 77)
     digest = package_fingerprint(
-        "hpsv2", "hpsv2", version, protocol, {"weights": path}, where.type, published=published, architecture=model_cfg
+        "hpsv2", scorer, version, protocol, {"weights": path}, where.type, architecture=model_cfg
     )
     # The package reads the checkpoint again for each image.
     return PackageScorer(digest, rate, tokens, copy)

@@ -96,13 +96,12 @@ def fingerprint(
     files: Mapping[str, Path],
     preprocessing: Mapping[str, Any],
     dtype: str,
-    published: str | None = None,
     **extra: Any,
 ) -> Fingerprint:
     """A digest that changes whenever scores may change; on the way, fetched files are held to what was fetched.
 
     Args:
-        published: name under which the weights are published, if not ``scorer``.
+        scorer: the name that it is registered by.
         files: role (``weights``, ``config``, ``tokenizer/vocab.txt`` …) to the file that was read; contents count,
             paths do not.
         extra: anything else that shapes the numbers and lies in no file.
@@ -111,7 +110,7 @@ def fingerprint(
         InputError: a file is not what ``fetched.json`` beside it says, or was fetched for another scorer or protocol.
     """
     digests = {role: file_sha256(path) for role, path in files.items()}
-    fetched_weights.check(published or scorer, protocol, {path: digests[role] for role, path in files.items()})
+    fetched_weights.check(scorer, protocol, {path: digests[role] for role, path in files.items()})
     return Fingerprint(
         {
             "scorer": scorer,

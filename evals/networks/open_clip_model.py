@@ -134,13 +134,11 @@ def create(
     device: str,
     dtype: str,
     batch_size: int,
-    published: str | None = None,
 ) -> Scorer:
     """The cosine scorer of an open_clip model.
 
     Args:
         scorer, version: name and version of the scorer's module, as the fingerprint has them.
-        published: the scorer's own name, and the one under which its weights are published, if not ``scorer``.
         expected: what ``weights`` should be, for messages.
         patterns: names of weight files in a folder, the preferred first.
         convention: what ``protocol`` does around the cosine; other arguments as in :func:`evals.scorers.create`.
@@ -148,8 +146,7 @@ def create(
     Raises:
         InputError: the weights are missing, ambiguous or not those of their configuration.
     """
-    name = published or scorer
-    file, config_path = find(weights, name, expected, patterns)
+    file, config_path = find(weights, scorer, expected, patterns)
     model_cfg, preprocessing = read_config(config_path, convention)
     import torch
 
@@ -161,7 +158,7 @@ def create(
         raise InputError(f"{config_path}: 'model_cfg' is not a plain open_clip CLIP: {error}") from error
     load_strictly(model, read_state_dict(file), file)
     model = model.to(precision).eval()
-    tokenize, tokens, tokenizer_files = _tokenizer(file.parent, model_cfg["text_cfg"], name)
+    tokenize, tokens, tokenizer_files = _tokenizer(file.parent, model_cfg["text_cfg"], scorer)
 
     def full(prompts: Sequence[str]) -> list[str]:
         return [convention.prefix + prompt for prompt in prompts]
@@ -172,7 +169,7 @@ def create(
         return convention.score((image_embedding(model, pixels) * encodings(prompts)).sum(dim=-1))
 
     return PixelScorer(
-        name=name,
+        name=scorer,
         fingerprint=fingerprint(
             scorer=scorer,
             version=version,
@@ -180,7 +177,6 @@ def create(
             files={"weights": file, **tokenizer_files},
             preprocessing=preprocessing.describe(),
             dtype=dtype,
-            published=published,
             architecture=model_cfg,
         ),
         preprocessing=preprocessing,

@@ -142,8 +142,8 @@ def create(
         options: the scorer's own settings, see :func:`defaults`.
 
     Raises:
-        InputError: unknown name, protocol, dtype, implementation or option, or weights that are missing or not this
-            scorer's.
+        InputError: unknown name, protocol, dtype, implementation or option, weights that are missing or not this
+            scorer's, or a fingerprint that is not this scorer's.
     """
     module = load(name)
     check_protocol(name, protocol)
@@ -174,4 +174,13 @@ def create(
     scorer: Scorer = module.create(
         protocol=protocol, weights=found, device=device, dtype=dtype, batch_size=batch_size, **extra
     )
+    own = getattr(scorer, "fingerprint", None)
+    made_as = getattr(own, "hashed", {}).get("scorer")
+    # By it scores are told from those of other scorers, and of other code: it says whose source it digests.
+    if made_as != name:
+        whose = f"that of scorer '{made_as}'" if made_as else repr(own)
+        raise InputError(
+            f"scorer '{name}': its fingerprint is {whose}; expected what evals.networks.interface.fingerprint gives "
+            f"for scorer='{name}', the name that it is registered by"
+        )
     return scorer

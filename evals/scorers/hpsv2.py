@@ -63,7 +63,7 @@ def create(
 
 
 def load(
-    published: str,
+    scorer: str,
     expected: str,
     patterns: Sequence[str],
     protocol: str,
@@ -74,10 +74,10 @@ def load(
     implementation: str,
     options: Mapping[str, Any],
 ) -> Scorer:
-    """Either version of HPSv2: the network, the protocols and so the fingerprint's other parts are the same.
+    """Either version of HPSv2: the network, the protocols are the same.
 
     Args:
-        published: ``hpsv2`` or ``hpsv21``, whose weights they should be.
+        scorer: ``hpsv2`` or ``hpsv21``, whose weights they should be.
         expected: what ``weights`` should be, for messages.
         patterns: names of weight files in a folder, the preferred first; other arguments as for :func:`create`.
 
@@ -86,19 +86,20 @@ def load(
     """
     convention, antialias = CONVENTIONS[protocol], options["antialias"]
     if not isinstance(antialias, bool):
-        raise InputError(f"scorer '{published}': options.antialias is {antialias!r}, expected true or false")
+        raise InputError(f"scorer '{scorer}': options.antialias is {antialias!r}, expected true or false")
     if not antialias:
         if convention.fit != "pad" or implementation == "package":
             raise InputError(
-                f"scorer '{published}': options.antialias is false, which only the native protocols 'author' and "
+                f"scorer '{scorer}': options.antialias is false, which only the native protocols 'author' and "
                 "'package' can do; leave it out"
             )
         convention = replace(convention, fit="pad_aliased")
     if implementation == "package":
         from evals.networks import hpsv2_package
 
-        file, config = open_clip_model.find(weights, published, expected, patterns)
+        file, config = open_clip_model.find(weights, scorer, expected, patterns)
         return hpsv2_package.create(
+            scorer,
             file,
             open_clip_model.read_config(config, convention)[0],
             protocol=protocol,
@@ -106,10 +107,9 @@ def load(
             version=VERSION,
             device=device,
             dtype=dtype,
-            published=published,
         )
     return open_clip_model.create(
-        scorer="hpsv2",
+        scorer=scorer,
         version=VERSION,
         expected=expected,
         patterns=patterns,
@@ -119,5 +119,4 @@ def load(
         device=device,
         dtype=dtype,
         batch_size=batch_size,
-        published=published,
     )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 from artifacts.errors import InputError
-from evals.scorers import check_protocol, create, load, names
+from evals.scorers import REGISTRY, check_protocol, create, load, names
 
 BUILT_IN = ["aesthetic", "clip", "hpsv2", "imagereward", "pickscore"]
 
@@ -117,3 +118,35 @@ def test_weights_may_lie_below_the_users_home(pickscore_folder: Path, monkeypatc
     )
     with pytest.raises(InputError, match=rf"weights '{pickscore_folder.parent}/other' do not exist here"):
         create("pickscore", weights="~/other")
+
+
+OWN = """
+from types import SimpleNamespace
+from evals.networks.interface import fingerprint
+PROTOCOLS, NEEDS_WEIGHTS, VERSION = ("sdpo",), False, 1
+def create(*, protocol, **_):
+    made = fingerprint(scorer="copied", version=1, protocol=protocol, files={}, preprocessing={}, dtype="float64")
+    return SimpleNamespace(fingerprint=made)
+"""
+
+
+def test_a_fingerprint_is_that_of_the_scorer_s_own_name(plug_in: Callable[..., str]) -> None:
+    """Copied to another name, two scorers would share a cache's scores, and neither's code would be in them."""
+    plug_in("evals.scorers", "copied", OWN)
+    source = create("copied").fingerprint.hashed["source"]  # type: ignore[attr-defined]
+    assert source == REGISTRY.source("copied") is not None
+    plug_in("evals.scorers", "copy", OWN)
+    with pytest.raises(InputError, match="scorer 'copy': its fingerprint is that of scorer 'copied'; expected"):
+        create("copy")
+    plug_in("evals.scorers", "by_hand", OWN.replace("fingerprint=made", "fingerprint='v1'"))
+    with pytest.raises(InputError, match="scorer 'by_hand': its fingerprint is 'v1'; expected what"):
+        create("by_hand")
+    plug_in("evals.scorers", "nothing", OWN.replace("return", "made ="))
+    with pytest.raises(InputError, match="scorer 'nothing': its fingerprint is None; expected what"):
+        create("nothing")
+
+
+@pytest.mark.parametrize("name", ["hpsv2", "hpsv21"])
+def test_two_versions_of_one_network_have_fingerprints_of_their_own(name: str, open_clip_folder: Path) -> None:
+    scorer = create(name, protocol="author", weights=open_clip_folder)
+    assert scorer.fingerprint.hashed["scorer"] == name  # type: ignore[attr-defined]
