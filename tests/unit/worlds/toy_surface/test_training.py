@@ -289,11 +289,16 @@ def test_a_gradient_that_is_not_finite_is_refused_with_its_model() -> None:
         steep.go(None)
 
 
-def test_the_quick_config_is_a_part_of_the_whole_one() -> None:
-    """So that its figures are those of the same rows, but for the seeds that it leaves out."""
+@pytest.mark.parametrize(("name", "rows"), [("quick", 2), ("rivals", 4)])
+def test_the_smaller_configs_have_rows_of_the_whole_one(name: str, rows: int) -> None:
+    """So that their figures are those of the same rows, but for the seeds that are left out."""
     folder = Path(__file__).parents[4] / "config"
-    quick, whole = (yaml.safe_load((folder / f"toy-surface{name}.yaml").read_text("utf-8")) for name in ("-quick", ""))
-    assert all(variant in whole["variants"] for variant in quick["variants"])
-    assert set(quick["seeds"]) <= set(whole["seeds"])
+    part, whole = (
+        yaml.safe_load((folder / f"toy-surface{which}.yaml").read_text("utf-8")) for which in (f"-{name}", "")
+    )
+    known = {variant["name"]: variant for variant in whole["variants"]}
+    common = [variant for variant in part["variants"] if variant["name"] in known]
+    assert common == [known[variant["name"]] for variant in common] and len(common) == rows
+    assert set(part["seeds"]) <= set(whole["seeds"])
     own = ("benchmark", "variants", "seeds", "execution")
-    assert {k: v for k, v in quick.items() if k not in own} == {k: v for k, v in whole.items() if k not in own}
+    assert {k: v for k, v in part.items() if k not in own} == {k: v for k, v in whole.items() if k not in own}
