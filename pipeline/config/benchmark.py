@@ -23,7 +23,7 @@ from pipeline.config.scorers import Scorer
 from pipeline.config.training import Training
 from pipeline.config.variants import Variant
 
-RESERVED_BENCHMARKS = ("build", "mlflow", "published")
+RESERVED_BENCHMARKS = ("build", "mlflow", "published", "score_cache")
 """Folders under ``results/`` that are not a benchmark's."""
 
 RESERVED_VARIANT = "base"

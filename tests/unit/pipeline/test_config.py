@@ -295,6 +295,10 @@ CASES: dict[str, tuple[Callable[[Config], None], str]] = {
         _set("benchmark", to="mlflow"),
         'benchmark = "mlflow": results/mlflow/ is used for something else; choose another name',
     ),
+    "benchmark in the scores' folder": (
+        _set("benchmark", to="score_cache"),
+        'benchmark = "score_cache": results/score_cache/ is used for something else; choose another name',
+    ),
     "no seeds": (_set("seeds", to=[]), "seeds = []: expected at least 1"),
     "a seed twice": (_set("seeds", to=[0, 3, 0]), "seeds[2] = 0: seeds[0] is the same; expected different seeds"),
     "seed that is no integer": (_set("seeds", to=[0, 1.5]), "seeds[1] = 1.5: expected an integer"),
