@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file
 
 from artifacts.atomic import file_sha256
 from artifacts.contracts import read_table
@@ -38,6 +39,7 @@ def write_pairs(folder: Path) -> None:
 
 
 FLOWS = ("sd3", "flux", "ovis_image", "ovis_u1")
+SEVERAL_SIZES = ("sdxl", "sd3")
 
 
 def config(family: str, base: Path, **own: Any) -> dict[str, Any]:
@@ -47,6 +49,7 @@ def config(family: str, base: Path, **own: Any) -> dict[str, Any]:
     generation = {"protocol": "sdpo", "scheduler": "euler", "steps": 2, "batch_size": 2, "dtype": "bfloat16"}
     if family in FLOWS:
         generation |= {"protocol": "clean", "size": 32, "guidance_scale": 3.5}
+    encoding = {"sizes": [[32, 32], [32, 48]]} if family in SEVERAL_SIZES else {"resolution": 32}
     return {
         "benchmark": family,
         "base": {"name": family, "family": family, "path": str(base), **own},
@@ -54,7 +57,7 @@ def config(family: str, base: Path, **own: Any) -> dict[str, Any]:
             "own": {
                 "source": "folder",
                 "options": {"path": "data"},
-                "encoding": {"resolution": 32, "flips": True, "dtype": "float16", "shard_pairs": 4},
+                "encoding": {**encoding, "flips": True, "dtype": "float16", "shard_pairs": 4},
             }
         },
         "training": {
@@ -97,9 +100,13 @@ def test_the_whole_workflow(family: str, tmp_path: Path, benchmark_in: Any, requ
     assert sum(count for rule, count in jobs.items() if rule.startswith("train")) == 2
     assert sum(count for rule, count in jobs.items() if rule.startswith("generate")) == 3
 
-    counts = json.loads((benchmark.root / f"pairs/own/{family}/cache.json").read_text())["counts"]
+    cache = benchmark.root / "pairs/own" / family
+    counts = json.loads((cache / "cache.json").read_text())["counts"]
     # 14 pairs: 3 held out (of one prompt), 1 tie, 1 broken.
     assert (counts["train"], counts["heldout"]) == (9, 3)
+    if family in SEVERAL_SIZES:
+        shapes = np.concatenate([load_file(shard)["latent_shapes"] for shard in cache.glob("shard-*.safetensors")])
+        assert {height / width for *_, height, width in shapes.tolist()} == {1.0, 1.5}
     models = {name: benchmark.root / f"models/{family}/{name}/seed0" for name in ("dpo", "dpo+sdpo", "dpo-lora")}
     for folder in models.values():
         assert (folder / file).is_file()
