@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
 import select
 import sys
@@ -28,6 +29,7 @@ def run_command(main: Callable[[], int | None]) -> int:
     # Importing torch, diffusers and transformers makes millions of objects that live to the end; looking for garbage
     # among them after every 700 takes a seventh of a job's start-up.
     gc.set_threshold(100_000, 20, 100)
+    _any_locale()
     try:
         status = main() or 0
         sys.stdout.flush()
@@ -48,6 +50,14 @@ def run_command(main: Callable[[], int | None]) -> int:
             raise
         return 141
     return status
+
+
+def _any_locale() -> None:
+    """What is read is UTF-8 whatever the locale; what is printed and its encoding lacks is shown as ``\\u2248``."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="strict")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _output_is_closed() -> bool:

@@ -132,3 +132,14 @@ def test_ctrl_c_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert run_command(interrupted) == 130
     assert capsys.readouterr().err == "interrupted; the same command goes on where it can\n"
+
+
+def test_a_locale_without_utf_8_neither_changes_a_job_nor_ends_a_command() -> None:
+    code = (
+        "import sys; from artifacts.errors import run_command; from artifacts.job import read_spec\n"
+        "sys.exit(run_command(lambda: print(read_spec('-')['path'])))"
+    )
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    given = '{"path": "größer ≈ λ"}'.encode()
+    done = subprocess.run([sys.executable, "-c", code], input=given, capture_output=True, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"gr\xf6\xdfer \\u2248 \\u03bb\n", b"")
