@@ -24,13 +24,6 @@ DECODED_PIXELS = 1 << 20
 """Pixels a pass of decoding: 4 images of 512 x 512, 1 of 1024 x 1024, about 4 GB in float32."""
 
 
-def autoencoder_folder(base: Path, vae: Path | None) -> Path:
-    """Folder of the autoencoder: the base's own, or another; that one may be the folder of a base, too."""
-    if vae is None:
-        return base / "vae"
-    return vae / "vae" if (vae / "vae").is_dir() else vae
-
-
 class Autoencoder:
     """An autoencoder of diffusers, loaded when it is first used.
 
@@ -53,6 +46,37 @@ class Autoencoder:
         """
         missing = "a base must be a folder in diffusers' layout"
         return read_object(self.file, missing=missing, damaged="fetch the base again")
+
+    def or_another(self, vae: Path | None) -> Autoencoder:
+        """The one to take in the place of a base's own.
+
+        Args:
+            vae: its folder, which may be that of a base, too; ``None`` if there is none.
+
+        Raises:
+            InputError: its latents are others than those of the base's own, where the base has one.
+        """
+        if vae is None:
+            return self
+        other = Autoencoder(vae / "vae" if (vae / "vae").is_dir() else vae, dtype=self.dtype, device=self.device)
+        if self.file.is_file():
+            self.check_same_latents(other)
+        return other
+
+    def check_same_latents(self, other: Autoencoder) -> None:
+        """Refuse an autoencoder of other latents: a denoiser that was trained on the ones is lost on the others.
+
+        Raises:
+            InputError: configurations say that they are of other sizes or scales.
+        """
+        wrong = None
+        if (side := other.pixels_a_latent) != self.pixels_a_latent:
+            wrong = f"a latent is {side} pixels a side, expected {self.pixels_a_latent}"
+        # Each class has a scale of its own for the same latents.
+        elif other.config.get("_class_name") == self.config.get("_class_name"):
+            wrong = other._scaling.difference(self._scaling)
+        if wrong:
+            raise InputError(f"{other.file}: {wrong} as in {self.file}: its latents are others; take parts of one base")
 
     @property
     def pixels_a_latent(self) -> int:

@@ -65,6 +65,18 @@ class LatentScaling:
             raise InputError(f"{file}: scaling_factor or latents_std is 0; fetch the autoencoder again")
         return found
 
+    def difference(self, expected: LatentScaling) -> str | None:
+        """The first number that is another one, in words; ``None`` if both are one formula."""
+        for key, ours, theirs in (
+            ("scaling_factor", (self.factor,), (expected.factor,)),
+            ("shift_factor or latents_mean", self.mean, expected.mean),
+            ("latents_std", self.std, expected.std),
+        ):
+            if len(ours) != len(theirs) or not all(map(math.isclose, ours, theirs)):
+                said, wanted = (", ".join(f"{x:g}" for x in numbers) for numbers in (ours, theirs))
+                return f"{key} is {said}, expected {wanted}"
+        return None
+
     def seen(self, latents: torch.Tensor) -> torch.Tensor:
         """What the denoiser sees of an autoencoder's latents (N, C, H, W)."""
         return (latents - self._channels(self.mean, latents)) * self.factor / self._channels(self.std, latents)

@@ -6,7 +6,6 @@ Every parameter must be there, in its shape, and nothing else. Pickles are read 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +15,11 @@ from artifacts.atomic import file_sha256
 from artifacts.errors import InputError
 from artifacts.file_names import user_path
 from artifacts.weight_files import read_state_dict
-from evals.generation import lora_files, lora_scale
+from evals.generation import lora_files, lora_scale, surroundings
 from evals.generation.settings import ExternalModel
+from evals.generation.surroundings import AROUND, CONFIG
 from evals.networks.weights import read_json
-from families.diffusers_folder import DENOISERS, DiffusersFolder, denoiser_folder
-from families.parts import signal_shares
+from families.diffusers_folder import DENOISERS, denoiser_folder
 
 if TYPE_CHECKING:
     import torch
@@ -31,9 +30,6 @@ WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 FOLDER_WEIGHTS = "diffusion_pytorch_model"
 ORIGINAL_WEIGHTS = "model.safetensors"
 """Of a base that is no pipeline of diffusers."""
-CONFIG = "config.json"
-"""Of a denoiser's folder."""
-SCHEDULER = "scheduler/scheduler_config.json"
 _PREFIXES = (
     *("module.", "model.", "diffusion_model.", "denoiser.", "visual_generator.", "backbone."),
     *(f"{name}." for name in DENOISERS),
@@ -149,10 +145,10 @@ def load(path: Path, pipeline: Pipeline) -> Any:
     else:
         state = _in_diffusers_names(state)
         _check(path, state, pipeline)
-        folder = _folder(path, pipeline)
+        folder = surroundings.folder_of(path, pipeline)
         if folder is not None:
-            _check_scheduler(folder, pipeline)
-        config = pipeline.denoiser_config if folder is None else _own_config(folder, pipeline)
+            surroundings.check(folder, pipeline)
+        config = pipeline.denoiser_config if folder is None else surroundings.own_config(folder, pipeline)
         try:
             denoiser = _empty(pipeline.denoiser_class, config)
             denoiser.load_state_dict(state, assign=True)
@@ -161,52 +157,6 @@ def load(path: Path, pipeline: Pipeline) -> Any:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{path}: weights and config.json are of different architectures ({reason})") from error
     return denoiser.to(pipeline.device, pipeline.dtype).eval().requires_grad_(False)
-
-
-def _folder(path: Path, pipeline: Pipeline) -> Path | None:
-    """The denoiser's folder that a path is, or lies in: a copy that is named by its file is no other denoiser."""
-    if path.is_dir():
-        return path
-    config = path.with_name(CONFIG)
-    named = read_json(config).get("_class_name") if config.is_file() else None
-    return path.parent if named == pipeline.denoiser_class.__name__ else None
-
-
-def _check_scheduler(folder: Path, pipeline: Pipeline) -> None:
-    """What a denoiser predicts, and of which noise: the pipeline around its folder says so; its weights do not."""
-    import torch
-
-    scheduler = folder.parent / SCHEDULER
-    if not scheduler.is_file():
-        return
-    remedy = "give the base that it was trained from"
-    flow = str(read_json(scheduler).get("_class_name")).startswith("FlowMatch")
-    own = "flow" if flow else DiffusersFolder(folder.parent, ()).prediction_type
-    base = pipeline.prediction_type
-    if own != base:
-        raise InputError(f"{scheduler}: prediction_type is {own}, the base {pipeline.path} has {base}; {remedy}")
-    if flow:
-        return
-    shares, ours = (signal_shares(file.parent) for file in (scheduler, pipeline.path / SCHEDULER))
-    if len(shares) != len(ours) or not torch.allclose(shares, ours, 1e-3, 1e-6):
-        raise InputError(
-            f"{scheduler}: its noise schedule is not that of the base {pipeline.path}, by which it would "
-            f"be drawn; {remedy}"
-        )
-
-
-def _own_config(folder: Path, pipeline: Pipeline) -> dict[str, Any]:
-    """Configuration of a denoiser's folder, which may compute otherwise than the base with weights of the same shapes.
-
-    Its size of images does not count: all models of a base are drawn at one.
-    """
-    config = read_json(folder / CONFIG)
-    if (size := config.get("sample_size")) != (ours := pipeline.denoiser_config.get("sample_size")):
-        print(
-            f"note: {folder / CONFIG}: sample_size is {size}, the base's {ours}; drawn at the base's size",
-            file=sys.stderr,
-        )
-    return config
 
 
 def _empty(kind: Any, config: Mapping[str, Any]) -> Any:
@@ -269,17 +219,18 @@ def _fetch(source: str, file: str | None) -> Path:
     """The folder of a hub id's revision, with what is needed of it."""
     if file is not None and file.endswith(WEIGHT_SUFFIXES):
         beside = [Path(file).with_name(name).as_posix() for name in (CONFIG, lora_scale.CONFIG)]
-        return _snapshot(source, file, [file, *beside, (Path(file).parent.parent / SCHEDULER).as_posix()])
+        around = [(Path(file).parent.parent / name).as_posix() for name in AROUND]
+        return _snapshot(source, file, [file, *beside, *around])
     top = "" if file is None else f"{file.rstrip('/')}/"
     folders = (*(f"{top}{name}/" for name in DENOISERS), top)
     # Of the pipeline, whose denoiser the file may be.
-    schedulers = [top + SCHEDULER, (Path(top).parent / SCHEDULER).as_posix()]
+    around = [(path / name).as_posix() for path in (Path(top), Path(top).parent) for name in AROUND]
     # Pickles only where there is nothing better, so that each weight is fetched once.
     for suffix in (".safetensors", ".bin"):
         weights = [f"{FOLDER_WEIGHTS}{end}" for end in (suffix, f"-?????-of-?????{suffix}", f"{suffix}.index.json")]
         weights += [name for name in lora_files.FILES if name.endswith(suffix)]
         names = (CONFIG, lora_scale.CONFIG, *weights)
-        root = _snapshot(source, file, [*schedulers, *(folder + name for folder in folders for name in names)])
+        root = _snapshot(source, file, [*around, *(folder + name for folder in folders for name in names)])
         if any(next((root / folder).glob(name), None) for folder in folders for name in weights):
             break
     return root

@@ -24,6 +24,7 @@ from evals.generation import external_models, prompt_embeddings
 from evals.generation.pipelines import open_pipeline
 from evals.generation.sampling import noise_seed, sample_batch
 from evals.generation.settings import CollectSpec, GenerateSpec, SamplingSettings
+from evals.generation.surroundings import CONFIG
 from evals.images.folder import UnfinishedImages, collect
 from evals.images.numbering import Numbering
 from families.conditions import Conditions, picked
@@ -203,7 +204,7 @@ class _Job:
             described["source"] = self.sources[model].model_dump()
         if numbering.images > 1:
             described["images_per_prompt"] = numbering.images
-        own = (weights if weights.is_dir() else weights.parent) / external_models.CONFIG
+        own = (weights if weights.is_dir() else weights.parent) / CONFIG
         shaping = {
             **described,
             "prompts": [ids, table["prompt"].tolist()],

@@ -12,7 +12,7 @@ from artifacts.atomic import tree_sha256
 from artifacts.errors import InputError
 from artifacts.hub import commit_of
 from artifacts.plugins import nearest
-from families.autoencoder import Autoencoder, autoencoder_folder
+from families.autoencoder import Autoencoder
 from families.conditions import Conditions, joined
 from families.diffusers_folder import DiffusersFolder
 from families.flow.model import DENOISER, FlowModel
@@ -61,7 +61,7 @@ class DiffusersFlowModel(FlowModel):
         self.path, self.device, self.text_dtype = path, device, text_dtype
         self.folder = DiffusersFolder(path, ())
         self.index = self.folder.read(path / "model_index.json")
-        self.autoencoder = Autoencoder(autoencoder_folder(path, vae), dtype=vae_dtype, device=device)
+        self.autoencoder = Autoencoder(path / "vae", dtype=vae_dtype, device=device).or_another(vae)
         self.text_encoders = self._kept(without)
         for part in self.parts:
             if not (path / part).is_dir():

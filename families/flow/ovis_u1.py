@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from artifacts.atomic import json_sha256
 from artifacts.errors import InputError
 from artifacts.hub import commit_of
-from families.autoencoder import Autoencoder, autoencoder_folder
+from families.autoencoder import Autoencoder
 from families.conditions import Conditions, equal_lengths, padded
 from families.flow.model import FlowModel
 from families.flow.token_latents import PATCH, packed, positions, unpacked
@@ -77,8 +77,7 @@ class Model(FlowModel):
         self.path, self.device = path, device
         self.checkpoint = Checkpoint(path)
         own = OriginalAutoencoder(self.checkpoint, dtype=vae_dtype, device=device)
-        other = None if vae is None else Autoencoder(autoencoder_folder(path, vae), dtype=vae_dtype, device=device)
-        self.autoencoder = other or own
+        self.autoencoder: Autoencoder = own.or_another(vae)
         settings = allowed(language, path)
         self.revision = settings.revision
         self.language = LanguagePart(path, settings, dtype=text_dtype, device=device)

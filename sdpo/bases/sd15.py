@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from families.autoencoder import Autoencoder, autoencoder_folder
+from families.autoencoder import Autoencoder
 from families.diffusers_folder import DiffusersFolder
 from families.part_digest import part_digest
 from families.parts import load_part, signal_shares
@@ -52,7 +52,7 @@ class StableDiffusion:
         self.encoder_dtype = encoder_dtype
         parts = ("unet", *([] if vae else ["vae"]), "scheduler", *self.TEXT_ENCODERS, *self.TEXT_ENCODERS.values())
         self.folder = DiffusersFolder(path, parts)
-        self.autoencoder = Autoencoder(autoencoder_folder(path, vae), dtype=encoder_dtype, device=device)
+        self.autoencoder = Autoencoder(path / "vae", dtype=encoder_dtype, device=device).or_another(vae)
         self._check()
 
     def _check(self) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from artifacts.atomic import tree_sha256
 from artifacts.errors import InputError
 from artifacts.hub import commit_of
-from families.autoencoder import Autoencoder, autoencoder_folder
+from families.autoencoder import Autoencoder
 from families.conditions import Conditions, zeroed
 from families.diffusers_folder import DiffusersFolder
 from families.parts import load_part
@@ -67,10 +67,9 @@ class Pipeline(ABC):
         self.dtype = getattr(torch, dtype)
         self.text_dtype = getattr(torch, text_dtype)
         self.folder = DiffusersFolder(self.path, ())
-        own = self.path / "vae" if vae is None else autoencoder_folder(self.path, Path(vae))
-        self.autoencoder = Autoencoder(own, device=self.device)
         # What its configuration says of sizes counts, whatever takes its place.
-        self._own_autoencoder = Autoencoder(self.path / "vae") if vae else self.autoencoder
+        self._own_autoencoder = Autoencoder(self.path / "vae", device=self.device)
+        self.autoencoder = self._own_autoencoder.or_another(None if vae is None else Path(vae))
         self.index = self._read_index()
         self._check()
         self.image_size = self._checked_size(size)

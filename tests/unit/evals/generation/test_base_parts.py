@@ -117,6 +117,42 @@ def test_another_autoencoder_of_other_channels(base: Path) -> None:
         open_base("sd15", base, vae=base.parent / "vae")
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"scaling_factor": 0.13025}, "scaling_factor is 0.13025, expected 0.18215 as in .*base/vae/config"),
+        ({"shift_factor": 0.5}, "shift_factor or latents_mean is 0.5, expected 0 as in"),
+        (
+            {"latents_mean": [0.0] * 4, "latents_std": [1.0, 1.0, 1.0, 2.0]},
+            r"shift_factor or latents_mean is 0, 0, 0, 0, expected 0 as in",
+        ),
+        ({"block_out_channels": [8, 8, 16]}, "a latent is 4 pixels a side, expected 2 as in"),
+    ],
+)
+def test_another_autoencoder_of_other_latents(base: Path, values: dict[str, Any], message: str) -> None:
+    """That of Stable Diffusion 1.5 has as many channels as that of SDXL, which its U-Net knows nothing of."""
+    shutil.copytree(base / "vae", base.parent / "vae")
+    edit(base.parent / "vae/config.json", force_upcast=False)
+    open_pipeline(base, vae=base.parent / "vae")
+    open_base("sd15", base, vae=base.parent / "vae")
+    edit(base.parent / "vae/config.json", **values)
+    with pytest.raises(InputError, match=rf"vae/config\.json: {message}"):
+        open_pipeline(base, vae=base.parent / "vae")
+    with pytest.raises(InputError, match=message):
+        open_base("sd15", base, vae=base.parent / "vae")
+
+
+def test_another_autoencoder_of_another_class_has_a_scale_of_its_own(base: Path) -> None:
+    import diffusers
+
+    levels: Any = {f"{part}_block_out_channels": (8, 8) for part in ("encoder", "decoder")}
+    tiny = diffusers.AutoencoderTiny(**levels, num_encoder_blocks=(1, 1), num_decoder_blocks=(1, 1))
+    tiny.save_pretrained(base.parent / "tiny")
+    open_base("sd15", base, vae=base.parent / "tiny")
+    images = open_pipeline(base, vae=base.parent / "tiny").decode(torch.zeros(1, 4, 16, 16))
+    assert [image.size for image in images] == [(32, 32)]
+
+
 def test_encoding_and_decoding_share_the_formula(base: Path) -> None:
     """Latents that a training sees are those that generation decodes, whatever the autoencoder's mean and deviation."""
     plain = open_base("sd15", base)

@@ -208,6 +208,17 @@ def test_pipeline_around_a_folder_says_what_its_denoiser_predicts(
         load(locate(ExternalModel(source=str(tmp_path))), pipeline)
 
 
+def test_pipeline_around_a_folder_says_which_latents_its_denoiser_knows(base: Path, tmp_path: Path) -> None:
+    for part in ("unet", "vae"):
+        shutil.copytree(base / part, tmp_path / part)
+    pipeline = open_pipeline(base)
+    assert same(opened(pipeline, tmp_path), pipeline.denoiser.state_dict())
+    file = tmp_path / "vae/config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "scaling_factor": 0.5}))
+    with pytest.raises(InputError, match=rf"{file}: scaling_factor is 0\.5, expected .* as in {base}/vae/config\.json"):
+        load(locate(ExternalModel(source=str(tmp_path))), pipeline)
+
+
 def test_file_in_a_denoisers_folder_is_read_as_the_folder_is(base: Path, tmp_path: Path) -> None:
     """Copies in half precision are named by their file; what they compute stands beside them all the same."""
     for part in ("unet", "scheduler"):
