@@ -63,7 +63,9 @@ def test_clean_is_said_when_all_code_is_in_the_commit(repository: Repository) ->
     commit = repository.git("rev-parse", "HEAD")
     # As torch has some.
     made_up = "import sys, types; sys.modules['x'] = types.ModuleType('x'); sys.modules['x'].__file__ = 'x.py'"
-    for environment in ({}, {"GIT_DIR": "/nowhere", "GIT_WORK_TREE": "/"}):
+    hook = {"GIT_DIR": "/nowhere", "GIT_WORK_TREE": "/"}
+    another_owner = {"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1", "GIT_CONFIG_GLOBAL": os.devnull}
+    for environment in ({}, hook, another_owner):
         assert repository.state(f"import losses.dpo; {made_up}", **environment) == {
             "git_commit": commit,
             "git_dirty": False,
