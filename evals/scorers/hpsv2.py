@@ -74,7 +74,7 @@ def load(
     implementation: str,
     options: Mapping[str, Any],
 ) -> Scorer:
-    """Either version of HPSv2: the network, the protocols are the same.
+    """Either version of HPSv2, whose network and protocols are the same.
 
     Args:
         scorer: ``hpsv2`` or ``hpsv21``, whose weights they should be.
