@@ -12,8 +12,8 @@ import importlib
 import inspect
 import pkgutil
 import traceback
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
@@ -50,6 +50,28 @@ def place(error: BaseException, file: str | None = None) -> str:
     ]
     chosen = [f for f in frames if f.filename == file] or [f for f in frames if f.filename != __file__]
     return f"{text} ({chosen[-1].filename}, line {chosen[-1].lineno})" if chosen else text
+
+
+@contextmanager
+def told(what: str, file: str | None) -> Iterator[None]:
+    """Turn what a member's code raises into one line with its place, for whoever has written it.
+
+    What is meant to be read as it is passes, and so does want of memory, a GPU's too.
+
+    Args:
+        what: of which member, for the message.
+        file: of the member.
+    """
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    # Some code leaves the program.
+    except (Exception, SystemExit) as error:
+        # By its name, since nothing here imports torch.
+        if type(error).__name__ == "OutOfMemoryError":
+            raise
+        raise InputError(f"{what} fails: {place(error, file)}") from error
 
 
 @cache
@@ -168,6 +190,11 @@ class Registry:
         for point in _entry_points(self.group).get(name, ()):
             return {"module": point.module, **_distribution(point), "sha256": source_digest(point.module)}
         return dict.fromkeys(("module", "package", "version", "sha256"))
+
+    def file(self, name: str) -> str | None:
+        """File of a member that this process has loaded."""
+        module, _ = _loaded.get(f"{self.kind} {name}", (None, {}))
+        return getattr(module, "__file__", None)
 
     def source(self, name: str) -> str | None:
         """Digest of a member's source, which is part of what shapes its results; see :meth:`origin`."""

@@ -17,7 +17,7 @@ from artifacts.contracts import read_table
 from artifacts.device import device_name, take_device
 from artifacts.errors import InputError
 from artifacts.hub import commit_of, local_folder
-from artifacts.plugins import Call, Registry
+from artifacts.plugins import Call, Registry, told
 from artifacts.progress import progress
 from artifacts.provenance import describe
 from evals.generation import external_models, prompt_embeddings
@@ -48,7 +48,9 @@ def generate(spec: Mapping[str, Any]) -> None:
     """
     job = checked(GenerateSpec, spec, "evals generate")
     if job.base.family in GENERATORS.names():
-        GENERATORS.load(job.base.family).generate(spec)
+        module = GENERATORS.load(job.base.family)
+        with told(f"generator '{job.base.family}'", module.__file__):
+            module.generate(spec)
         return
     _Job(job).run()
 

@@ -17,8 +17,8 @@ from artifacts.block import JobSpec, Name, checked
 from artifacts.contracts import write_table
 from artifacts.errors import InputError
 from artifacts.file_names import user_options
-from artifacts.plugins import Call, Registry, place
-from artifacts.prompt_text import control_token_warning, fault
+from artifacts.plugins import Call, Registry, told
+from artifacts.prompt_text import control_token_warning, fault, is_text
 
 REGISTRY = Registry(
     kind="prompt source",
@@ -83,20 +83,18 @@ def write(spec: Mapping[str, Any], check: Callable[[Sequence[str]], None] | None
 def read(name: str, source: str, *, limit: int | None, options: Mapping[str, Any]) -> list[Prompt]:
     """The prompts of a set of this name; arguments and errors as of :class:`PromptsSpec` and :func:`write`."""
     module = REGISTRY.load(source)
-    try:
+    with told(f"prompt set '{name}': source '{source}'", module.__file__):
         prompts: list[Prompt] = list(module.read(user_options(options)))
-    except InputError:
-        raise
-    # Whoever wrote the source is to read where it fails.
-    except Exception as error:
-        where = place(error, module.__file__)
-        raise InputError(f"prompt set '{name}': source '{source}' fails: {where}") from error
     if wrong := [prompt for prompt in prompts if not isinstance(prompt, Prompt)]:
         raise InputError(f"prompt set '{name}': source '{source}' gives {wrong[0]!r}, expected evals.prompts.Prompt")
     if not prompts or (limit is not None and len(prompts) < limit):
         raise InputError(f"prompt set '{name}': source '{source}' has {len(prompts)} prompts, limit is {limit}")
     prompts = prompts[:limit]
     for number, prompt in enumerate(prompts):
+        which = f"prompt set '{name}': source '{source}': prompt {number}, from 0,"
         if bad := fault(prompt.text):
-            raise InputError(f"prompt set '{name}': source '{source}': prompt {number}, from 0, is {bad}")
+            raise InputError(f"{which} is {bad}")
+        for key, value in (("category", prompt.category), ("item", prompt.item)):
+            if not isinstance(value, str) or not is_text(value):
+                raise InputError(f"{which} has the {key} {value!a}; expected text, empty where there is none")
     return prompts

@@ -25,7 +25,7 @@ from typing import Any
 
 from artifacts.errors import InputError
 from artifacts.file_names import user_options, user_path
-from artifacts.plugins import nearest
+from artifacts.plugins import nearest, told
 from evals.networks.interface import REGISTRY as REGISTRY
 from evals.networks.interface import Scorer as Scorer
 
@@ -91,10 +91,13 @@ def check_prompts(name: str, prompts: Sequence[str], owner: str, remedy: str) ->
     Raises:
         InputError: it cannot; all such prompts are counted and the first few named.
     """
-    hook = getattr(load(name), "unjudgeable", None)
-    found: list[tuple[int, str]] = [] if hook is None else hook(prompts)
-    if found:
+    module = load(name)
+    if not hasattr(module, "unjudgeable"):
+        return
+    with told(f"scorer '{name}': unjudgeable", module.__file__):
+        found: list[tuple[int, str]] = module.unjudgeable(prompts)
         named = "; ".join(f"{place}: {prompts[place][:60]!r} ({reason})" for place, reason in found[:SHOWN])
+    if found:
         raise InputError(
             f"{owner}: scorer '{name}' cannot judge {len(found)} of {len(prompts)} prompts, from 0: {named}"
             f"{'; …' if len(found) > SHOWN else ''}; {remedy}"
@@ -171,9 +174,10 @@ def create(
     if hasattr(module, "DEFAULTS"):
         extra["options"] = user_options({**defaults(name), **(options or {})})
     found = None if weights is None else user_path(weights)
-    scorer: Scorer = module.create(
-        protocol=protocol, weights=found, device=device, dtype=dtype, batch_size=batch_size, **extra
-    )
+    with told(f"scorer '{name}': create", module.__file__):
+        scorer: Scorer = module.create(
+            protocol=protocol, weights=found, device=device, dtype=dtype, batch_size=batch_size, **extra
+        )
     own = getattr(scorer, "fingerprint", None)
     made_as = getattr(own, "hashed", {}).get("scorer")
     # By it scores are told from those of other scorers, and of other code: it says whose source it digests.

@@ -200,6 +200,10 @@ class _Run:
                 read.seen = SeenImage(met=inspect(content))
         except BrokenImageError as error:
             return no_score("broken", str(error))
+        except RefusedImageError as error:
+            return no_score("refused", error.reason)
+        except InputError:
+            raise
         # A mode without a way to RGB, an image too large for this machine.
         except (MemoryError, ValueError, OSError) as error:
             return no_score("broken", f"cannot be brought to a scorer's size ({str(error) or type(error).__name__})")

@@ -202,13 +202,7 @@ def check_scorer(subject: Subject) -> int:
     Raises:
         InputError: there is no such scorer, it is not what one must be, or it cannot be loaded.
     """
-    try:
-        subject.made()
-    except InputError:
-        raise
-    except Exception as error:
-        where = place(error, scorers.load(subject.name).__file__)
-        raise InputError(f"scorer '{subject.name}': create fails: {where}") from error
+    subject.made()
     lines = failures(subject)
     found = "ok" if not lines else f"{len(lines)} of {len(CHECKS)} checks fail"
     print(f"{subject.name} {subject.protocol} {subject.dtype}: {found}")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from artifacts.errors import InputError
-from evals.networks.interface import ImageScorer, PixelScorer, RefusedImageError
+from artifacts.plugins import told
+from evals.networks.interface import REGISTRY, ImageScorer, PixelScorer, RefusedImageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,12 +43,17 @@ def look(image: Image.Image, scorers: Mapping[str, Scorer], met: tuple[str, ...]
     seen, whole = SeenImage(), False
     for name, scorer in scorers.items():
         if isinstance(scorer, ImageScorer):
-            seen.scores[name] = scorer.rate(image)
+            with _told(name):
+                seen.scores[name] = scorer.rate(image)
         elif not isinstance(scorer, PixelScorer):
             whole = True
         elif (key := scorer.preprocessing.squares_key) not in seen.squares:
             seen.squares[key] = scorer.preprocessing.squares([image])[0]
     return SeenImage(seen.squares, seen.scores, image if whole else None, met)
+
+
+def _told(name: str) -> AbstractContextManager[None]:
+    return told(f"scorer '{name}': score", REGISTRY.file(name))
 
 
 class SeenBatch:
@@ -72,23 +79,26 @@ class SeenBatch:
         """
         import numpy as np
 
+        values: Any
         images = [image for place in prompts if (image := self._images[place]) is not None]
         texts = list(prompts.values())
         if isinstance(scorer, ImageScorer):
             values = np.array([image.scores[name] for image in images], dtype=np.float64)
         elif isinstance(scorer, PixelScorer):
-            values = scorer.score_pixels(self._shared(scorer, tuple(prompts), images), texts)
+            with _told(name):
+                values = scorer.score_pixels(self._shared(scorer, tuple(prompts), images), texts)
         else:
             try:
-                values = scorer.score([image.image for image in images if image.image is not None], texts)
+                with _told(name):
+                    values = scorer.score([image.image for image in images if image.image is not None], texts)
             except RefusedImageError as error:
                 raise RefusedImageError(list(prompts)[error.place], f"scorer '{name}': {error.reason}") from error
-        if values.shape != (len(prompts),):
-            raise InputError(
-                f"scorer '{name}': gave an array of shape {values.shape} for {len(prompts)} images; expected one "
-                "number each"
-            )
-        return values.astype(np.float64)
+        is_array = isinstance(values, np.ndarray)
+        if not is_array or values.shape != (len(prompts),) or values.dtype.kind not in "fiu":
+            found = f"an array of {values.dtype} and shape {values.shape}" if is_array else type(values).__name__
+            raise InputError(f"scorer '{name}': gave {found} for {len(prompts)} images; expected one number each")
+        scores: NDArray[np.float64] = values.astype(np.float64)
+        return scores
 
     def _shared(self, scorer: PixelScorer, places: tuple[int, ...], images: Sequence[SeenImage]) -> torch.Tensor:
         import torch

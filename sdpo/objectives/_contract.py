@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from pydantic import BaseModel
 
 from artifacts.errors import InputError
-from artifacts.plugins import place
+from artifacts.plugins import told
 from sdpo.diffusion.errors import PairErrors
 
 if TYPE_CHECKING:
@@ -50,14 +50,8 @@ def pair_losses(objective: Named, errors: PairErrors, *, by_errors: bool = False
     import torch
 
     name, module = objective.name, objective.module
-    try:
+    with told(f"objective '{name}': loss", getattr(module, "__file__", None)):
         losses = module.loss(errors, objective.parameters)
-    except (InputError, torch.OutOfMemoryError):
-        raise
-    # Whoever wrote the loss is to read where it fails.
-    except Exception as error:
-        where = place(error, getattr(module, "__file__", None))
-        raise InputError(f"objective '{name}': loss fails: {where}") from error
     if not isinstance(losses, torch.Tensor):
         raise InputError(f"objective '{name}': loss returns {type(losses).__name__}, expected a tensor (B,)")
     if losses.shape != errors.policy_winner.shape:
@@ -109,14 +103,8 @@ def _stated_weights(objective: Named, errors: PairErrors) -> tuple[Tensor, Tenso
     import torch
 
     name, module, shape = objective.name, objective.module, tuple(errors.policy_winner.shape)
-    try:
+    with told(f"objective '{name}': weights", getattr(module, "__file__", None)):
         found = cast(Any, module).weights(errors, objective.parameters)
-    except (InputError, torch.OutOfMemoryError):
-        raise
-    # Whoever wrote them is to read where they fail.
-    except Exception as error:
-        where = place(error, getattr(module, "__file__", None))
-        raise InputError(f"objective '{name}': weights fails: {where}") from error
     if not (isinstance(found, tuple | list) and len(found) == 2):
         raise InputError(
             f"objective '{name}': weights returns {type(found).__name__}, expected two tensors, a_w and a_l"

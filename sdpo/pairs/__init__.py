@@ -43,6 +43,10 @@ class Pair:
         met: what decoding met in each image, names of :data:`artifacts.image_decoding.MET`; for who has decoded them.
         number: from 0, of what the source takes, with those that turn out to be broken; ``None``: none is ever broken.
         stated: :func:`stated` by a source that knows its pairs without their images; empty: the images have to say it.
+
+    Raises:
+        ValueError: prompt, images, label or split are none. Its source, which knows the row, adds which; of one that
+            does not, the line of its code is named.
     """
 
     prompt: str
@@ -54,10 +58,17 @@ class Pair:
     stated: str = ""
 
     def __post_init__(self) -> None:
-        if self.label not in LABELS:
-            raise InputError(f"pair of prompt {self.prompt!r}: label is {self.label}, expected one of 0, 0.5, 1")
+        from PIL.Image import Image
+
+        if not isinstance(self.prompt, str):
+            raise ValueError(f"pair of prompt {self.prompt!r}: expected a text for the prompt")
+        if len(self.images) != 2 or not all(isinstance(image, Image) for image in self.images):
+            kinds = ", ".join(type(image).__name__ for image in self.images)
+            raise ValueError(f"pair of prompt {self.prompt!r}: images are {kinds}; expected two images of Pillow")
+        if isinstance(self.label, str) or self.label not in LABELS:
+            raise ValueError(f"pair of prompt {self.prompt!r}: label is {self.label!r}, expected one of 0, 0.5, 1")
         if self.split not in SPLITS:
-            raise InputError(f"pair of prompt {self.prompt!r}: split is {self.split!r}, expected train or heldout")
+            raise ValueError(f"pair of prompt {self.prompt!r}: split is {self.split!r}, expected train or heldout")
 
 
 def stated(label: float, *about: str) -> str:

@@ -132,6 +132,11 @@ def test_pair_source(dropped_in: ModuleType, request: pytest.FixtureRequest, tmp
     (tmp_path / "pairs.jsonl").write_text(json.dumps({**row, "images": ["red.png", "no.png"]}), encoding="utf-8")
     with pytest.raises(InputError, match=r"pairs\.jsonl, line 1: "):
         list(sdpo.pairs.read(name, options, base_path=tmp_path))
+    (tmp_path / "blue.png").write_bytes(b"no image")
+    for wrong in (row, {**row, "images": ["red.png"] * 2, "label": 2}):
+        (tmp_path / "pairs.jsonl").write_text(json.dumps(wrong), encoding="utf-8")
+        with pytest.raises(InputError, match=r"pairs\.jsonl, line 1: "):
+            list(sdpo.pairs.read(name, options, base_path=tmp_path))
 
 
 @pytest.mark.parametrize("dropped_in", ["sdpo/training/loggers/tensorboard.py"], indirect=True)

@@ -22,6 +22,7 @@ from artifacts.contracts import write_table
 from artifacts.errors import InputError
 from artifacts.hub import local_folder
 from artifacts.image_decoding import DecodedImage, described, to_rgb
+from artifacts.plugins import told
 from artifacts.progress import progress
 from artifacts.provenance import describe
 from families.conditions import TEXT_LENGTHS
@@ -77,7 +78,7 @@ def build(spec: Mapping[str, Any]) -> None:
             with shard_writing.tidied(state), Encoders(spec["base"], settings, job.processes) as encoders:
                 noise = LabelNoise(job.flipped, job.flip_seed)
                 work = _Build(encoders, settings, state, noise, job.dataset)
-                read = rest(sources.read(job.source, job.options, base_path=base_path), work.taken_up())
+                read = _rest(job, base_path, work.taken_up())
                 try:
                     work.go(iter(progress(read, label=f"pair set {job.dataset}", unit="pair")))
                 except BrokenProcessPool as error:
@@ -93,6 +94,15 @@ def build(spec: Mapping[str, Any]) -> None:
                 about = {"counts": counts, **found, "encoding": settings.model_dump(), "provenance": provenance}
                 work.finish(out, {**about, "encoders": encoder_digests(encoders.base, settings)})
     shutil.rmtree(state.parent, ignore_errors=True)
+
+
+def _rest(job: PairsSpec, base_path: Path, known: Known) -> Iterator[Pair]:
+    """Pairs of the source that are not known."""
+    from sdpo import pairs as sources
+
+    file = sources.REGISTRY.load(job.source).__file__
+    with told(f"pairs '{job.dataset}': source '{job.source}'", file):
+        yield from rest(sources.read(job.source, job.options, base_path=base_path), known)
 
 
 def _made_from(out: Path, shaping: Mapping[str, Any], digests: Mapping[str, str]) -> bool:

@@ -14,12 +14,15 @@ def rest(pairs: Iterator[Pair], known: Known) -> Iterator[Pair]:
 
     Raises:
         InputError: the source does not give the known ones any more.
+        TypeError: it gives something else than pairs.
     """
     if isinstance(pairs, GoesOn):
         yield from pairs.after(known)
         return
     number = 0
     for number, pair in enumerate(pairs, start=1):
+        if not isinstance(pair, Pair):
+            raise TypeError(f"pair {number - 1}, from 0, is {pair!r:.200}, expected sdpo.pairs.Pair")
         if number <= known.end:
             known.check(number - 1, pair.prompt, pair.split, _stated_by_images(pair))
         else:

@@ -81,7 +81,7 @@ def opened(chosen: Sequence[str], run: LoggedRun) -> Iterator[Callable[[int, Val
 
         def listen(step: int, row: Values) -> None:
             for feed in feeds:
-                feed.rows.put((step, row))
+                feed.rows.put((step, {**row}))
 
         yield listen
 
@@ -117,8 +117,8 @@ class _Feed(AbstractContextManager["_Feed"]):
         except InputError as error:
             self._warn(str(error))
         # Whatever a service or a plug-in raises.
-        except Exception as error:
-            self._warn(place(error))
+        except (Exception, SystemExit) as error:
+            self._warn(place(error, REGISTRY.file(self._name)))
 
     def _warn(self, what: str) -> None:
         if not self._warned:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from artifacts.errors import InputError
-from artifacts.plugins import Call, Registry, nearest
+from artifacts.plugins import Call, Registry, nearest, told
 
 PlugIn = Callable[..., str]
 GROUP = "test.shapes"
@@ -119,3 +119,16 @@ def test_nearest() -> None:
     assert nearest("diffusion_dp", ["dmpo", "diffusion_dpo"]) == "; did you mean 'diffusion_dpo'?"
     assert nearest("zzz", ["dmpo", "diffusion_dpo"]) == ""
     assert nearest("x", []) == ""
+
+
+def test_want_of_memory_and_what_is_meant_to_be_read_pass_as_they_are() -> None:
+    class OutOfMemoryError(RuntimeError):
+        """As torch's."""
+
+    for error in (OutOfMemoryError("17 GiB"), MemoryError(), InputError("path is wrong"), KeyboardInterrupt()):
+        with pytest.raises(type(error)) as caught, told("shape 'cross': area", None):
+            raise error
+        assert caught.value is error
+    message = r"^shape 'cross': area fails: KeyError: 'side' \(.*test_plugins\.py, line"
+    with pytest.raises(InputError, match=message), told("shape 'cross': area", None):
+        raise KeyError("side")

@@ -164,3 +164,17 @@ def test_prompts_that_tokenizers_take_for_control_tokens_are_counted(
     prompt_sets.write(spec(tmp_path, options={"path": str(tmp_path / "own.txt")}))
     assert "warning: prompt set 'mine': 1 of 2 prompts holds text that tokenizers read as" in capsys.readouterr().err
     assert read_table(tmp_path / "out" / "mine.parquet", "prompts")["prompt"][1] == "a cat<|endoftext|> and a dog"
+
+
+@pytest.mark.parametrize(
+    ("more", "what"), [([None], "category None"), (["\ud800"], "category '."), (["", 7], "item 7")]
+)
+def test_category_and_item_are_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[Any], what: str
+) -> None:
+    monkeypatch.setattr(text_file, "read", lambda options: [prompt_sets.Prompt("a"), prompt_sets.Prompt("b", *more)])
+    with pytest.raises(
+        InputError, match=f"source 'text_file': prompt 1, from 0, has the {what}.*; expected text, empty"
+    ):
+        prompt_sets.write(spec(tmp_path))
+    assert not (tmp_path / "out").exists()

@@ -123,10 +123,40 @@ def test_missing_shard_is_named(cache_spec: CacheSpec, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("label", [-1, 0.25, 2])
 def test_label_must_be_one_of_three(label: float) -> None:
-    with pytest.raises(InputError, match=r"label is .*, expected one of 0, 0.5, 1"):
+    with pytest.raises(ValueError, match=r"label is .*, expected one of 0, 0.5, 1"):
         Pair("a", (plain("red"), plain("blue")), label, "train")
 
 
 def test_split_must_be_known() -> None:
-    with pytest.raises(InputError, match="split is 'test', expected train or heldout"):
+    with pytest.raises(ValueError, match="split is 'test', expected train or heldout"):
         Pair("a", (plain("red"), plain("blue")), 1.0, "test")
+
+
+SOURCE = """
+from PIL import Image
+from sdpo.pairs import Pair
+def read(options, *, base_path):
+    images = Image.new("RGB", (32, 32), "red"), Image.new("RGB", (32, 32), "blue")
+    yield Pair("a", images, 1, "train")
+    yield WHAT
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("{}['vote']", r"fails: KeyError: 'vote' \(.*plug_in_0_own\.py, line 7\)"),
+        ("Pair('a', [Image.open('no.png')] * 2, 1, 'train')", r"fails: FileNotFoundError: .*'no\.png' \(.*line 7\)"),
+        ("Pair('a', images, '1', 'train')", r"fails: ValueError: .*label is '1', expected one of 0, 0\.5, 1 .*line 7"),
+        ("Pair('a', (*images, images[0]), 1, 'train')", r"images are Image, Image, Image; expected two .*line 7\)"),
+        ("Pair('a', ('a.png', 'b.png'), 1, 'train')", r"images are str, str; expected two images of Pillow .*line 7\)"),
+        ("Pair(None, images, 1, 'train')", r"pair of prompt None: expected a text .*line 7\)"),
+        ("('a', images, 1, 'train')", r"fails: TypeError: pair 1, from 0, is \('a', .*, expected sdpo\.pairs\.Pair"),
+    ],
+)
+def test_where_the_code_of_a_source_of_one_s_own_is_wrong_is_said(
+    plug_in: Callable[..., str], cache_spec: CacheSpec, tmp_path: Path, what: str, message: str
+) -> None:
+    plug_in("sdpo.pair_sources", "own", SOURCE.replace("WHAT", what))
+    with pytest.raises(InputError, match=f"pairs 'renders': source 'own' .*{message}"):
+        cache.build({**cache_spec(tmp_path / "cache"), "source": "own", "options": {}})

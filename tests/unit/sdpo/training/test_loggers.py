@@ -158,3 +158,18 @@ def test_mlflow_needs_an_address(
         listen(1, {"training/loss": 0.5})
     (line,) = capsys.readouterr().err.splitlines()
     assert "logger 'mlflow' of mini/dmpo/seed0: MLFLOW_TRACKING_URI is not set; set it to" in line
+
+
+def test_a_logger_takes_no_row_from_another_and_may_leave_the_program(
+    run: LoggedRun, plug_in: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    plug_in("sdpo.loggers", "to_a_file", TO_A_FILE)
+    taking = "class Taking:\n    def log(self, step, row): row.clear(); raise SystemExit(3)\n"
+    plug_in(
+        "sdpo.loggers", "taking", f"{taking}    def close(self, *, finished): pass\ndef create(run): return Taking()"
+    )
+    with loggers.opened(["taking"], run) as listen:
+        row = {"training/loss": 0.5}
+        listen(1, row)
+    assert row == {"training/loss": 0.5}
+    assert "logger 'taking' of mini/dmpo/seed0: SystemExit: 3 (" in capsys.readouterr().err
