@@ -13,6 +13,8 @@ job's log.
 from __future__ import annotations
 
 import json
+import os
+import select
 import subprocess
 import sys
 import tempfile
@@ -36,6 +38,7 @@ DEFAULTS: dict[str, Any] = {"path": "", "python": "", "arguments": []}
 """Options: the program's file; the interpreter that runs it, by default this one; what it is given."""
 ABOUT = ("scorer", "version", "weights_sha256")
 """What a program says of itself."""
+_PIECE = 1 << 16
 
 
 class CommandScorer:
@@ -58,11 +61,10 @@ class CommandScorer:
         arguments = [str(argument) for argument in options["arguments"]]
         command = [str(user_path(options["python"])) if options["python"] else sys.executable, str(program), *arguments]
         try:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
-            )
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         except OSError as error:
             raise InputError(f"scorer '{name}': {command[0]} cannot be started ({error.strerror})") from error
+        self._unread = b""
         weakref.finalize(self, _end, self._process)
         about = self._answer("about itself")
         if missing := [key for key in ABOUT if not isinstance(about.get(key), str)]:
@@ -90,6 +92,7 @@ class CommandScorer:
         import numpy as np
 
         check_lengths(len(images), len(prompts))
+        self._refuse_more()
         found = np.empty(len(images), dtype=np.float64)
         with tempfile.TemporaryDirectory() as folder:
             lines = []
@@ -111,40 +114,63 @@ class CommandScorer:
                     )
                 found[place] = score
             writer.join()
+        self._refuse_more()
         return found
 
-    def _answer(self, about: str) -> dict[str, Any]:
-        """The next line of the program."""
+    def _refuse_more(self) -> None:
+        """Refuse lines that nobody asked for: the next images would have them for answers."""
         assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+        if not self._unread and select.select([self._process.stdout], [], [], 0)[0]:
+            self._unread = os.read(self._process.stdout.fileno(), _PIECE)
+        if self._unread:
+            line = self._unread.decode(errors="replace").splitlines()[0]
+            raise InputError(
+                f"scorer '{self.name}': its program writes {line[:200]!r} after all answers; expected one line an "
+                "image, and nothing else on its standard output"
+            )
+
+    def _line(self) -> bytes:
+        """The next line of the program; empty if it has ended."""
+        assert self._process.stdout is not None
+        while b"\n" not in self._unread:
+            if not (piece := os.read(self._process.stdout.fileno(), _PIECE)):
+                break
+            self._unread += piece
+        line, end, self._unread = self._unread.partition(b"\n")
+        return line + end
+
+    def _answer(self, about: str) -> dict[str, Any]:
+        """The next line of the program, which is an object."""
+        line = self._line()
         if not line:
             status = self._process.wait()
             raise InputError(
                 f"scorer '{self.name}': its program ended with status {status} before it said anything {about}; "
                 "what it wrote to its standard error says why"
             )
+        text = line.decode(errors="replace").strip()
         try:
-            answer = json.loads(line)
+            answer = json.loads(text)
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
             raise InputError(
-                f"scorer '{self.name}': its program writes {line.strip()[:200]!r}, expected a JSON object {about}; "
+                f"scorer '{self.name}': its program writes {text[:200]!r}, expected a JSON object {about}; "
                 "print nothing else to its standard output"
             )
         return answer
 
 
-def _write(pipe: IO[str], text: str) -> None:
+def _write(pipe: IO[bytes], text: str) -> None:
     # A program that has ended is noticed where its answer is missing.
     try:
-        pipe.write(text)
+        pipe.write(text.encode())
         pipe.flush()
     except (BrokenPipeError, ValueError):
         return
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def _end(process: subprocess.Popen[bytes]) -> None:
     """Close its input, and end it if that does not."""
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:

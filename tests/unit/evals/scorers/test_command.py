@@ -115,3 +115,15 @@ def test_no_program(tmp_path: Path, program: Callable[..., Scorer]) -> None:
             create("command", protocol="program", options={"path": path})
     with pytest.raises(InputError, match=r"/nowhere/python cannot be started \(No such file"):
         program(RATER, python="/nowhere/python")
+
+
+@pytest.mark.parametrize("extra", ["print('rated')", "print(json.dumps({'score': 0.5}))", "print()"])
+def test_answers_that_nobody_asked_for_are_not_those_of_the_next_images(
+    program: Callable[..., Scorer], extra: str
+) -> None:
+    code = RATER.replace("    sys.stdout.flush()\n", f"    {extra}\n    sys.stdout.flush()\n").replace(
+        "sys.argv[1]", "''"
+    )
+    said = {"print()": "''", "print('rated')": "'rated'"}.get(extra, ".*score.*0.5.*")
+    with pytest.raises(InputError, match=f"scorer 'command': its program writes {said} after all answers; expected"):
+        program(code).score(pictures(10, 20), ["a", "b"])
