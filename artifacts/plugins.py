@@ -125,6 +125,7 @@ class Registry:
         group: entry-point group of plug-ins.
         shared: packages that built-in members are built from: what a member imports of them is part of its source.
         attributes: what a member has to define, and of what type.
+        optional: attributes that a member may define, and of what type; one that is spelled nearly so is an error.
         calls: functions that a member has to define, and how they are called.
         optional_calls: functions that a member may define, and how they are called.
     """
@@ -134,6 +135,7 @@ class Registry:
     group: str
     shared: tuple[str, ...] = ()
     attributes: Mapping[str, type] = field(default_factory=dict)
+    optional: Mapping[str, type] = field(default_factory=dict)
     calls: Mapping[str, Call] = field(default_factory=dict)
     optional_calls: Mapping[str, Call] = field(default_factory=dict)
 
@@ -207,9 +209,14 @@ class Registry:
         """What a module lacks of the interface."""
         missing = [name for name in self._interface() if not hasattr(module, name)]
         problems = [f"does not define {', '.join(missing)}"] if missing else []
-        for name, kind in self.attributes.items():
-            if name not in missing and not isinstance(value := getattr(module, name), kind):
+        for name, kind in {**self.attributes, **self.optional}.items():
+            if hasattr(module, name) and not isinstance(value := getattr(module, name), kind):
                 problems.append(f"{name} is {value!r}, expected a {kind.__name__}")
+        for name in (
+            name for name in vars(module) if name.isupper() and name not in {*self.attributes, *self.optional}
+        ):
+            if meant := difflib.get_close_matches(name, self.optional, n=1, cutoff=0.85):
+                problems.append(f"defines {name}; did you mean {meant[0]}? Nothing asks for {name}")
         for name, call in {**self.calls, **self.optional_calls}.items():
             if hasattr(module, name) and (problem := call.problem(module, name)):
                 problems.append(problem)

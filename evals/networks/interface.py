@@ -30,12 +30,14 @@ REGISTRY = Registry(
     group="evals.scorers",
     shared=("evals.networks",),
     attributes={"PROTOCOLS": tuple, "NEEDS_WEIGHTS": bool, "VERSION": int},
+    optional={"LOWER_IS_BETTER": bool, "JUDGES": bool, "WEIGHTS": str, "IMPLEMENTATIONS": tuple, "DEFAULTS": dict},
     calls={
         "create": Call(
             keywords=("protocol", "weights", "device", "dtype", "batch_size"),
             only_if={"implementation": "IMPLEMENTATIONS", "options": "DEFAULTS"},
         )
     },
+    optional_calls={"unjudgeable": Call(("prompts",))},
 )
 
 

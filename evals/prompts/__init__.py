@@ -24,6 +24,7 @@ REGISTRY = Registry(
     kind="prompt source",
     package="evals.prompts.sources",
     group="evals.prompt_sources",
+    optional={"DEFAULTS": dict, "FETCHES": bool},
     calls={"read": Call(("options",))},
 )
 

@@ -46,7 +46,10 @@ def load(name: str) -> ModuleType:
     Raises:
         InputError: there is no scorer of this name, or it is not what a scorer must be.
     """
-    return REGISTRY.load(name)
+    module = REGISTRY.load(name)
+    if not module.PROTOCOLS or not all(isinstance(protocol, str) for protocol in module.PROTOCOLS):
+        raise InputError(f"scorer '{name}': PROTOCOLS is {module.PROTOCOLS!r}, expected one name or more")
+    return module
 
 
 def check_protocol(name: str, protocol: str) -> None:

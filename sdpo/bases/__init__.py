@@ -37,6 +37,7 @@ REGISTRY = Registry(
     package="sdpo.bases",
     shared=("sdpo.diffusion", "families"),
     group="sdpo.bases",
+    optional={"WEIGHTS": str, "FLOW": bool, "PASSES_VARY": bool},
     calls={"open_base": Call(("path",), ("device",))},
     optional_calls={"train": Call(("specs",))},
 )

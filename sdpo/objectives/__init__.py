@@ -60,6 +60,7 @@ REGISTRY = Registry(
     group="sdpo.objectives",
     shared=("sdpo.diffusion",),
     attributes={"Parameters": type, "HAS_LOSER": bool},
+    optional=dict.fromkeys(("REDUCES", "USES_REFERENCE", "STOPS_GRADIENT", "NEEDS_TIME", "STARTS_BACKWARDS"), bool),
     calls={"loss": Call(("errors", "parameters"))},
     optional_calls={"weights": Call(("errors", "parameters"))},
 )

@@ -26,6 +26,7 @@ REGISTRY = Registry(
     package="sdpo.pairs.sources",
     shared=("sdpo.pairs.reading",),
     group="sdpo.pair_sources",
+    optional={"DEFAULTS": dict, "Options": type},
     calls={"read": Call(("options",), ("base_path",))},
 )
 LABELS = (0.0, 0.5, 1.0)

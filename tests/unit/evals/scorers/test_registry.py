@@ -150,3 +150,23 @@ def test_a_fingerprint_is_that_of_the_scorer_s_own_name(plug_in: Callable[..., s
 def test_two_versions_of_one_network_have_fingerprints_of_their_own(name: str, open_clip_folder: Path) -> None:
     scorer = create(name, protocol="author", weights=open_clip_folder)
     assert scorer.fingerprint.hashed["scorer"] == name  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("LOWER_IS_BETTER = 'no'", "LOWER_IS_BETTER is 'no', expected a bool"),
+        ("LOWER_IS_BETER = True", "defines LOWER_IS_BETER; did you mean LOWER_IS_BETTER"),
+        ("JUDGE = False", "defines JUDGE; did you mean JUDGES"),
+        ("DEFAULTS = ['size']", r"DEFAULTS is \['size'\], expected a dict"),
+        ("def unjudgeable(): return []", r"unjudgeable\(\): .*; it is called as unjudgeable\(prompts\)"),
+        ("PROTOCOLS = ()", r"PROTOCOLS is \(\), expected one name or more"),
+    ],
+)
+def test_what_a_module_may_say_of_itself_is_held_to_its_type_and_spelling(
+    plug_in: Callable[..., str], more: str, message: str
+) -> None:
+    """Or a scorer would be read the wrong way round."""
+    plug_in("evals.scorers", "own", f"{OWN}\n{more}\nCOUNT, SIZE_OF_WEIGHTS = 3, 7\n")
+    with pytest.raises(InputError, match=f"scorer 'own'.*{message}"):
+        load("own")
