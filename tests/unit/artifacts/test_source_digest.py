@@ -185,3 +185,28 @@ def test_origin_of_a_plug_in_names_its_package(registry: Registry, plug_in: Call
     registry.load("star")
     assert loaded()["shape star"] == origin
     assert registry.origin("circle")["package"] == "sdpo-bench"
+
+
+@pytest.mark.parametrize(
+    ("code", "file"),
+    [
+        ("open(Path(__file__).with_name('words.txt'))", "words.txt"),
+        ("(Path(__file__).parent / 'lists' / 'words').open()", "lists/words"),
+        ("open(Path(__file__).parent / 'lists/words.csv')", "lists/words.csv"),
+    ],
+)
+def test_a_file_beside_a_module_counts_where_the_module_names_it(package: Path, code: str, file: str) -> None:
+    (package / "lists").mkdir()
+    (package / file).write_text("one\n")
+    (package / "lists" / "other.csv").write_text("one\n")
+    plain = digest()
+    (package / "helping.py").write_text(f"{FILES['helping.py']}\nfrom pathlib import Path\nWORDS = {code}\n")
+    named = digest()
+    assert named != plain
+    (package / "lists" / "other.csv").write_text("two\n")
+    (package / "nobody's.txt").write_text("two\n")
+    assert digest() == named
+    (package / file).write_text("two\n")
+    assert digest() != named
+    (package / file).write_text("one\n")
+    assert digest() == named
