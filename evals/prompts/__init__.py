@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,7 +86,10 @@ def read(name: str, source: str, *, limit: int | None, options: Mapping[str, Any
     """The prompts of a set of this name; arguments and errors as of :class:`PromptsSpec` and :func:`write`."""
     module = REGISTRY.load(source)
     with told(f"prompt set '{name}': source '{source}'", module.__file__):
-        prompts: list[Prompt] = list(module.read(user_options(options)))
+        found = module.read(user_options(options))
+        if isinstance(found, AbstractSet):
+            raise TypeError("read gives a set, whose order is another in each process; expected a list")
+        prompts: list[Prompt] = list(found)
     if wrong := [prompt for prompt in prompts if not isinstance(prompt, Prompt)]:
         raise InputError(f"prompt set '{name}': source '{source}' gives {wrong[0]!r}, expected evals.prompts.Prompt")
     if not prompts or (limit is not None and len(prompts) < limit):

@@ -167,8 +167,9 @@ def _changes(subject: Subject) -> Iterator[dict[str, Any]]:
     yield from ({"protocol": p} for p in scorers.load(subject.name).PROTOCOLS if p != subject.protocol)
     yield from ({"dtype": d} for d in scorers.DTYPES if d != subject.dtype)
     for name, value in scorers.defaults(subject.name).items():
-        if isinstance(value, bool):
-            yield {"options": {**subject.options.get("options", {}), name: not value}}
+        other = not value if isinstance(value, bool) else value + 1 if isinstance(value, int | float) else None
+        if other is not None:
+            yield {"options": {**subject.options.get("options", {}), name: other}}
 
 
 CHECKS: dict[str, Callable[[Subject], str]] = {

@@ -178,3 +178,11 @@ def test_category_and_item_are_text(
     ):
         prompt_sets.write(spec(tmp_path))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_set_of_prompts_has_no_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_file, "read", lambda options: {prompt_sets.Prompt("a"), prompt_sets.Prompt("b")})
+    with pytest.raises(
+        InputError, match="source 'text_file' fails: TypeError: read gives a set, whose order is another"
+    ):
+        prompt_sets.write(spec(tmp_path))

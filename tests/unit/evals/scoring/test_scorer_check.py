@@ -153,3 +153,12 @@ def test_each_mistake_has_a_line_of_its_own(checked: Checked, old: str, new: str
     assert status in (1, 2)
     assert any(line in found for found in lines), lines
     assert not any("Traceback" in found for found in lines)
+
+
+def test_an_option_that_is_a_number_is_tried_with_another(
+    plug_in: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    of_numbers = PLUG_IN.replace('{"upside_down": False}', '{"upside_down": 0}')
+    plug_in("evals.scorers", "odd", of_numbers.replace("preprocessing=options", "preprocessing={}"))
+    assert main(["check-scorer", "odd"]) == 1
+    assert "fingerprint: options = {'upside_down': 1} changes scores and not the fingerprint" in capsys.readouterr().out
