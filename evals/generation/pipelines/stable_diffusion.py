@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from artifacts.errors import InputError
@@ -23,6 +24,8 @@ SCHEDULERS = {
     "euler": "EulerDiscreteScheduler",
     "dpm_solver": "DPMSolverMultistepScheduler",
 }
+EARLIEST = 0.8
+"""Of the first timestep of evenly spaced steps, where a sampler has to begin; those of common numbers begin later."""
 
 
 class StableDiffusion(Pipeline):
@@ -109,7 +112,7 @@ class StableDiffusion(Pipeline):
         """The scheduler of this name, with the base's own noise schedule.
 
         Raises:
-            InputError: it would draw noise of its own at each step.
+            InputError: it would draw noise of its own at each step, or does not run through the schedule in so many.
         """
         import diffusers
 
@@ -120,7 +123,9 @@ class StableDiffusion(Pipeline):
                 "of its own at each step; expected dpmsolver++ there, or generation.scheduler: ddim or euler"
             )
         made = getattr(diffusers, SCHEDULERS[settings.scheduler]).from_config(self.scheduler.config)
-        made.set_timesteps(settings.steps, device=self.device)
+        if settings.steps <= made.config.num_train_timesteps:
+            made.set_timesteps(settings.steps, device=self.device)
+        _check_timesteps(made, settings, self.path)
         return made
 
     def predict(self, denoiser: Any, latents: torch.Tensor, timestep: torch.Tensor, conditions: Conditions) -> Any:
@@ -165,3 +170,21 @@ class StableDiffusion(Pipeline):
     def asks_for_zeros(self) -> bool:
         """Whether the base's unconditional text is zeros (``force_zeros_for_empty_prompt``)."""
         return self.two_encoders and bool(self.index.get("force_zeros_for_empty_prompt", True))
+
+
+def _check_timesteps(sampler: Any, settings: SamplingSettings, base: Path) -> None:
+    """Refuse a number of steps by which a sampler leaves the schedule, or begins where no image is noise.
+
+    What is left over when the schedule is divided is left out at its noisy end: 600 steps of 1000 are the last 600.
+    """
+    steps, schedule = settings.steps, sampler.config.num_train_timesteps
+    times = [] if steps > schedule else sampler.timesteps.tolist()
+    earliest = EARLIEST * schedule * max(1 - 1 / steps, 1 / 2)
+    if len(times) == steps and times[-1] >= 0 and earliest <= times[0] < schedule:
+        return
+    goes = f", it goes from timestep {times[0]:g} to {times[-1]:g} in {len(times)}" if times else ""
+    raise InputError(
+        f"generation.steps is {steps}, in which {settings.scheduler} does not run through the {schedule} timesteps of "
+        f"{base}{goes} (timestep_spacing is {sampler.config.timestep_spacing}); take another number, "
+        f"such as {min(50, schedule // 2)}"
+    )

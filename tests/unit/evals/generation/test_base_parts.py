@@ -328,6 +328,42 @@ class Failing(torch.nn.Module):
         return SimpleNamespace(sample=out)
 
 
+@pytest.mark.parametrize(
+    ("scheduler", "spacing", "steps", "message"),
+    [
+        # The last 600 steps of the schedule, from noise that is none of theirs.
+        ("euler", "leading", 600, r", it goes from timestep 600 to 1 in 600 \(timestep_spacing is leading\)"),
+        ("dpm_solver", "leading", 1000, ", it goes from timestep 1 to 1 in 1000"),
+        ("dpm_solver", "leading", 500, ", it goes from timestep 501 to 2 in 500"),
+        # Out of the schedule by its offset.
+        ("ddim", "leading", 1000, ", it goes from timestep 1000 to 1 in 1000"),
+        ("ddim", "leading", 1, ", it goes from timestep 1 to 1 in 1"),
+        # A step too many, by rounding.
+        ("euler", "trailing", 61, ", it goes from timestep 999 to -1 in 62"),
+        ("ddim", "leading", 1001, r" \(timestep_spacing"),
+        ("euler", "linspace", 2000, r" \(timestep_spacing"),
+    ],
+)
+def test_numbers_of_steps_that_do_not_run_through_the_schedule(
+    base: Path, scheduler: str, spacing: str, steps: int, message: str
+) -> None:
+    edit(base / "scheduler/scheduler_config.json", timestep_spacing=spacing)
+    runs = rf"^generation\.steps is {steps}, in which {scheduler} does not run through the 1000 timesteps of {base}"
+    with pytest.raises(InputError, match=runs + message + r".*; take another number, such as 50$"):
+        open_pipeline(base).sampler(SamplingSettings(scheduler=scheduler, steps=steps))
+
+
+@pytest.mark.parametrize("scheduler", ["ddim", "euler", "dpm_solver"])
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
+def test_numbers_of_steps_that_run_through_it(base: Path, scheduler: str, spacing: str) -> None:
+    edit(base / "scheduler/scheduler_config.json", timestep_spacing=spacing)
+    pipeline = open_pipeline(base)
+    for steps in (*range(2, 61), 75, 100, 150, 200):
+        assert len(pipeline.sampler(SamplingSettings(scheduler=scheduler, steps=steps)).timesteps) == steps
+    if spacing == "trailing":
+        assert pipeline.sampler(SamplingSettings(scheduler=scheduler, steps=1)).timesteps.tolist() == [999]
+
+
 @pytest.mark.parametrize(("call", "row"), [(1, 0), (2, 1), (3, 2)])
 def test_latents_that_are_not_finite_stop_with_model_prompt_and_step(tiny_sd15: Path, call: int, row: int) -> None:
     pipeline = open_pipeline(tiny_sd15)
