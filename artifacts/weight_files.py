@@ -49,6 +49,16 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     return state
 
 
+def metadata(path: Path) -> dict[str, str]:
+    """Metadata of a safetensors file; others have none."""
+    if path.suffix != ".safetensors":
+        return {}
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        return dict(file.metadata() or {})
+
+
 def _unwrapped(content: Any, path: Path) -> Mapping[str, torch.Tensor]:
     """The tensors by name of a checkpoint."""
     import torch

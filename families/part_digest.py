@@ -38,6 +38,41 @@ def part_digest(folder: Path) -> str:
     return tokenizer_digest(folder) or tree_sha256(folder)
 
 
+def same_weights(one: Path, other: Path) -> bool | None:
+    """Whether two folders of one kind of model hold the same weights, but for the rounding of the coarser of them.
+
+    Returns:
+        ``None`` where that cannot be told: no readable safetensors, other names, roundings of two kinds.
+    """
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    if one.resolve() == other.resolve():
+        return True
+    found: list[dict[str, Any]] = []
+    for folder in (one, other):
+        try:
+            opened: list[Any] = [safe_open(file, framework="pt") for file in _weight_files(folder) or ()]
+        # Such as a pointer to what was not fetched: nothing else is read of it.
+        except (SafetensorError, OSError):
+            return None
+        names = [(file, name) for file in opened for name in sorted(file.keys())]
+        # Others are constant buffers, as for digests.
+        floating = [(file, name) for file, name in names if "F" in file.get_slice(name).get_dtype()]
+        # What some releases put before all names.
+        found.append({name.removeprefix("text_model."): (file, name) for file, name in floating})
+    if found[0].keys() != found[1].keys() or not found[0]:
+        return None
+    for name in found[0]:
+        ours, theirs = (file.get_tensor(key) for file, key in (tensors[name] for tensors in found))
+        coarser = min(ours.dtype, theirs.dtype, key=lambda dtype: dtype.itemsize)
+        if ours.dtype != theirs.dtype and ours.element_size() == theirs.element_size():
+            return None
+        if ours.shape != theirs.shape or not torch.equal(ours.to(coarser), theirs.to(coarser)):
+            return False
+    return True
+
+
 def weights_digest(
     configuration: Mapping[str, Any], files: Sequence[Path], chosen: Callable[[str], bool] = lambda name: True
 ) -> str:

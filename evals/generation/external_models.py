@@ -55,7 +55,10 @@ def locate(model: ExternalModel) -> Path:
         raise InputError(f"{path}: no such file or folder; correct source and file of the model")
     if path.is_dir():
         own = denoiser_folder(path) or (path if (path / CONFIG).is_file() else None)
-        found = [*([own] if own else []), *(path / name for name in lora_files.FILES if (path / name).is_file())]
+        # Beside the weights of a step of a training lies their moving average.
+        average = path / f"{own.name}_ema" if own and own != path else None
+        found = [one for one in (own, average) if one is not None and (one / CONFIG).is_file()]
+        found += [path / name for name in lora_files.FILES if (path / name).is_file()]
         if not found:
             known = [*(f"{name}/{CONFIG}" for name in DENOISERS), CONFIG, *lora_files.FILES[:2]]
             raise InputError(f"{path}: holds neither {' nor '.join(known)}; name the weights with `file`")
@@ -138,8 +141,10 @@ def load(path: Path, pipeline: Pipeline) -> Any:
             if twice := state.keys() & more.keys():
                 raise InputError(f"{file}: '{min(twice)}' is in another shard, too; fetch the folder again")
             state.update(more)
+            surroundings.check_metadata(file, pipeline)
     if path.is_file() and lora_files.is_adapter(path, state):
         # Merged in float32, whatever the precision to draw in.
+        surroundings.check_adapters(path)
         denoiser = pipeline.own_denoiser(torch.float32)
         lora_files.merge(path, state, denoiser, pipeline.path)
     else:
@@ -223,6 +228,7 @@ def _fetch(source: str, file: str | None) -> Path:
         return _snapshot(source, file, [file, *beside, *around])
     top = "" if file is None else f"{file.rstrip('/')}/"
     folders = (*(f"{top}{name}/" for name in DENOISERS), top)
+    averages = [f"{top}{name}_ema/{CONFIG}" for name in DENOISERS]
     # Of the pipeline, whose denoiser the file may be.
     around = [(path / name).as_posix() for path in (Path(top), Path(top).parent) for name in AROUND]
     # Pickles only where there is nothing better, so that each weight is fetched once.
@@ -230,7 +236,7 @@ def _fetch(source: str, file: str | None) -> Path:
         weights = [f"{FOLDER_WEIGHTS}{end}" for end in (suffix, f"-?????-of-?????{suffix}", f"{suffix}.index.json")]
         weights += [name for name in lora_files.FILES if name.endswith(suffix)]
         names = (CONFIG, lora_scale.CONFIG, *weights)
-        root = _snapshot(source, file, [*around, *(folder + name for folder in folders for name in names)])
+        root = _snapshot(source, file, [*around, *averages, *(folder + name for folder in folders for name in names)])
         if any(next((root / folder).glob(name), None) for folder in folders for name in weights):
             break
     return root

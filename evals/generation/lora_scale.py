@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from artifacts.errors import InputError
 from artifacts.json_files import read_object, to_object
+from artifacts.weight_files import metadata
 from families.diffusers_folder import DENOISERS
 
 if TYPE_CHECKING:
@@ -129,10 +130,10 @@ def settings(path: Path, keys: Iterable[str]) -> list[Settings]:
         file = path.with_name(CONFIG)
         missing = f"it says the alpha of {path.name}: copy it beside the matrices"
         found.append(Settings(str(file), read_object(file, missing=missing, damaged=_DAMAGED)))
-    metadata = _metadata(path)
-    if _DIFFUSERS in metadata:
+    said = metadata(path)
+    if _DIFFUSERS in said:
         where = f"{path}: {_DIFFUSERS}"
-        values = to_object(metadata[_DIFFUSERS], where, damaged=_DAMAGED)
+        values = to_object(said[_DIFFUSERS], where, damaged=_DAMAGED)
         names = [(key.partition("."), value) for key, value in values.items()]
         own = {key: value for (part, _, key), value in names if part in DENOISERS}
         found.append(Settings(where, own or values))
@@ -140,7 +141,7 @@ def settings(path: Path, keys: Iterable[str]) -> list[Settings]:
         one.check()
     # Absent, or a word: a merged LoRA has "Dynamic".
     with suppress(KeyError, ValueError):
-        found.append(Settings(f"{path}: {_KOHYA}", {_KOHYA: float(metadata[_KOHYA])}))
+        found.append(Settings(f"{path}: {_KOHYA}", {_KOHYA: float(said[_KOHYA])}))
     return found
 
 
@@ -193,13 +194,3 @@ def _number(value: Any, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value == 0:
         raise InputError(f"{where} is {value!r}, expected a number other than 0")
     return float(value)
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    """Metadata of a safetensors file; others have none."""
-    if path.suffix != ".safetensors":
-        return {}
-    from safetensors import safe_open
-
-    with safe_open(path, "pt") as file:
-        return dict(file.metadata() or {})

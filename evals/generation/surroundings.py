@@ -1,6 +1,7 @@
 """What stands around the weights of a denoiser from elsewhere and says what they are, which they do not say themselves.
 
-Its folder has its configuration, and the pipeline around that a scheduler and an autoencoder.
+Its folder has its configuration, and the pipeline around that a scheduler, an autoencoder and text encoders; a file
+may have metadata.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artifacts.errors import InputError
+from artifacts.weight_files import metadata
 from evals.networks.weights import read_json
 from families.autoencoder import Autoencoder
-from families.diffusers_folder import DiffusersFolder
+from families.diffusers_folder import DENOISERS, DiffusersFolder
+from families.part_digest import same_weights
 from families.parts import signal_shares
 
 if TYPE_CHECKING:
@@ -23,6 +26,9 @@ CONFIG = "config.json"
 SCHEDULER, AUTOENCODER = "scheduler/scheduler_config.json", "vae/config.json"
 AROUND = (SCHEDULER, AUTOENCODER)
 """Of the pipeline around it."""
+PREDICTION = "modelspec.prediction_type"
+"""Key of a file's metadata, as kohya's tools write it."""
+REMEDY = "give the base that it was trained from"
 
 
 def folder_of(path: Path, pipeline: Pipeline) -> Path | None:
@@ -40,7 +46,7 @@ def folder_of(path: Path, pipeline: Pipeline) -> Path | None:
 
 
 def check(folder: Path, pipeline: Pipeline) -> None:
-    """What a denoiser predicts, of which noise and latents: the pipeline around it says so; its weights do not.
+    """What a denoiser predicts, of which noise, latents and texts: the pipeline around it says so.
 
     Args:
         folder: of :func:`folder_of`.
@@ -54,22 +60,60 @@ def check(folder: Path, pipeline: Pipeline) -> None:
     autoencoder = Autoencoder(folder.parent / "vae")
     if autoencoder.file.is_file():
         pipeline.autoencoder.check_same_latents(autoencoder)
+    for part in pipeline.text_parts:
+        beside, base = folder.parent / part, pipeline.path / part
+        if part.startswith("text_encoder") and beside.is_dir() and same_weights(beside, base) is False:
+            raise InputError(
+                f"{beside}: its weights are not those of {base}, by which the model would be told its prompts; give "
+                f"the pipeline as a base of its own (other_bases), or copy {folder.name} out of it"
+            )
     scheduler = folder.parent / SCHEDULER
     if not scheduler.is_file():
         return
-    remedy = "give the base that it was trained from"
     flow = str(read_json(scheduler).get("_class_name")).startswith("FlowMatch")
     own = "flow" if flow else DiffusersFolder(folder.parent, ()).prediction_type
-    base = pipeline.prediction_type
-    if own != base:
-        raise InputError(f"{scheduler}: prediction_type is {own}, the base {pipeline.path} has {base}; {remedy}")
+    if own != (expected := pipeline.prediction_type):
+        raise InputError(f"{scheduler}: prediction_type is {own}, the base {pipeline.path} has {expected}; {REMEDY}")
     if flow:
         return
     shares, ours = (signal_shares(file.parent) for file in (scheduler, pipeline.path / SCHEDULER))
     if len(shares) != len(ours) or not torch.allclose(shares, ours, 1e-3, 1e-6):
         raise InputError(
             f"{scheduler}: its noise schedule is not that of the base {pipeline.path}, by which it would "
-            f"be drawn; {remedy}"
+            f"be drawn; {REMEDY}"
+        )
+
+
+def check_metadata(file: Path, pipeline: Pipeline) -> None:
+    """What a file says of itself that it predicts, which a LoRA's or a denoiser's tensors do not show.
+
+    Args:
+        file: of weights.
+        pipeline: of the base that they are drawn with.
+
+    Raises:
+        InputError: v, and the base predicts ε.
+    """
+    said = metadata(file).get(PREDICTION)
+    # The other way round it means little: tools say epsilon of whatever they are not told.
+    if said in ("v", "v_prediction") and pipeline.prediction_type == "epsilon":
+        raise InputError(
+            f"{file}: {PREDICTION} is {said} in its metadata, the base {pipeline.path} has epsilon; {REMEDY}"
+        )
+
+
+def check_adapters(path: Path) -> None:
+    """A LoRA of PEFT has a folder for each part that it changes.
+
+    Args:
+        path: file of a LoRA.
+
+    Raises:
+        InputError: beside the denoiser's lies one of a text encoder.
+    """
+    if path.parent.name in DENOISERS and (others := sorted(path.parent.parent.glob(f"text_encoder*/{path.name}"))):
+        raise InputError(
+            f"{others[0]}: the LoRA changes text encoders too; only the denoiser of a model is exchanged here"
         )
 
 

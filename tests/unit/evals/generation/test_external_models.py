@@ -219,6 +219,45 @@ def test_pipeline_around_a_folder_says_which_latents_its_denoiser_knows(base: Pa
         load(locate(ExternalModel(source=str(tmp_path))), pipeline)
 
 
+def test_pipeline_around_a_folder_has_the_text_encoder_that_its_denoiser_was_trained_with(
+    base: Path, tmp_path: Path
+) -> None:
+    """Its denoiser alone, told its prompts by the base's text encoder, is a model that nobody trained."""
+    for part in ("unet", "text_encoder"):
+        shutil.copytree(base / part, tmp_path / part)
+    pipeline = open_pipeline(base)
+    file = tmp_path / "text_encoder/model.safetensors"
+    state = load_file(file)
+    other = f"{tmp_path}/text_encoder: its weights are not those of {base}/text_encoder, by which .* \\(other_bases\\)"
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        # Copies in another precision, and under the names of another release, are the same encoder.
+        rounded = {name: value.to(dtype) for name, value in state.items()}
+        renamed = {name.removeprefix("text_model."): value for name, value in rounded.items()}
+        save_file({**renamed, "embeddings.position_ids": torch.arange(16)[None]}, file)
+        assert same(opened(pipeline, tmp_path), pipeline.denoiser.state_dict())
+        bias = next(name for name in rounded if name.endswith("fc1.bias"))
+        save_file({**rounded, bias: rounded[bias] + 0.125}, file)
+        with pytest.raises(InputError, match=other):
+            load(locate(ExternalModel(source=str(tmp_path))), pipeline)
+    # What cannot be compared is not refused: other names, what was not fetched.
+    save_file({"another.name": torch.ones(1)}, file)
+    assert same(opened(pipeline, tmp_path), pipeline.denoiser.state_dict())
+    file.write_text("version https://git-lfs.github.com/spec/v1\n")
+    assert same(opened(pipeline, tmp_path), pipeline.denoiser.state_dict())
+
+
+def test_a_file_says_of_itself_what_it_predicts(base: Path, trained: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    pipeline, file = open_pipeline(base), tmp_path / "unet.safetensors"
+    for said in ("v", "v_prediction"):
+        save_file(trained, file, metadata={"modelspec.prediction_type": said})
+        with pytest.raises(
+            InputError, match=rf"{file}: modelspec\.prediction_type is {said} in its metadata, the base"
+        ):
+            opened(pipeline, file)
+    save_file(trained, file, metadata={"modelspec.prediction_type": "epsilon"})
+    assert same(opened(pipeline, file), trained)
+
+
 def test_file_in_a_denoisers_folder_is_read_as_the_folder_is(base: Path, tmp_path: Path) -> None:
     """Copies in half precision are named by their file; what they compute stands beside them all the same."""
     for part in ("unet", "scheduler"):
@@ -400,6 +439,16 @@ def test_folder_that_holds_a_denoiser_and_a_lora_is_ambiguous(base: Path, tmp_pa
     save_file({"a": torch.ones(1)}, tmp_path / LORA)
     with pytest.raises(InputError, match=rf"holds unet and {LORA}; name the one that is meant with `file`"):
         locate(ExternalModel(source=str(tmp_path)))
+
+
+def test_folder_that_holds_a_moving_average_too_is_ambiguous(base: Path, tmp_path: Path) -> None:
+    """A step of diffusers' own training scripts."""
+    for name in ("unet", "unet_ema"):
+        shutil.copytree(base / "unet", tmp_path / name)
+    with pytest.raises(InputError, match=r"holds unet and unet_ema; name the one that is meant with `file`"):
+        locate(ExternalModel(source=str(tmp_path)))
+    for name in ("unet", "unet_ema"):
+        assert locate(ExternalModel(source=str(tmp_path), file=name)) == tmp_path / name
 
 
 WEIGHTS, UNET, LORA = "diffusion_pytorch_model", "unet/config.json", "pytorch_lora_weights.safetensors"

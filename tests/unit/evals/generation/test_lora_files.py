@@ -261,6 +261,18 @@ def test_folder_of_peft(pipeline: Pipeline, tmp_path: Path, settings: dict[str, 
     assert [file.name for file in weight_files(tmp_path / ADAPTER)] == [ADAPTER, "adapter_config.json"]
 
 
+def test_folders_of_peft_for_denoiser_and_text_encoder(pipeline: Pipeline, tmp_path: Path) -> None:
+    for part in ("unet", "text_encoder"):
+        (tmp_path / part).mkdir()
+        save_file(peft(PEFT), tmp_path / part / ADAPTER)
+        (tmp_path / part / "adapter_config.json").write_text(json.dumps({"r": RANK, "lora_alpha": 2 * RANK}))
+    wrong = rf"{tmp_path}/text_encoder/{ADAPTER}: the LoRA changes text encoders too"
+    with pytest.raises(InputError, match=wrong):
+        factor(pipeline, tmp_path, file="unet")
+    (tmp_path / "text_encoder" / ADAPTER).unlink()
+    assert factor(pipeline, tmp_path, file="unet") == pytest.approx(2)
+
+
 @pytest.mark.parametrize("pattern", [LAYER, f"unet.{LAYER}", f"^unet.{LAYER}", r".*\.to_k"])
 def test_patterns_of_peft_are_of_the_names_in_the_model_that_was_trained(
     pipeline: Pipeline, tmp_path: Path, pattern: str
