@@ -47,6 +47,8 @@ rule miniature_flow:
         f"{BUILD}/logs/flow.log",
     benchmark:
         f"{BUILD}/benchmarks/flow.tsv"
+    # The longest of what waits for the base: all that the scorers need fits beside it.
+    priority: 1
     conda:
         "../../environment.yml"
     threads: 1
@@ -75,7 +77,7 @@ rule miniature_scorer_data:
         f"{BUILD}/benchmarks/scorer_data.tsv"
     conda:
         "../../environment.yml"
-    threads: 2
+    threads: 1
     resources:
         **EXECUTION.slurm.resources(gpus=0),
         mem_mb=3000,
@@ -102,8 +104,7 @@ rule miniature_scorers:
         group="|".join(SCORER_GROUPS),
     conda:
         "../../environment.yml"
-    # The longest, which two cores nearly halve.
-    threads: lambda wildcards: 2 if wildcards.group == "blip" else 1
+    threads: 1
     resources:
         **EXECUTION.slurm.resources(gpus=0),
         mem_mb=3000,
