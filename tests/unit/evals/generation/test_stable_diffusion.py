@@ -19,6 +19,8 @@ from evals.generation.sampling import sample, start_noise
 from evals.generation.settings import SamplingSettings
 from families.conditions import joined, moved
 
+pytestmark = pytest.mark.slow
+
 PROMPTS = ["a red cat", "", "the cafe " * 12]
 IDS = ["p-0", "p-1", "p-2"]
 CLEAN = SamplingSettings(scheduler="euler", steps=6, guidance_scale=7.5)
