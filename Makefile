@@ -101,7 +101,7 @@ mlflow: $(STAMP) ## serve the runs on this computer only and print the address
 	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 \
 		--backend-store-uri sqlite:///results/mlflow/mlflow.db --default-artifact-root results/mlflow/artifacts
 
-miniature: $(STAMP) ## train the miniature's weights from a seed (at most 40 minutes) and print their quality
+miniature: $(STAMP) ## train the miniature's weights from a seed (about an hour) and print their quality
 	@$(BIN)/sdpo-bench unlock
 	@$(BIN)/snakemake miniature --configfile config/miniature.yaml
 	@echo "Built in results/build/miniature; \`make install-miniature\` puts them in place of the shipped weights."
