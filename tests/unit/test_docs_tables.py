@@ -41,5 +41,5 @@ def test_a_number_that_was_typed_is_replaced(tables: ModuleType) -> None:
     # Of the toy surface one figure inside the interval of one more seed, one outside; and a variant of five seeds.
     published = tables.filled("<!-- published toy-surface -->\n<!-- end -->")
     assert "| flowdpo-rft-b100 | 0.524 (0.539) |" in published and "| 0.454 (0.476) ✗ |" in published
-    surface = tables.filled("<!-- surface toy-surface bdpo-b1 -->\n<!-- end -->")
+    surface = tables.filled("<!-- surface toy-surface-rivals bdpo-b1 -->\n<!-- end -->")
     assert surface.count("|\n") == 3 and "| 0.680 | 0.670 to 0.691 |" in surface
