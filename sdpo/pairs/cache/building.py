@@ -100,9 +100,11 @@ def _rest(job: PairsSpec, base_path: Path, known: Known) -> Iterator[Pair]:
     """Pairs of the source that are not known."""
     from sdpo import pairs as sources
 
-    file = sources.REGISTRY.load(job.source).__file__
-    with told(f"pairs '{job.dataset}': source '{job.source}'", file):
-        yield from rest(sources.read(job.source, job.options, base_path=base_path), known)
+    what = f"pairs '{job.dataset}': source '{job.source}'"
+    with told(what, None):
+        pairs = sources.read(job.source, job.options, base_path=base_path)
+    with told(what, sources.REGISTRY.file(job.source)):
+        yield from rest(pairs, known)
 
 
 def _made_from(out: Path, shaping: Mapping[str, Any], digests: Mapping[str, str]) -> bool:
