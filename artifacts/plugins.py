@@ -209,13 +209,12 @@ class Registry:
         """What a module lacks of the interface."""
         missing = [name for name in self._interface() if not hasattr(module, name)]
         problems = [f"does not define {', '.join(missing)}"] if missing else []
-        for name, kind in {**self.attributes, **self.optional}.items():
+        known = {**self.attributes, **self.optional}
+        for name, kind in known.items():
             if hasattr(module, name) and not isinstance(value := getattr(module, name), kind):
                 problems.append(f"{name} is {value!r}, expected a {kind.__name__}")
-        for name in (
-            name for name in vars(module) if name.isupper() and name not in {*self.attributes, *self.optional}
-        ):
-            if meant := difflib.get_close_matches(name, self.optional, n=1, cutoff=0.85):
+        for name in sorted(vars(module).keys() - known.keys()):
+            if name.isupper() and (meant := difflib.get_close_matches(name, self.optional, n=1, cutoff=0.85)):
                 problems.append(f"defines {name}; did you mean {meant[0]}? Nothing asks for {name}")
         for name, call in {**self.calls, **self.optional_calls}.items():
             if hasattr(module, name) and (problem := call.problem(module, name)):
